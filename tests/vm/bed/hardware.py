@@ -1,0 +1,134 @@
+"""The emulated machine: QEMU's command line for two NUMA nodes, an IOMMU and three NVMe controllers.
+
+    41:00.0  node 0  nvme-512    one namespace of 512-byte blocks, behind the throttle group throttle-512
+    42:00.0  node 0  nvme-mixed  namespace 1 of 4096-byte blocks, namespace 2 of 512-byte blocks
+    81:00.0  node 1  nvme-4096   one namespace of 4096-byte blocks
+
+With `nvdimm`, one NVDIMM of 512 MiB on each node beside them.
+"""
+
+import dataclasses
+import pathlib
+
+MIB = 1 << 20
+
+# Images and their size. The NVDIMMs end in a label area of 2 MiB, and what is before it must be a
+# multiple of 16 MiB for namespaces to be aligned.
+DISKS = {"nvme-512": 256 * MIB, "nvme-mixed-1": 128 * MIB, "nvme-mixed-2": 64 * MIB, "nvme-4096": 256 * MIB}
+NVDIMMS = {"nvdimm0": 514 * MIB, "nvdimm1": 514 * MIB}
+
+
+@dataclasses.dataclass
+class Machine:
+    """What to emulate, and where its files are."""
+
+    work: pathlib.Path
+    """Folder of the images and sockets of this one guest."""
+    kernel: pathlib.Path
+    initramfs: pathlib.Path
+    parameters: str
+    """Appended to the kernel's command line."""
+    memory_mib: int = 2048
+    """Both nodes together."""
+    iommu: bool = True
+    nvdimm: bool = False
+
+    @property
+    def monitor_socket(self) -> pathlib.Path:
+        return self.work / "monitor"
+
+    @property
+    def request_socket(self) -> pathlib.Path:
+        """The guest's second serial port."""
+        return self.work / "requests"
+
+    def create_images(self) -> None:
+        images = DISKS | (NVDIMMS if self.nvdimm else {})
+        for name, size in images.items():
+            with open(self.work / name, "xb") as image:
+                image.truncate(size)
+
+    def command(self) -> list[str]:
+        return [
+            "qemu-system-x86_64",
+            *self._processor_and_memory(),
+            *self._firmware_and_console(),
+            *self._host_root(),
+            *self._pci(),
+            *self._nvme(),
+            *self._nvdimms(),
+        ]
+
+    def _processor_and_memory(self) -> list[str]:
+        machine = "q35,accel=tcg,kernel-irqchip=split"
+        memory = f"{self.memory_mib}M"
+        if self.nvdimm:
+            machine += ",nvdimm=on,nvdimm-persistence=mem-ctrl"
+            memory += ",slots=4,maxmem=16G"
+        arguments = ["-machine", machine, "-cpu", "max", "-smp", "2,sockets=2,cores=1,threads=1", "-m", memory]
+        for node in (0, 1):
+            arguments += ["-object", f"memory-backend-ram,id=memory{node},size={self.memory_mib // 2}M"]
+            arguments += ["-numa", f"node,nodeid={node},cpus={node},memdev=memory{node}"]
+        return arguments + ["-numa", "dist,src=0,dst=1,val=21"]
+
+    def _firmware_and_console(self) -> list[str]:
+        # no_timer_check: under emulation the interrupt that this check waits for may come too late, and
+        #   the kernel then panics at boot (about one boot in twelve on a loaded host).
+        # panic=-1 with -no-reboot: a panic ends QEMU at once instead of hanging until the time limit.
+        parameters = "console=ttyS0 quiet loglevel=3 no_timer_check panic=-1 tsc=reliable"
+        if self.iommu:
+            parameters += " intel_iommu=on"
+        return [
+            "-nodefaults", "-display", "none", "-no-reboot",
+            "-kernel", str(self.kernel), "-initrd", str(self.initramfs),
+            "-append", f"{parameters} {self.parameters}",
+            "-qmp", f"unix:{self.monitor_socket},server=on,wait=off",
+            "-serial", "stdio",
+            "-serial", f"unix:{self.request_socket},server=on,wait=off",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+        ]
+
+    def _host_root(self) -> list[str]:
+        # The host's own root, so that no image is built and every program of the host runs in the guest.
+        return ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
+
+    def _pci(self) -> list[str]:
+        arguments = []
+        if self.iommu:
+            # It must be the first device. 48 bits of address: with 39, its default, SPDK would fall back
+            # to physical addresses.
+            arguments += ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
+        for node, bus in ((0, 64), (1, 128)):
+            arguments += ["-device", f"pxb-pcie,bus=pcie.0,id=node{node},bus_nr={bus},numa_node={node}"]
+        for slot, node in enumerate((0, 0, 1), start=1):
+            arguments += ["-device", f"pcie-root-port,id=slot{slot},bus=node{node},chassis={slot},slot={slot}"]
+        return arguments
+
+    def _nvme(self) -> list[str]:
+        def raw(name: str) -> list[str]:
+            return ["-blockdev", f"driver=raw,node-name={name},file.driver=file,file.filename={self.work / name}"]
+
+        blocks_4096 = "logical_block_size=4096,physical_block_size=4096"
+        return [
+            "-object", "throttle-group,id=throttle-512",
+            "-blockdev", "driver=throttle,node-name=disk-512,throttle-group=throttle-512,"
+            f"file.driver=raw,file.file.driver=file,file.file.filename={self.work / 'nvme-512'}",
+            *raw("nvme-mixed-1"), *raw("nvme-mixed-2"), *raw("nvme-4096"),
+            "-device", "nvme,id=nvme-512,serial=EMU0512,drive=disk-512,bus=slot1",
+            "-device", "nvme,id=nvme-mixed,serial=EMUMIXED,bus=slot2",
+            "-device", f"nvme-ns,drive=nvme-mixed-1,bus=nvme-mixed,nsid=1,{blocks_4096}",
+            "-device", "nvme-ns,drive=nvme-mixed-2,bus=nvme-mixed,nsid=2,logical_block_size=512",
+            "-device", f"nvme,id=nvme-4096,serial=EMU4096,drive=nvme-4096,bus=slot3,{blocks_4096}",
+        ]
+
+    def _nvdimms(self) -> list[str]:
+        if not self.nvdimm:
+            return []
+        arguments = []
+        for node, (name, size) in enumerate(NVDIMMS.items()):
+            arguments += [
+                "-object",
+                f"memory-backend-file,id={name}-memory,share=on,mem-path={self.work / name},size={size},align=128M",
+                "-device", f"nvdimm,id={name},memdev={name}-memory,label-size=2M,node={node}",
+            ]
+        return arguments

@@ -1,0 +1,70 @@
+"""Talks to a running QEMU: QMP for us, and a serial port through which the guest asks for QMP commands."""
+
+import json
+import pathlib
+import socket
+import threading
+import time
+
+
+def connect(path: pathlib.Path, deadline_s: float = 10.0) -> socket.socket:
+    """Connects to a socket that QEMU is about to create; OSError after `deadline_s`."""
+    end = time.monotonic() + deadline_s
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(str(path))
+            return client
+        except OSError:
+            client.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+class Monitor:
+    """A QMP connection. One command at a time; events are dropped."""
+
+    def __init__(self, path: pathlib.Path):
+        self._socket = connect(path)
+        self._stream = self._socket.makefile("rwb", buffering=0)
+        self._stream.readline()  # QEMU's greeting
+        self.execute({"execute": "qmp_capabilities"})
+
+    def execute(self, command: object) -> dict:
+        """Runs one command and returns QEMU's answer, with a member `return` or `error`."""
+        self._stream.write(json.dumps(command).encode() + b"\n")
+        while True:
+            line = self._stream.readline()
+            if not line:
+                return {"error": {"desc": "QEMU closed the connection"}}
+            answer = json.loads(line)
+            if "event" not in answer:
+                return answer
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+
+def serve_requests(path: pathlib.Path, monitor: Monitor) -> threading.Thread:
+    """Runs every line that the guest writes to its second serial port as a QMP command and answers there."""
+    port = connect(path)
+
+    def loop() -> None:
+        with port, port.makefile("rb") as lines:
+            for line in lines:
+                try:
+                    answer = monitor.execute(json.loads(line))
+                except ValueError as error:
+                    answer = {"error": {"desc": f"not JSON: {error}"}}
+                except OSError:
+                    return  # QEMU has ended
+                try:
+                    port.sendall(json.dumps(answer).encode() + b"\n")
+                except OSError:
+                    return
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,72 @@
+# What scenarios share. Sourced inside the guest; the job file has set the variables:
+#   VM_SOURCE  the project's tree    VM_BUILD  folder with the programs under test    SPDK_DIR  SPDK's prefix
+
+# The fixed places of the emulated controllers (bed/hardware.py).
+NVME_512=0000:41:00.0  # node 0, one namespace of 512-byte blocks, behind a throttle
+NVME_MIXED=0000:42:00.0 # node 0, namespace 1 of 4096-byte blocks, namespace 2 of 512
+NVME_4096=0000:81:00.0 # node 1, one namespace of 4096-byte blocks
+
+# fail MESSAGE...: ends the scenario as failed.
+fail() {
+	echo "FAILED: $*"
+	exit 1
+}
+
+# mark MESSAGE...: one line with the guest's uptime, to see where time goes.
+mark() { printf '[guest %s s] %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*"; }
+
+# bind DRIVER ADDRESS...: gives PCI devices to a driver, whatever holds them now.
+bind() {
+	local driver=$1 address device bound
+	shift
+	modprobe "$driver"
+	for address in "$@"; do
+		device=/sys/bus/pci/devices/$address
+		[ -e "$device" ] || fail "no PCI device $address"
+		echo "$driver" >"$device/driver_override"
+		[ ! -e "$device/driver" ] || echo "$address" >"$device/driver/unbind"
+		echo "$address" >/sys/bus/pci/drivers_probe
+		bound=$(basename "$(readlink "$device/driver")")
+		[ "$bound" = "$driver" ] || fail "$address is bound to ${bound:-nothing}, not to $driver"
+	done
+}
+
+# hugepages COUNT: reserves COUNT pages of 2 MiB on each NUMA node.
+hugepages() {
+	local node got
+	for node in /sys/devices/system/node/node[0-9]*; do
+		echo "$1" >"$node/hugepages/hugepages-2048kB/nr_hugepages"
+		got=$(cat "$node/hugepages/hugepages-2048kB/nr_hugepages")
+		[ "$got" -eq "$1" ] || fail "${node##*/} has $got huge pages of the $1 asked for"
+	done
+}
+
+# qmp COMMAND: sends one QMP command (JSON) to the QEMU that runs this guest and prints the reply.
+qmp() {
+	local reply
+	exec 9<>/dev/ttyS1
+	printf '%s\n' "$1" >&9
+	IFS= read -r -t 30 -u 9 reply || fail "no reply to QMP command $1"
+	exec 9>&-
+	case $reply in
+	*'"error"'*) fail "QMP command $1: $reply" ;;
+	esac
+	printf '%s\n' "$reply"
+}
+
+# throttle IOPS: limits $NVME_512 to that many requests a second; 0 lifts the limit.
+throttle() {
+	qmp "{\"execute\":\"qom-set\",\"arguments\":{\"path\":\"/objects/throttle-512\",\"property\":\"limits\",\"value\":{\"iops-total\":$1}}}" >/dev/null
+}
+
+# unplug NAME / plug NAME ADDRESS: removes a controller (nvme-512, nvme-mixed, nvme-4096) as an operator's
+# button press would; returns when the kernel has let it go.
+unplug() {
+	local name=$1 address=$2 waited=0
+	qmp "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"$name\"}}" >/dev/null
+	while [ -e "/sys/bus/pci/devices/$address" ]; do
+		sleep 0.25
+		waited=$((waited + 1))
+		[ $waited -lt 120 ] || fail "$address is still there 30 s after its removal was asked for"
+	done
+}
