@@ -1,0 +1,20 @@
+//! Compiles `proto/*.proto` without any installed compiler.
+
+use std::path::PathBuf;
+use std::{env, error::Error, fs};
+
+use prost::Message as _;
+
+const FILES: [&str; 7] = ["ctl", "drpc", "host", "mgmt", "rpc", "shared", "srv"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let files = FILES.map(|name| format!("proto/{name}.proto"));
+    let descriptors = protox::compile(files, ["proto"])?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .emit_rerun_if_changed(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Errors with number, cause and remedy, carried through gRPC.
+//!
+//! A [`Fault`] becomes a status with code `Internal`, a text, and one `google.rpc.ErrorInfo` in the
+//! details. Domain, number, description and resolution sit where the tools of the DAOS 2.8 control
+//! plane look for them; what they do not know travels under names of our own beside them.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use crate::ctl::ResponseStatus;
+use crate::google::rpc;
+use crate::host::Fault;
+
+/// Reason that marks an [`rpc::ErrorInfo`] as a fault.
+const REASON: &str = "proto.fault.Fault";
+/// Type name of an [`rpc::ErrorInfo`].
+const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+
+impl Fault {
+    /// A fault with the parts that every error must have.
+    pub fn new(
+        status: ResponseStatus,
+        domain: impl Into<String>,
+        code: i32,
+        what: impl Into<String>,
+        cause: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Fault {
+            status: status.into(),
+            code,
+            domain: domain.into(),
+            what: what.into(),
+            cause: cause.into(),
+            remedy: remedy.into(),
+            log: Vec::new(),
+        }
+    }
+
+    /// What failed and why, in one line.
+    pub fn description(&self) -> String {
+        match (self.what.is_empty(), self.cause.is_empty()) {
+            (_, true) => self.what.clone(),
+            (true, false) => self.cause.clone(),
+            (false, false) => format!("{}: {}", self.what, self.cause),
+        }
+    }
+
+    /// The fault as the error of a call.
+    pub fn to_status(&self) -> Status {
+        let description = self.description();
+        let text = format!(
+            "{}: code = {} description = \"{description}\"",
+            self.domain, self.code
+        );
+        let metadata = HashMap::from([
+            ("Domain".to_owned(), self.domain.clone()),
+            ("Code".to_owned(), self.code.to_string()),
+            ("Description".to_owned(), description),
+            ("Reason".to_owned(), String::new()),
+            ("Resolution".to_owned(), self.remedy.clone()),
+            ("What".to_owned(), self.what.clone()),
+            ("Cause".to_owned(), self.cause.clone()),
+            ("Status".to_owned(), self.status.to_string()),
+            ("Log".to_owned(), self.log.join("\n")),
+        ]);
+        let info = rpc::ErrorInfo {
+            reason: REASON.to_owned(),
+            domain: self.domain.clone(),
+            metadata,
+        };
+        let details = rpc::Status {
+            code: Code::Internal as i32,
+            message: text.clone(),
+            details: vec![rpc::Detail {
+                type_url: ERROR_INFO.to_owned(),
+                value: info.encode_to_vec(),
+            }],
+        };
+        Status::with_details(Code::Internal, text, details.encode_to_vec().into())
+    }
+
+    /// The fault that `status` carries, also when another server of this protocol made it; `None`
+    /// if it carries none.
+    pub fn from_status(status: &Status) -> Option<Fault> {
+        let details = rpc::Status::decode(status.details()).ok()?;
+        let mut info = details
+            .details
+            .iter()
+            .filter(|detail| detail.type_url == ERROR_INFO)
+            .filter_map(|detail| rpc::ErrorInfo::decode(&*detail.value).ok())
+            .find(|info| info.reason == REASON)?;
+        let mut take = |key: &str| info.metadata.remove(key).unwrap_or_default();
+        let description = take("Description");
+        let what = Some(take("What"))
+            .filter(|what| !what.is_empty())
+            .unwrap_or(description);
+        Some(Fault {
+            status: take("Status")
+                .parse()
+                .unwrap_or(ResponseStatus::CtlErrUnknown as i32),
+            code: take("Code").parse().unwrap_or_default(),
+            domain: take("Domain"),
+            what,
+            cause: take("Cause"),
+            remedy: take("Resolution"),
+            log: take("Log").lines().map(str::to_owned).collect(),
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    /// What failed, why, and what to do next, in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.description())?;
+        if !self.remedy.is_empty() {
+            write!(f, " ({})", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Status {
+        fault.to_status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault() -> Fault {
+        let mut fault = Fault::new(
+            ResponseStatus::CtlErrNvme,
+            "bdev",
+            302,
+            "format of 0000:81:00.0",
+            "the device is mounted at /data",
+            "unmount it, or take it out of bdev_list",
+        );
+        fault.log = vec!["one".into(), "two".into()];
+        fault
+    }
+
+    #[test]
+    fn survives_the_way_through_a_status() {
+        let status = fault().to_status();
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(
+            status.message(),
+            "bdev: code = 302 description = \"format of 0000:81:00.0: the device is mounted at /data\""
+        );
+        assert_eq!(Fault::from_status(&status), Some(fault()));
+    }
+
+    #[test]
+    fn reads_the_faults_of_other_servers() {
+        let info = rpc::ErrorInfo {
+            reason: REASON.into(),
+            domain: "server".into(),
+            metadata: HashMap::from([
+                ("Domain".into(), "server".into()),
+                ("Code".into(), "611".into()),
+                ("Description".into(), "no engine is ready".into()),
+                ("Reason".into(), String::new()),
+                ("Resolution".into(), "start one".into()),
+            ]),
+        };
+        let details = rpc::Status {
+            code: 13,
+            message: String::new(),
+            details: vec![rpc::Detail {
+                type_url: ERROR_INFO.into(),
+                value: info.encode_to_vec(),
+            }],
+        };
+        let status = Status::with_details(Code::Internal, "x", details.encode_to_vec().into());
+        let fault = Fault::from_status(&status).unwrap();
+        assert_eq!(
+            (fault.code, fault.what.as_str()),
+            (611, "no engine is ready")
+        );
+        assert_eq!(fault.to_string(), "no engine is ready (start one)");
+    }
+
+    #[test]
+    fn a_plain_error_carries_no_fault() {
+        assert_eq!(Fault::from_status(&Status::unknown("no")), None);
+        let junk = Status::with_details(Code::Internal, "x", vec![0xff; 9].into());
+        assert_eq!(Fault::from_status(&junk), None);
+    }
+}
