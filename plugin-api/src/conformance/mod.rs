@@ -1,0 +1,1 @@
+//! The test suite that every backend of a class must pass.

@@ -1,0 +1,268 @@
+//! An open fabric domain, its registrations and endpoints.
+
+use super::bdev::{check, counted};
+use super::call::CallOptions;
+use super::instance::{Instance, encode, open};
+use super::scm::append;
+use crate::abi::{
+    FabricCompletion, FabricInfo, FabricRequest, FabricTable, Handle, MemoryRegion, Sink, Status,
+    Str, Wait,
+};
+use crate::control::FabricOpenRequest;
+use crate::sdk::Error;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// An open fabric domain; clones share it.
+#[derive(Clone)]
+pub struct FabricDomain {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Kept so that the plugin outlives its handles.
+    _instance: Instance,
+    table: &'static FabricTable,
+    handle: Handle,
+    info: FabricInfo,
+}
+
+// SAFETY: domain functions may be called from any thread, one at a time; the SDK's domains are
+// `Sync` and C plugins are told so by the table's documentation.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: the live handle of `open`; endpoints and registrations hold an `Arc` of this.
+        unsafe { (self.table.close)(self.handle) }
+    }
+}
+
+impl FabricDomain {
+    pub(super) fn open(
+        instance: &Instance,
+        request: &FabricOpenRequest,
+        options: CallOptions<'_>,
+    ) -> Result<Self, Error> {
+        // SAFETY: null or a static table, whose size `Instance::create` checked.
+        let table: &'static FabricTable = unsafe { instance.table().fabric.0.as_ref() }
+            .ok_or_else(|| {
+                Error::new(
+                    Status::NOT_SUPPORTED,
+                    format!("plugin {} has no fabric class", instance.manifest().name),
+                )
+            })?;
+        let request = encode(request)?;
+        let handle = open("open", options, |call, handle| {
+            // SAFETY: live handle, call, request and out pointer.
+            unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
+        })?;
+        let mut info = FabricInfo {
+            max_message: 0,
+            max_rma: 0,
+            max_address: 0,
+            scratch_size: 0,
+            max_endpoints: 0,
+            max_outstanding: 0,
+            tag_bits: 0,
+            numa_node: -1,
+            flags: 0,
+        };
+        // SAFETY: live handle and out pointer.
+        let status = unsafe { (table.info)(handle, &mut info) };
+        let domain = Self {
+            inner: Arc::new(Inner {
+                _instance: instance.clone(),
+                table,
+                handle,
+                info,
+            }),
+        };
+        if !status.is_ok()
+            || info.max_message == 0
+            || info.max_outstanding == 0
+            || info.tag_bits < 48
+        {
+            return Err(Error::new(
+                Status::INTERNAL,
+                "the fabric domain describes itself impossibly",
+            )
+            .cause(format!("{status}, {info:?}"))
+            .remedy("report this to the plugin's vendor"));
+        }
+        Ok(domain)
+    }
+
+    /// What the domain is like.
+    pub fn info(&self) -> &FabricInfo {
+        &self.inner.info
+    }
+
+    /// Registers memory with rights `FABRIC_*`.
+    ///
+    /// # Safety
+    /// The memory stays valid until the registration is dropped; with remote rights, peers may
+    /// read or write it at any time until then.
+    pub unsafe fn register(
+        &self,
+        ptr: *mut u8,
+        len: usize,
+        access: u32,
+    ) -> Result<FabricMemory, Status> {
+        let mut region = MemoryRegion {
+            handle: std::ptr::null_mut(),
+            descriptor: 0,
+            key: 0,
+            base: 0,
+        };
+        // SAFETY: live handle and out pointer; the caller vouches for the memory.
+        check(unsafe {
+            (self.inner.table.register)(self.inner.handle, ptr, len, access, &mut region)
+        })?;
+        Ok(FabricMemory {
+            domain: self.clone(),
+            region,
+        })
+    }
+
+    /// Opens an endpoint on the calling thread.
+    pub fn open_endpoint(&self, options: CallOptions<'_>) -> Result<Endpoint, Error> {
+        let table = self.inner.table;
+        let handle = open("open_endpoint", options, |call, handle| {
+            // SAFETY: live handle, call and out pointer.
+            unsafe { (table.open_endpoint)(self.inner.handle, call, handle) }
+        })?;
+        Ok(Endpoint {
+            domain: self.clone(),
+            table,
+            handle,
+            _thread: PhantomData,
+        })
+    }
+}
+
+/// A registration of memory; ends when dropped.
+pub struct FabricMemory {
+    domain: FabricDomain,
+    region: MemoryRegion,
+}
+
+// SAFETY: registrations belong to the domain, whose functions may be called from any thread.
+unsafe impl Send for FabricMemory {}
+// SAFETY: as above.
+unsafe impl Sync for FabricMemory {}
+
+impl FabricMemory {
+    /// For local operations.
+    pub fn descriptor(&self) -> u64 {
+        self.region.descriptor
+    }
+
+    /// For peers.
+    pub fn key(&self) -> u64 {
+        self.region.key
+    }
+
+    /// Remote address of the first byte.
+    pub fn base(&self) -> u64 {
+        self.region.base
+    }
+}
+
+impl Drop for FabricMemory {
+    fn drop(&mut self) {
+        let inner = &self.domain.inner;
+        // SAFETY: the live handles of `open` and `register`.
+        unsafe { (inner.table.unregister)(inner.handle, self.region.handle) };
+    }
+}
+
+/// An endpoint, bound to the thread that opened it.
+pub struct Endpoint {
+    domain: FabricDomain,
+    table: &'static FabricTable,
+    handle: Handle,
+    _thread: PhantomData<*mut ()>, // stays on its thread
+}
+
+impl Endpoint {
+    /// The domain.
+    pub fn domain(&self) -> &FabricDomain {
+        &self.domain
+    }
+
+    /// Address for `resolve` elsewhere.
+    pub fn address(&self) -> Result<Vec<u8>, Status> {
+        let mut bytes: Vec<u8> = Vec::new();
+        let sink = Sink {
+            ctx: (&raw mut bytes).cast(),
+            write: append,
+        };
+        // SAFETY: live handle; the sink's context lives for the call.
+        check(unsafe { (self.table.address)(self.handle, sink) })?;
+        Ok(bytes)
+    }
+
+    /// Numbers a peer; does not wait for it.
+    pub fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
+        let mut peer = 0;
+        // SAFETY: live handle, address and out pointer.
+        check(unsafe {
+            (self.table.resolve)(self.handle, address.as_ptr(), address.len(), &mut peer)
+        })?;
+        Ok(peer)
+    }
+
+    /// Forgets a peer.
+    pub fn release(&mut self, peer: u64) -> Result<(), Status> {
+        // SAFETY: live handle.
+        check(unsafe { (self.table.release)(self.handle, peer) })
+    }
+
+    /// Hands a prefix of `requests` to the provider and returns its length.
+    ///
+    /// # Safety
+    /// The memory and scratch that accepted requests name stay valid and untouched until their
+    /// completion is polled or the endpoint is dropped.
+    pub unsafe fn submit(&mut self, requests: &[FabricRequest]) -> Result<usize, Status> {
+        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
+        // SAFETY: live handle; the caller vouches for the requests.
+        counted(
+            unsafe { (self.table.submit)(self.handle, requests.as_ptr(), count) },
+            requests.len(),
+        )
+    }
+
+    /// Makes progress and stores completions into `out`, returns how many.
+    pub fn poll(&mut self, out: &mut [FabricCompletion]) -> Result<usize, Status> {
+        let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
+        // SAFETY: live handle; `out` is writable for `capacity` records.
+        counted(
+            unsafe { (self.table.poll)(self.handle, out.as_mut_ptr(), capacity) },
+            out.len(),
+        )
+    }
+
+    /// Asks to cancel an operation.
+    pub fn cancel(&mut self, user: u64) -> Result<(), Status> {
+        // SAFETY: live handle.
+        check(unsafe { (self.table.cancel)(self.handle, user) })
+    }
+
+    /// How this thread may sleep.
+    pub fn arm_wait(&mut self) -> Result<Wait, Status> {
+        let mut wait = Wait::BUSY;
+        // SAFETY: live handle and out pointer.
+        check(unsafe { (self.table.arm_wait)(self.handle, &mut wait) })?;
+        Ok(wait)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // SAFETY: the live handle of `open_endpoint`, on its thread.
+        unsafe { (self.table.close_endpoint)(self.handle) }
+    }
+}

@@ -1,0 +1,428 @@
+//! An instance of a plugin and its control face.
+
+use super::call::{self, CallOptions};
+use super::services::{HostLog, HostMetrics, NoMetrics, Services, TracingLog};
+use super::{BdevDevice, FabricDomain, ScmMemory};
+use crate::abi::{
+    ABI_MAJOR, BdevTable, CallPtr, ControlTable, DeviceAdminTable, FabricTable, Handle,
+    PluginTable, ScmTable, Status, Str,
+};
+use crate::control::{
+    ClassRequest, DeviceSpec, FabricOpenRequest, FormatReport, FormatRequest, Manifest, ScanReport,
+};
+use crate::sdk::Error;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// What an instance is made with.
+pub struct InstanceOptions {
+    /// The plugin is linked into this binary.
+    pub built_in: bool,
+    /// Free-form settings from the config.
+    pub settings: Map<String, Value>,
+    /// Log lines; `None` = `tracing` events of this process.
+    pub log: Option<Arc<dyn HostLog>>,
+    /// Metrics; `None` = not kept.
+    pub metrics: Option<Arc<dyn HostMetrics>>,
+}
+
+impl InstanceOptions {
+    /// For a plugin of this binary.
+    pub fn built_in() -> Self {
+        Self {
+            built_in: true,
+            settings: Map::new(),
+            log: None,
+            metrics: None,
+        }
+    }
+
+    /// For a loaded plugin.
+    pub fn loaded() -> Self {
+        Self {
+            built_in: false,
+            ..Self::built_in()
+        }
+    }
+
+    /// With settings.
+    #[must_use]
+    pub fn settings(mut self, settings: Map<String, Value>) -> Self {
+        self.settings = settings;
+        self
+    }
+}
+
+/// Functions of the control face.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each is the member of `ControlTable` of the same name
+pub enum ControlOp {
+    Validate,
+    Scan,
+    Prepare,
+    Release,
+    Devices,
+    Format,
+    Mount,
+    Unmount,
+    Health,
+    Firmware,
+}
+
+impl ControlOp {
+    /// Every operation.
+    pub const ALL: &'static [Self] = &[
+        Self::Validate,
+        Self::Scan,
+        Self::Prepare,
+        Self::Release,
+        Self::Devices,
+        Self::Format,
+        Self::Mount,
+        Self::Unmount,
+        Self::Health,
+        Self::Firmware,
+    ];
+
+    /// Name, as in messages and in the helper's protocol.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Scan => "scan",
+            Self::Prepare => "prepare",
+            Self::Release => "release",
+            Self::Devices => "devices",
+            Self::Format => "format",
+            Self::Mount => "mount",
+            Self::Unmount => "unmount",
+            Self::Health => "health",
+            Self::Firmware => "firmware",
+        }
+    }
+}
+
+/// An instance of a plugin; clones share it. The last clone and everything opened from it gone,
+/// the plugin is destroyed.
+#[derive(Clone)]
+pub struct Instance {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    table: &'static PluginTable,
+    handle: Handle,
+    manifest: Manifest,
+    // Dropped after `handle` is destroyed (see `Drop`), since the plugin keeps a pointer to it.
+    _services: Services,
+}
+
+// SAFETY: the control face is called by one thread at a time (callers serialise, see `control`'s
+// documentation); the SDK's objects behind handles are `Send + Sync`.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: the handle is the one `create` gave, everything opened from it holds an `Arc`
+        // of this and is gone.
+        unsafe { (self.table.destroy)(self.handle) }
+    }
+}
+
+impl Instance {
+    /// Makes the plugin's instance.
+    ///
+    /// # Errors
+    /// INVALID if the table is of another major version, shorter than version 1.0's, or carries a
+    /// manifest that is no manifest; otherwise what the plugin's `create` says.
+    pub fn create(table: &'static PluginTable, options: InstanceOptions) -> Result<Self, Error> {
+        check_table(table)?;
+        // SAFETY: the manifest is a static text of the plugin.
+        let text = unsafe { super::services::lossy(table.manifest) };
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| {
+            Error::new(Status::INVALID, "the plugin's manifest is malformed").cause(e.to_string())
+        })?;
+        let log = options.log.unwrap_or_else(|| {
+            Arc::new(TracingLog {
+                plugin: manifest.name.clone(),
+            })
+        });
+        let metrics = options.metrics.unwrap_or_else(|| Arc::new(NoMetrics));
+        let services = Services::new(options.built_in, log, metrics);
+        let settings = encode(&options.settings)?;
+        let mut handle: Handle = std::ptr::null_mut();
+        call::run(CallOptions::default(), "create", |call| {
+            // SAFETY: pointers live for the call, the services until `destroy`.
+            unsafe { (table.create)(services.as_ptr(), call, Str::new(&settings), &mut handle) }
+        })?;
+        if handle.is_null() {
+            return Err(Error::new(
+                Status::INTERNAL,
+                "create succeeded without an instance",
+            ));
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                table,
+                handle,
+                manifest,
+                _services: services,
+            }),
+        })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// The plugin's root table.
+    pub fn table(&self) -> &'static PluginTable {
+        self.inner.table
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.inner.handle
+    }
+
+    /// Calls a function of the control face with a JSON document. One call at a time per instance.
+    ///
+    /// # Errors
+    /// NOT_SUPPORTED if the plugin has no such function; otherwise as the plugin describes it.
+    pub fn control(
+        &self,
+        op: ControlOp,
+        request: &str,
+        options: CallOptions<'_>,
+    ) -> Result<String, Error> {
+        // SAFETY: `check_table` saw that the pointer is not null; tables are statics.
+        let table: &ControlTable = unsafe { &*self.inner.table.control.0 };
+        let function = match op {
+            ControlOp::Validate => table.validate,
+            ControlOp::Scan => table.scan,
+            ControlOp::Prepare => table.prepare,
+            ControlOp::Release => table.release,
+            ControlOp::Devices => table.devices,
+            ControlOp::Format => table.format,
+            ControlOp::Mount => table.mount,
+            ControlOp::Unmount => table.unmount,
+            ControlOp::Health => table.health,
+            ControlOp::Firmware => table.firmware,
+        };
+        let function = function.ok_or_else(|| Error::unsupported(op.name()))?;
+        let bytes = call::run(options, op.name(), |call| {
+            // SAFETY: live handle, call and request.
+            unsafe { function(self.inner.handle, call, Str::new(request)) }
+        })?;
+        String::from_utf8(bytes).map_err(|_| {
+            Error::new(
+                Status::INTERNAL,
+                format!("the answer of {} is not UTF-8", op.name()),
+            )
+        })
+    }
+
+    fn typed<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        op: ControlOp,
+        request: &Q,
+        options: CallOptions<'_>,
+    ) -> Result<A, Error> {
+        let answer = self.control(op, &encode(request)?, options)?;
+        decode(op.name(), &answer)
+    }
+
+    /// `validate` with typed documents.
+    pub fn validate(&self, request: &ClassRequest, options: CallOptions<'_>) -> Result<(), Error> {
+        self.control(ControlOp::Validate, &encode(request)?, options)
+            .map(drop)
+    }
+
+    /// `scan` with typed documents.
+    pub fn scan(&self, options: CallOptions<'_>) -> Result<ScanReport, Error> {
+        self.typed(ControlOp::Scan, &Map::new(), options)
+    }
+
+    /// `devices` with typed documents.
+    pub fn devices(
+        &self,
+        request: &ClassRequest,
+        options: CallOptions<'_>,
+    ) -> Result<Vec<DeviceSpec>, Error> {
+        self.typed(ControlOp::Devices, request, options)
+    }
+
+    /// `format` with typed documents.
+    pub fn format(
+        &self,
+        request: &FormatRequest,
+        options: CallOptions<'_>,
+    ) -> Result<FormatReport, Error> {
+        self.typed(ControlOp::Format, request, options)
+    }
+
+    /// `mount` with typed documents.
+    pub fn mount(&self, device: &DeviceSpec, options: CallOptions<'_>) -> Result<(), Error> {
+        self.control(ControlOp::Mount, &encode(device)?, options)
+            .map(drop)
+    }
+
+    /// `unmount` with typed documents.
+    pub fn unmount(&self, device: &DeviceSpec, options: CallOptions<'_>) -> Result<(), Error> {
+        self.control(ControlOp::Unmount, &encode(device)?, options)
+            .map(drop)
+    }
+
+    /// Opens a block device.
+    pub fn open_bdev(
+        &self,
+        device: &DeviceSpec,
+        options: CallOptions<'_>,
+    ) -> Result<BdevDevice, Error> {
+        BdevDevice::open(self, device, options)
+    }
+
+    /// Opens storage-class memory.
+    pub fn open_scm(
+        &self,
+        device: &DeviceSpec,
+        options: CallOptions<'_>,
+    ) -> Result<ScmMemory, Error> {
+        ScmMemory::open(self, device, options)
+    }
+
+    /// Opens a fabric domain.
+    pub fn open_fabric(
+        &self,
+        request: &FabricOpenRequest,
+        options: CallOptions<'_>,
+    ) -> Result<FabricDomain, Error> {
+        FabricDomain::open(self, request, options)
+    }
+
+    /// Prepares this thread for queues and endpoints of the plugin; undone when the guard drops.
+    pub fn attach_thread(&self) -> Result<ThreadGuard, Error> {
+        if let Some(attach) = self.inner.table.thread_attach {
+            // SAFETY: live handle.
+            let status = unsafe { attach(self.inner.handle) };
+            if !status.is_ok() {
+                let name = &self.inner.manifest.name;
+                return Err(
+                    Error::new(status, format!("plugin {name} refused a thread"))
+                        .cause(status.name()),
+                );
+            }
+        }
+        Ok(ThreadGuard {
+            instance: self.clone(),
+            _thread: PhantomData,
+        })
+    }
+}
+
+/// Keeps this thread attached to a plugin.
+pub struct ThreadGuard {
+    instance: Instance,
+    _thread: PhantomData<*mut ()>, // stays on its thread
+}
+
+impl Drop for ThreadGuard {
+    fn drop(&mut self) {
+        if let Some(detach) = self.instance.inner.table.thread_detach {
+            // SAFETY: live handle, same thread as `thread_attach`.
+            unsafe { detach(self.instance.inner.handle) }
+        }
+    }
+}
+
+/// Refuses tables that this host cannot read: other major, or shorter than version 1.0's.
+fn check_table(table: &PluginTable) -> Result<(), Error> {
+    if table.abi_major != ABI_MAJOR {
+        return Err(Error::new(
+            Status::INVALID,
+            format!(
+                "the plugin is built for interface {}.{}, this host speaks {ABI_MAJOR}.{}",
+                table.abi_major,
+                table.abi_minor,
+                crate::abi::ABI_MINOR
+            ),
+        )
+        .remedy("install a build of the plugin for this host"));
+    }
+    check_size("PluginTable", table.size, size_of::<PluginTable>())?;
+    if table.control.0.is_null() {
+        return Err(Error::new(
+            Status::INVALID,
+            "the plugin has no control table",
+        ));
+    }
+    // SAFETY: the pointers are null or point to static tables, which start with their size.
+    unsafe {
+        check_size(
+            "ControlTable",
+            (*table.control.0).size,
+            size_of::<ControlTable>(),
+        )?;
+        if let Some(t) = table.device_admin.0.as_ref() {
+            check_size("DeviceAdminTable", t.size, size_of::<DeviceAdminTable>())?;
+        }
+        if let Some(t) = table.bdev.0.as_ref() {
+            check_size("BdevTable", t.size, size_of::<BdevTable>())?;
+        }
+        if let Some(t) = table.scm.0.as_ref() {
+            check_size("ScmTable", t.size, size_of::<ScmTable>())?;
+        }
+        if let Some(t) = table.fabric.0.as_ref() {
+            check_size("FabricTable", t.size, size_of::<FabricTable>())?;
+        }
+    }
+    Ok(())
+}
+
+/// Version 1.0 is the first and only one so far, so every table has at least its full size.
+fn check_size(name: &str, have: u32, need: usize) -> Result<(), Error> {
+    if (have as usize) < need {
+        return Err(Error::new(
+            Status::INVALID,
+            format!("the plugin's {name} has {have} bytes, version {ABI_MAJOR}.0 has {need}"),
+        )
+        .remedy("rebuild the plugin with the released header or crate"));
+    }
+    Ok(())
+}
+
+pub(super) fn encode(document: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(document)
+        .map_err(|e| Error::new(Status::INVALID, "cannot encode the request").cause(e.to_string()))
+}
+
+pub(super) fn decode<T: DeserializeOwned>(operation: &str, answer: &str) -> Result<T, Error> {
+    serde_json::from_str(answer).map_err(|e| {
+        Error::new(
+            Status::INTERNAL,
+            format!("the plugin's answer to {operation} is malformed"),
+        )
+        .cause(e.to_string())
+        .remedy("report this to the plugin's vendor")
+    })
+}
+
+/// Opens an object through a table's `open` function.
+pub(super) fn open(
+    operation: &str,
+    options: CallOptions<'_>,
+    f: impl FnOnce(CallPtr, &mut Handle) -> Status,
+) -> Result<Handle, Error> {
+    let mut handle: Handle = std::ptr::null_mut();
+    call::run(options, operation, |call| f(call, &mut handle))?;
+    if handle.is_null() {
+        return Err(Error::new(
+            Status::INTERNAL,
+            format!("{operation} succeeded without a handle"),
+        ));
+    }
+    Ok(handle)
+}

@@ -1,0 +1,246 @@
+//! Open storage-class memory and its regions.
+
+use super::bdev::check;
+use super::call::{self, CallOptions};
+use super::instance::{Instance, encode, open};
+use crate::abi::{Handle, SCM_CREATE, ScmInfo, ScmRegion, ScmTable, Sink, Status, Str};
+use crate::control::DeviceSpec;
+use crate::sdk::Error;
+use core::ffi::c_void;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Open storage-class memory; clones share it.
+#[derive(Clone)]
+pub struct ScmMemory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Kept so that the plugin outlives its handles.
+    _instance: Instance,
+    table: &'static ScmTable,
+    handle: Handle,
+}
+
+// SAFETY: `persist`, `flush`, `drain` may be called from any thread; the others by one at a time,
+// which `ScmMemory`'s users keep (the engine opens regions from its main thread).
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: the live handle of `open`; regions hold an `Arc` of this and are gone.
+        unsafe { (self.table.close)(self.handle) }
+    }
+}
+
+impl ScmMemory {
+    pub(super) fn open(
+        instance: &Instance,
+        device: &DeviceSpec,
+        options: CallOptions<'_>,
+    ) -> Result<Self, Error> {
+        // SAFETY: null or a static table, whose size `Instance::create` checked.
+        let table: &'static ScmTable =
+            unsafe { instance.table().scm.0.as_ref() }.ok_or_else(|| {
+                Error::new(
+                    Status::NOT_SUPPORTED,
+                    format!("plugin {} has no SCM class", instance.manifest().name),
+                )
+            })?;
+        let request = encode(device)?;
+        let handle = open("open", options, |call, handle| {
+            // SAFETY: live handle, call, request and out pointer.
+            unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
+        })?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                _instance: instance.clone(),
+                table,
+                handle,
+            }),
+        })
+    }
+
+    /// What the memory is like, with its current free space.
+    pub fn info(&self) -> Result<ScmInfo, Status> {
+        let mut info = ScmInfo {
+            total: 0,
+            available: 0,
+            persist_granularity: 0,
+            numa_node: -1,
+            flags: 0,
+        };
+        // SAFETY: live handle and out pointer.
+        check(unsafe { (self.inner.table.info)(self.inner.handle, &mut info) })?;
+        Ok(info)
+    }
+
+    /// Directory for files.
+    pub fn mount_point(&self) -> Result<PathBuf, Status> {
+        let mut bytes: Vec<u8> = Vec::new();
+        let sink = Sink {
+            ctx: (&raw mut bytes).cast(),
+            write: append,
+        };
+        // SAFETY: live handle; the sink's context lives for the call.
+        check(unsafe { (self.inner.table.mount_point)(self.inner.handle, sink) })?;
+        Ok(PathBuf::from(OsString::from_vec(bytes)))
+    }
+
+    /// Maps an existing region.
+    pub fn open_region(&self, name: &str, options: CallOptions<'_>) -> Result<ScmMapping, Error> {
+        self.map(name, 0, 0, options)
+    }
+
+    /// Makes and maps a region of `len` zero bytes.
+    pub fn create_region(
+        &self,
+        name: &str,
+        len: u64,
+        options: CallOptions<'_>,
+    ) -> Result<ScmMapping, Error> {
+        self.map(name, len, SCM_CREATE, options)
+    }
+
+    fn map(
+        &self,
+        name: &str,
+        len: u64,
+        flags: u32,
+        options: CallOptions<'_>,
+    ) -> Result<ScmMapping, Error> {
+        let mut region = ScmRegion {
+            handle: std::ptr::null_mut(),
+            ptr: std::ptr::null_mut(),
+            len: 0,
+        };
+        call::run(options, "open_region", |call| {
+            // SAFETY: live handle, call, name and out pointer.
+            unsafe {
+                (self.inner.table.open_region)(
+                    self.inner.handle,
+                    call,
+                    Str::new(name),
+                    len,
+                    flags,
+                    &mut region,
+                )
+            }
+        })?;
+        if region.ptr.is_null() || (region.len as u64) < len {
+            return Err(Error::new(
+                Status::INTERNAL,
+                format!("region {name} is not mapped as asked"),
+            ));
+        }
+        Ok(ScmMapping {
+            memory: self.clone(),
+            region,
+        })
+    }
+
+    /// Deletes a region that is not open.
+    pub fn remove_region(&self, name: &str, options: CallOptions<'_>) -> Result<(), Error> {
+        call::run(options, "remove_region", |call| {
+            // SAFETY: live handle, call and name.
+            unsafe { (self.inner.table.remove_region)(self.inner.handle, call, Str::new(name)) }
+        })
+        .map(drop)
+    }
+}
+
+/// Appends to the `Vec<u8>` behind `ctx`.
+///
+/// # Safety
+/// `ctx` points to a live `Vec<u8>` that nobody else uses, `data` to `len` bytes.
+pub(super) unsafe extern "C" fn append(ctx: *mut c_void, data: *const u8, len: usize) {
+    if len > 0 {
+        // SAFETY: the caller vouches for it.
+        unsafe { (*ctx.cast::<Vec<u8>>()).extend_from_slice(std::slice::from_raw_parts(data, len)) }
+    }
+}
+
+/// A mapped region; unmapped when dropped, its contents stay.
+pub struct ScmMapping {
+    memory: ScmMemory,
+    region: ScmRegion,
+}
+
+// SAFETY: a mapping has no thread; whoever shares it synchronises accesses to the bytes.
+unsafe impl Send for ScmMapping {}
+// SAFETY: as above.
+unsafe impl Sync for ScmMapping {}
+
+impl ScmMapping {
+    /// First byte, page aligned.
+    pub fn ptr(&self) -> *mut u8 {
+        self.region.ptr
+    }
+
+    /// Bytes.
+    #[allow(clippy::len_without_is_empty)] // regions have at least a page
+    pub fn len(&self) -> usize {
+        self.region.len
+    }
+
+    /// The memory it belongs to.
+    pub fn memory(&self) -> &ScmMemory {
+        &self.memory
+    }
+
+    /// Makes `len` bytes at `offset` durable.
+    ///
+    /// # Errors
+    /// INVALID if the range leaves the region; else what the plugin says.
+    pub fn persist(&self, offset: usize, len: usize) -> Result<(), Status> {
+        self.range(offset, len, |table, handle, ptr| {
+            // SAFETY: live handle, range inside the region.
+            unsafe { (table.persist)(handle, ptr, len) }
+        })
+    }
+
+    /// Starts writing `len` bytes at `offset` back; durable after this thread's next `drain`.
+    pub fn flush(&self, offset: usize, len: usize) -> Result<(), Status> {
+        self.range(offset, len, |table, handle, ptr| {
+            // SAFETY: live handle, range inside the region.
+            unsafe { (table.flush)(handle, ptr, len) }
+        })
+    }
+
+    /// Waits for this thread's flushes.
+    pub fn drain(&self) -> Result<(), Status> {
+        // SAFETY: live handle.
+        check(unsafe { (self.memory.inner.table.drain)(self.memory.inner.handle) })
+    }
+
+    fn range(
+        &self,
+        offset: usize,
+        len: usize,
+        f: impl FnOnce(&ScmTable, Handle, *const u8) -> Status,
+    ) -> Result<(), Status> {
+        if offset
+            .checked_add(len)
+            .is_none_or(|end| end > self.region.len)
+        {
+            return Err(Status::INVALID);
+        }
+        // SAFETY: the offset is inside the region.
+        let ptr = unsafe { self.region.ptr.add(offset) };
+        check(f(self.memory.inner.table, self.memory.inner.handle, ptr))
+    }
+}
+
+impl Drop for ScmMapping {
+    fn drop(&mut self) {
+        // SAFETY: the live handles of `open` and `open_region`.
+        unsafe {
+            (self.memory.inner.table.close_region)(self.memory.inner.handle, self.region.handle)
+        }
+    }
+}
