@@ -1,0 +1,39 @@
+//! Numbers of modules and methods.
+
+/// Modules.
+pub mod module {
+    /// Tests.
+    pub const TEST: i32 = 0;
+    /// Security calls of the client library to the agent.
+    pub const SECURITY_AGENT: i32 = 1;
+    /// Management calls of the server to an engine, and of the client library to the agent.
+    pub const MGMT: i32 = 2;
+    /// Calls of an engine to the server.
+    pub const SRV: i32 = 3;
+    /// Security calls of an engine to the server.
+    pub const SECURITY: i32 = 4;
+}
+
+/// Methods of [`module::MGMT`], server to engine.
+pub mod mgmt {
+    /// `mgmt.SetRankReq` -> `mgmt.DaosResp`.
+    pub const SET_RANK: i32 = 202;
+    /// No body -> `mgmt.DaosResp`; the engine is ready afterwards.
+    pub const SET_UP: i32 = 209;
+    /// `ctl.BioHealthReq` -> `ctl.BioHealthResp`.
+    pub const BIO_HEALTH: i32 = 210;
+    /// `ctl.SmdDevReq` -> `ctl.SmdDevResp`.
+    pub const SMD_LIST_DEVICES: i32 = 211;
+    /// No body -> `mgmt.DaosResp`.
+    pub const PREP_SHUTDOWN: i32 = 218;
+    /// No body -> `mgmt.DaosResp`.
+    pub const PING_RANK: i32 = 225;
+}
+
+/// Methods of [`module::SRV`], engine to server.
+pub mod srv {
+    /// `srv.NotifyReadyReq` -> no body.
+    pub const NOTIFY_READY: i32 = 301;
+    /// `shared.ClusterEventReq` -> `shared.ClusterEventResp`.
+    pub const CLUSTER_EVENT: i32 = 304;
+}
