@@ -1,0 +1,148 @@
+//! State of a server and its engines.
+
+use crate::{FaultRow, table};
+use daos_proto::host;
+use serde::Serialize;
+
+/// State of one server.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the message's own documentation stands in host.proto
+pub struct ServerRow {
+    pub phase: &'static str,
+    pub reason: String,
+    pub hint: String,
+    pub since_ms: u64,
+    pub system: String,
+    pub version: String,
+    pub hostname: String,
+    pub pid: u32,
+    pub control_addr: String,
+    pub config_path: String,
+    pub insecure: bool,
+    pub engines: Vec<EngineRow>,
+}
+
+/// State of one engine.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the message's own documentation stands in host.proto
+pub struct EngineRow {
+    pub index: u32,
+    pub state: &'static str,
+    pub reason: String,
+    pub hint: String,
+    pub since_ms: u64,
+    pub fault: Option<FaultRow>,
+    pub uuid: String,
+    pub rank: Option<u32>,
+    pub pid: u32,
+    pub uri: String,
+    pub targets: u32,
+    pub restarts: u32,
+    pub program: String,
+    pub log_file: String,
+}
+
+impl From<host::ServerStateResponse> for ServerRow {
+    fn from(state: host::ServerStateResponse) -> Self {
+        Self {
+            phase: match state.phase() {
+                host::ServerPhase::Starting => "starting",
+                host::ServerPhase::Maintenance => "maintenance",
+                host::ServerPhase::Ready => "ready",
+                host::ServerPhase::Degraded => "degraded",
+                host::ServerPhase::Stopping => "stopping",
+                host::ServerPhase::Unspecified => "unknown",
+            },
+            reason: state.reason,
+            hint: state.hint,
+            since_ms: state.since_ms,
+            system: state.system,
+            version: state.version,
+            hostname: state.hostname,
+            pid: state.pid,
+            control_addr: state.control_addr,
+            config_path: state.config_path,
+            insecure: state.insecure,
+            engines: state.engines.into_iter().map(EngineRow::from).collect(),
+        }
+    }
+}
+
+impl From<host::Engine> for EngineRow {
+    fn from(engine: host::Engine) -> Self {
+        Self {
+            state: match engine.state() {
+                host::EngineState::AwaitFormat => "await-format",
+                host::EngineState::StorageMismatch => "storage-mismatch",
+                host::EngineState::Formatting => "formatting",
+                host::EngineState::Starting => "starting",
+                host::EngineState::Ready => "ready",
+                host::EngineState::Stopping => "stopping",
+                host::EngineState::Stopped => "stopped",
+                host::EngineState::Restarting => "restarting",
+                host::EngineState::Errored => "errored",
+                host::EngineState::Unspecified => "unknown",
+            },
+            fault: engine.fault.as_ref().map(FaultRow::from),
+            index: engine.index,
+            reason: engine.reason,
+            hint: engine.hint,
+            since_ms: engine.since_ms,
+            uuid: engine.uuid,
+            rank: engine.rank,
+            pid: engine.pid,
+            uri: engine.uri,
+            targets: engine.targets,
+            restarts: engine.restarts,
+            program: engine.program,
+            log_file: engine.log_file,
+        }
+    }
+}
+
+impl ServerRow {
+    /// The state for people.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "server {} ({}): {}",
+            self.control_addr, self.system, self.phase
+        );
+        if !self.reason.is_empty() {
+            text += &format!(" - {}", self.reason);
+        }
+        if !self.hint.is_empty() {
+            text += &format!("\n    hint: {}", self.hint);
+        }
+        let rows = self.engines.iter().map(|e| {
+            vec![
+                e.index.to_string(),
+                e.rank.map_or_else(|| "-".to_owned(), |r| r.to_string()),
+                e.state.to_owned(),
+                if e.pid == 0 {
+                    "-".to_owned()
+                } else {
+                    e.pid.to_string()
+                },
+                e.targets.to_string(),
+                e.restarts.to_string(),
+                e.reason.clone(),
+            ]
+        });
+        text += "\n";
+        text += &table(
+            &[
+                "ENGINE", "RANK", "STATE", "PID", "TARGETS", "RESTARTS", "REASON",
+            ],
+            rows,
+        );
+        for engine in &self.engines {
+            if let Some(fault) = &engine.fault {
+                text += &format!("\n\nengine {}: {fault}", engine.index);
+            }
+            if !engine.hint.is_empty() {
+                text += &format!("\n    hint: {}", engine.hint);
+            }
+        }
+        text
+    }
+}

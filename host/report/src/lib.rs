@@ -1,0 +1,23 @@
+//! What the command-line programs print: the same documents, as text for people and as JSON for
+//! scripts, whether they were made on this host or came over the control plane.
+//!
+//! Every document is a `serde` structure with a `text()`; conversions from the control plane's
+//! messages stand beside them.
+
+mod engines;
+mod envelope;
+mod fault;
+mod format;
+mod plugins;
+mod scan;
+mod table;
+mod units;
+
+pub use engines::{EngineRow, ServerRow};
+pub use envelope::{Envelope, print_json};
+pub use fault::FaultRow;
+pub use format::{FormatRow, status_text};
+pub use plugins::{PluginReport, PluginRow};
+pub use scan::{DeviceRow, ScanReport};
+pub use table::table;
+pub use units::{bytes, gigabytes};

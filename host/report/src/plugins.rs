@@ -1,0 +1,126 @@
+//! Plugins of a host.
+
+use crate::{FaultRow, table};
+use daos_proto::host;
+use serde::Serialize;
+
+/// Answer of `plugin list`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PluginReport {
+    /// Directory that was searched, empty when there is none.
+    pub plugins_dir: String,
+    /// Interface version of this host, "major.minor".
+    pub abi_version: String,
+    /// What stands in the way of the directory as a whole.
+    pub faults: Vec<FaultRow>,
+    /// The plugins.
+    pub plugins: Vec<PluginRow>,
+}
+
+/// One plugin.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the message's own documentation stands in host.proto
+pub struct PluginRow {
+    pub name: String,
+    pub version: String,
+    pub vendor: String,
+    pub description: String,
+    pub abi_version: String,
+    pub kinds: Vec<&'static str>,
+    pub classes: Vec<String>,
+    pub capabilities: Vec<String>,
+    pub builtin: bool,
+    pub path: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    pub state: &'static str,
+    pub fault: Option<FaultRow>,
+    pub used_by: Vec<u32>,
+}
+
+impl From<host::PluginListResponse> for PluginReport {
+    fn from(response: host::PluginListResponse) -> Self {
+        Self {
+            plugins_dir: response.plugins_dir,
+            abi_version: response.abi_version,
+            faults: response.faults.iter().map(FaultRow::from).collect(),
+            plugins: response.plugins.into_iter().map(PluginRow::from).collect(),
+        }
+    }
+}
+
+impl From<host::Plugin> for PluginRow {
+    fn from(plugin: host::Plugin) -> Self {
+        Self {
+            kinds: plugin.kinds().map(kind_text).collect(),
+            state: match plugin.state() {
+                host::PluginState::Usable => "usable",
+                host::PluginState::Refused => "refused",
+                host::PluginState::Quarantined => "quarantined",
+                host::PluginState::Shadowed => "shadowed",
+                host::PluginState::Unspecified => "unknown",
+            },
+            fault: plugin.fault.as_ref().map(FaultRow::from),
+            name: plugin.name,
+            version: plugin.version,
+            vendor: plugin.vendor,
+            description: plugin.description,
+            abi_version: plugin.abi_version,
+            classes: plugin.classes,
+            capabilities: plugin.capabilities,
+            builtin: plugin.builtin,
+            path: plugin.path,
+            sha256: plugin.sha256,
+            used_by: plugin.used_by,
+        }
+    }
+}
+
+pub(crate) fn kind_text(kind: host::Kind) -> &'static str {
+    match kind {
+        host::Kind::Scm => "scm",
+        host::Kind::Bdev => "bdev",
+        host::Kind::Fabric => "fabric",
+        host::Kind::Unspecified => "unknown",
+    }
+}
+
+impl PluginReport {
+    /// The list for people: a table, then one paragraph per plugin that cannot be used.
+    pub fn text(&self) -> String {
+        let rows = self.plugins.iter().map(|p| {
+            let source = if p.builtin {
+                "built in".to_owned()
+            } else {
+                p.path.clone()
+            };
+            vec![
+                p.name.clone(),
+                p.version.clone(),
+                p.abi_version.clone(),
+                p.kinds.join(","),
+                p.classes.join(","),
+                p.state.to_owned(),
+                source,
+            ]
+        });
+        let mut text = table(
+            &["NAME", "VERSION", "ABI", "KIND", "CLASS", "STATE", "SOURCE"],
+            rows,
+        );
+        for fault in &self.faults {
+            text += &format!("\n\nplugins_dir {}: {fault}", self.plugins_dir);
+        }
+        for plugin in &self.plugins {
+            if let Some(fault) = &plugin.fault {
+                text += &format!("\n\n{} ({}): {fault}", plugin.name, plugin.state);
+            }
+        }
+        text
+    }
+
+    /// Whether something in the list needs the administrator's attention.
+    pub fn has_faults(&self) -> bool {
+        !self.faults.is_empty() || self.plugins.iter().any(|p| p.fault.is_some())
+    }
+}

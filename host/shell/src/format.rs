@@ -1,0 +1,323 @@
+//! `storage format`: plan, question, progress, results.
+
+use crate::cli::{Cli, FormatArgs};
+use crate::connect::{HostClient, connect};
+use crate::fanout::explain;
+use anyhow::bail;
+use daos_proto::host::{
+    FormatPlan, FormatProgress, FormatStorageRequest, FormatTarget, Kind,
+    format_storage_event::Event,
+};
+use daos_report::{Envelope, FormatRow, bytes, print_json};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+const WARNING: &str = "This is a destructive operation and storage devices specified in the server config file \
+                       will be erased.\nPlease be patient as it may take several minutes.\n";
+
+/// What became of one host.
+#[derive(Default, Serialize)]
+struct Outcome {
+    results: Vec<FormatRow>,
+    engines_started: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Runs the command; `Ok(false)` when a host failed and was reported.
+pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyhow::Result<bool> {
+    let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
+    let mut clients: BTreeMap<String, HostClient> = BTreeMap::new();
+    for host in hosts {
+        match connect(host, Duration::from_secs(cli.connect_timeout)).await {
+            Ok(client) => drop(clients.insert(host.clone(), client)),
+            Err(error) => {
+                outcomes.entry(host.clone()).or_default().error = Some(format!("{error:#}"))
+            }
+        }
+    }
+    if clients.is_empty() {
+        let first = outcomes
+            .into_values()
+            .find_map(|o| o.error)
+            .unwrap_or_default();
+        bail!("No active connections! {first}");
+    }
+    if !cli.json {
+        let active: Vec<&str> = clients.keys().map(String::as_str).collect();
+        println!("Active connections: [{}]", active.join(" "));
+    }
+
+    let mut plans = BTreeMap::new();
+    for (host, client) in &mut clients {
+        match plan(client, args).await {
+            Ok(plan) => drop(plans.insert(host.clone(), plan)),
+            Err(error) => outcomes.entry(host.clone()).or_default().error = Some(error),
+        }
+    }
+    let refused = show_plans(cli, &plans, &mut outcomes);
+    if args.dry_run || refused || plans.is_empty() {
+        return finish(cli, outcomes, args.dry_run);
+    }
+    if !cli.json {
+        print!("{WARNING}");
+    }
+    if !args.force && !confirmed()? {
+        eprintln!("Nothing was formatted.");
+        return Ok(false);
+    }
+
+    let bars = (!cli.json && std::io::stderr().is_terminal()).then(MultiProgress::new);
+    let mut tasks = JoinSet::new();
+    for (host, plan) in plans {
+        let Some(client) = clients.remove(&host) else {
+            continue;
+        };
+        let request = FormatStorageRequest {
+            engines: Vec::new(),
+            reformat: args.reformat,
+            overwrite_foreign: args.overwrite_foreign,
+            plan_only: false,
+            plan_id: plan.plan_id,
+        };
+        let bars = bars.clone();
+        tasks.spawn(async move {
+            let outcome = format(&host, client, request, bars).await;
+            (host, outcome)
+        });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok((host, outcome)) => drop(outcomes.insert(host, outcome)),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    finish(cli, outcomes, false)
+}
+
+/// Asks a host what a format would do.
+async fn plan(client: &mut HostClient, args: &FormatArgs) -> Result<FormatPlan, String> {
+    let request = FormatStorageRequest {
+        engines: Vec::new(),
+        reformat: args.reformat,
+        overwrite_foreign: args.overwrite_foreign,
+        plan_only: true,
+        plan_id: String::new(),
+    };
+    let mut stream = client
+        .format_storage(request)
+        .await
+        .map_err(|s| explain(&s))?
+        .into_inner();
+    while let Some(event) = stream.message().await.map_err(|s| explain(&s))? {
+        if let Some(Event::Plan(plan)) = event.event {
+            return Ok(plan);
+        }
+    }
+    Err("the server sent no plan".to_owned())
+}
+
+/// Prints what would be erased and what stands in the way; the latter fails the host. Returns
+/// whether any host refused: then nothing is written anywhere.
+fn show_plans(
+    cli: &Cli,
+    plans: &BTreeMap<String, FormatPlan>,
+    outcomes: &mut BTreeMap<String, Outcome>,
+) -> bool {
+    let mut refused = false;
+    for (host, plan) in plans {
+        if !cli.json {
+            println!("{host}: {} device(s) to format", plan.targets.len());
+        }
+        let mut refusals = Vec::new();
+        for planned in &plan.targets {
+            let target = planned.target.clone().unwrap_or_default();
+            if !cli.json {
+                println!("\t{}", describe(&target));
+                for lost in &planned.erases {
+                    println!("\t    erases: {lost}");
+                }
+            }
+            for fault in &planned.refusals {
+                refusals.push(fault.to_string());
+            }
+        }
+        if !plan.allowed {
+            refused = true;
+            if refusals.is_empty() {
+                refusals.push("the server refuses this format without saying why".to_owned());
+            }
+            outcomes.entry(host.clone()).or_default().error = Some(refusals.join("; "));
+        }
+    }
+    refused
+}
+
+fn describe(target: &FormatTarget) -> String {
+    let what = match target.kind() {
+        Kind::Scm => "SCM",
+        _ => "block device",
+    };
+    let size = if target.size_bytes == 0 {
+        String::new()
+    } else {
+        format!(", {}", bytes(target.size_bytes))
+    };
+    format!(
+        "engine {}: {what} {} ({}{size})",
+        target.engine, target.address, target.class
+    )
+}
+
+/// Asks until the answer is yes or no; end of input and an empty line are a no.
+fn confirmed() -> anyhow::Result<bool> {
+    println!("Are you sure you want to continue? (yes/no)");
+    std::io::stdout().flush()?;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let n = std::io::stdin().lock().read_line(&mut line)?;
+        match line.trim() {
+            "yes" | "y" => return Ok(true),
+            "no" | "n" => return Ok(false),
+            "" => {
+                if n == 0 {
+                    eprintln!(
+                        "Error reading input: end of file; use -f to format without the question"
+                    );
+                }
+                return Ok(false);
+            }
+            _ => println!("Please type yes or no and then press enter:"),
+        }
+    }
+}
+
+/// Formats one host, with a progress bar per device when there is a terminal.
+async fn format(
+    host: &str,
+    mut client: HostClient,
+    request: FormatStorageRequest,
+    bars: Option<MultiProgress>,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut shown: HashMap<(u32, String), ProgressBar> = HashMap::new();
+    let mut stream = match client.format_storage(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => {
+            outcome.error = Some(explain(&status));
+            return outcome;
+        }
+    };
+    let mut ended = false;
+    loop {
+        match stream.message().await {
+            Ok(Some(event)) => match event.event {
+                Some(Event::Progress(progress)) => {
+                    if let Some(bars) = &bars {
+                        advance(host, bars, &mut shown, &progress);
+                    }
+                }
+                Some(Event::Result(result)) => outcome.results.push(FormatRow::from(result)),
+                Some(Event::EngineStarted(_)) => outcome.engines_started += 1,
+                Some(Event::Summary(summary)) => {
+                    ended = true;
+                    outcome.error = summary.fault.map(|f| f.to_string());
+                }
+                Some(Event::Plan(_)) | None => {}
+            },
+            Ok(None) => break,
+            Err(status) => {
+                outcome.error = Some(explain(&status));
+                ended = true;
+                break;
+            }
+        }
+    }
+    for bar in shown.into_values() {
+        bar.finish_and_clear();
+    }
+    if !ended {
+        outcome.error =
+            Some("the server ended the format without a summary; ask `system query`".to_owned());
+    }
+    outcome
+}
+
+fn advance(
+    host: &str,
+    bars: &MultiProgress,
+    shown: &mut HashMap<(u32, String), ProgressBar>,
+    progress: &FormatProgress,
+) {
+    let target = progress.target.clone().unwrap_or_default();
+    let bar = shown
+        .entry((target.engine, target.address.clone()))
+        .or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new(0));
+            if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {msg}")
+            {
+                bar.set_style(style);
+            }
+            bar.set_prefix(format!("{host} {}", target.address));
+            bar
+        });
+    bar.set_length(progress.total.max(progress.done).max(1));
+    bar.set_position(progress.done);
+    bar.set_message(progress.message.clone());
+}
+
+/// Prints the results in the guide's order: block devices first, then SCM, then errors.
+fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyhow::Result<bool> {
+    let failed: Vec<String> = outcomes
+        .iter()
+        .filter_map(|(host, o)| {
+            let row = o.results.iter().find(|r| r.fault.is_some());
+            match (&o.error, row) {
+                (Some(error), _) => Some(format!("{host}: {error}")),
+                (None, Some(row)) => Some(format!("{host}: {} failed", row.address)),
+                (None, None) => None,
+            }
+        })
+        .collect();
+    if cli.json {
+        print_json(&if failed.is_empty() {
+            Envelope::ok(outcomes)
+        } else {
+            Envelope::failed(Some(outcomes), failed.join("\n"))
+        })?;
+        return Ok(failed.is_empty());
+    }
+    if !dry_run {
+        for (title, kind) in [
+            ("NVMe storage format results:", "bdev"),
+            ("SCM storage format results:", "scm"),
+        ] {
+            let mut any = false;
+            for (host, outcome) in &outcomes {
+                let rows: Vec<_> = outcome.results.iter().filter(|r| r.kind == kind).collect();
+                if rows.is_empty() {
+                    continue;
+                }
+                if !any {
+                    println!("\n{title}");
+                    any = true;
+                }
+                println!("{host}:");
+                for row in rows {
+                    println!("{}", row.text());
+                }
+            }
+        }
+        let started: u32 = outcomes.values().map(|o| o.engines_started).sum();
+        println!("\n{started} engine(s) started");
+    }
+    for failure in &failed {
+        eprintln!("ERROR: {failure}");
+    }
+    Ok(failed.is_empty())
+}

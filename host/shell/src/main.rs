@@ -1,0 +1,71 @@
+//! `daos_shell`: administers DAOS storage nodes over their control plane.
+//!
+//! Needs no storage library and no privileges; runs wherever the nodes' control port is reached.
+
+mod cli;
+mod connect;
+mod fanout;
+mod format;
+mod query;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, PluginCommand, StorageCommand, SystemCommand};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match &cli.command {
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "daos_shell",
+                &mut std::io::stdout(),
+            );
+            return ExitCode::SUCCESS;
+        }
+        Command::Manpage => {
+            let page = clap_mangen::Man::new(Cli::command());
+            return match page.render(&mut std::io::stdout()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        _ => {}
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ERROR: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(&cli)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            if cli.json {
+                let envelope = daos_report::Envelope::<()>::failed(None, format!("{error:#}"));
+                // Nothing is left to tell if standard output is gone.
+                let _ = daos_report::print_json(&envelope);
+            }
+            eprintln!("ERROR: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the command; `Ok(false)` when a host failed and was reported.
+async fn run(cli: &Cli) -> anyhow::Result<bool> {
+    let hosts = connect::hosts(cli)?;
+    match &cli.command {
+        Command::Storage(StorageCommand::Scan) => query::storage_scan(cli, &hosts).await,
+        Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, &hosts).await,
+        Command::Plugin(PluginCommand::List) => query::plugin_list(cli, &hosts).await,
+        Command::System(SystemCommand::Query) => query::system_query(cli, &hosts).await,
+        Command::Completion { .. } | Command::Manpage => Ok(true), // handled before
+    }
+}

@@ -1,0 +1,42 @@
+//! Commands that only look.
+
+use crate::cli::Cli;
+use crate::fanout;
+use daos_proto::host::{PluginListRequest, ServerStateRequest, StorageScanDetailRequest};
+use daos_report::{PluginReport, ScanReport, ServerRow};
+
+/// `storage scan`.
+pub(crate) async fn storage_scan(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
+    let answers = fanout::ask(cli, hosts, |mut client| async move {
+        let answer = client
+            .storage_scan_detail(StorageScanDetailRequest::default())
+            .await?;
+        Ok(ScanReport::from(answer.into_inner()))
+    })
+    .await;
+    let failed_plugin = answers
+        .values()
+        .flatten()
+        .any(|report| !report.faults.is_empty());
+    Ok(fanout::print(cli, answers, ScanReport::text)? && !failed_plugin)
+}
+
+/// `plugin list`.
+pub(crate) async fn plugin_list(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
+    let answers = fanout::ask(cli, hosts, |mut client| async move {
+        let answer = client.plugin_list(PluginListRequest {}).await?;
+        Ok(PluginReport::from(answer.into_inner()))
+    })
+    .await;
+    fanout::print(cli, answers, PluginReport::text)
+}
+
+/// `system query`.
+pub(crate) async fn system_query(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
+    let answers = fanout::ask(cli, hosts, |mut client| async move {
+        let answer = client.server_state(ServerStateRequest {}).await?;
+        Ok(ServerRow::from(answer.into_inner()))
+    })
+    .await;
+    fanout::print(cli, answers, ServerRow::text)
+}
