@@ -1,1 +1,77 @@
-//! Placeholder.
+//! Layout of the calls between the client library and the engine.
+//!
+//! A call is one tagged message on the fabric: a [`Request`] from an endpoint of the client to the
+//! endpoint of a target, answered by one [`Reply`]. All numbers are little-endian, all offsets are
+//! fixed (tables stand beside the two types), nothing depends on the compiler.
+//!
+//! * Values of up to [`INLINE_MAX`] bytes travel inside the message. Larger ones stay where they
+//!   are: the message names registered memory of the client ([`RmaDescriptor`]), and the engine
+//!   reads it (put) or writes it (get) itself.
+//! * Every value carries its CRC-32C ([`crc32c`]), computed by whoever wrote it first; header, keys
+//!   and addresses are covered by a CRC-32C of their own.
+//! * The sender's address travels in the header, because the fabric interface does not report it.
+//! * A call is named by the client's UUID and a sequence number that the client never reuses.
+//!
+//! Decoders accept arbitrary bytes: they check everything before they use it, never panic and never
+//! allocate by what a message claims.
+
+mod address;
+mod codec;
+mod list;
+mod placement;
+mod reply;
+mod request;
+mod status;
+mod tag;
+
+pub use address::{EngineUri, UriError};
+pub use codec::DecodeError;
+pub use list::{ListEntries, ListWriter};
+pub use placement::{key_hash, target_of};
+pub use reply::{REPLY_HEADER, Reply};
+pub use request::{
+    ArrayRange, LIST_KEYS_LIMIT, ObjectId, Opcode, PunchScope, REQUEST_HEADER, Request,
+    RmaDescriptor, ValueKind,
+};
+pub use status::WireStatus;
+pub use tag::{REPLY_TAG, REQUEST_TAG, TAG_IGNORE};
+
+/// Version of the layout; a peer of another version is answered with
+/// [`WireStatus::VERSION`](WireStatus::VERSION).
+pub const VERSION: u16 = 1;
+
+/// Most bytes of a dkey or an akey; both have at least one.
+pub const KEY_MAX: usize = 4096;
+
+/// Most bytes of a value that travels inside a message.
+pub const INLINE_MAX: usize = 4096;
+
+/// Most bytes of a single value.
+pub const SINGLE_MAX: u64 = 1 << 20;
+
+/// Most bytes of an endpoint address.
+pub const ADDRESS_MAX: usize = 512;
+
+/// Most bytes of a request message, and what an engine offers for each: header, address, two keys
+/// and an inline value, rounded up.
+pub const REQUEST_MAX: usize = 16 << 10;
+
+/// Most bytes of a reply message, and what a client offers for each.
+pub const REPLY_MAX: usize = 16 << 10;
+
+const _: () = assert!(REQUEST_HEADER + ADDRESS_MAX + 2 * KEY_MAX + INLINE_MAX <= REQUEST_MAX);
+const _: () = assert!(REPLY_HEADER + INLINE_MAX <= REPLY_MAX);
+
+/// CRC-32C (Castagnoli, as iSCSI and NVMe use it) of `data`.
+pub fn crc32c(data: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(data)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn crc_is_the_published_one() {
+        assert_eq!(super::crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(super::crc32c(b""), 0);
+    }
+}
