@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The `scm-ram` plugin as a shared object.
+
+daos_plugin_api::export_plugin!(scm_ram::ScmRam);

@@ -1,0 +1,395 @@
+//! What is at a mount point: nothing, storage of ours (marked), or somebody else's.
+
+use daos_plugin_api::abi::Status;
+use daos_plugin_api::sdk::{Error, Result};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// File that marks storage as ours.
+const MARKER: &str = ".daos-scm-ram";
+/// File whose lock the one opener holds; its text is that process's id.
+const LOCK: &str = ".daos-scm-lock";
+/// Directory of the region files.
+const REGIONS: &str = "regions";
+
+/// `f_type` of tmpfs.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// How the storage was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A tmpfs of its own.
+    Mount,
+    /// A directory inside a tmpfs of somebody else's.
+    Directory,
+}
+
+/// Contents of the marker file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    /// How it was made.
+    pub(crate) kind: Kind,
+    /// Bytes the storage has.
+    pub(crate) size: u64,
+    /// The directory at the mount point was made by us and goes with the storage.
+    pub(crate) made_directory: bool,
+    /// Node whose memory is preferred; -1 = unknown.
+    pub(crate) numa_node: i32,
+}
+
+/// What an inspection finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No such directory.
+    Nothing,
+    /// An empty directory.
+    Empty,
+    /// Our storage.
+    Ours(Marker),
+    /// Something of somebody else's, in words.
+    Foreign(String),
+    /// Another file system with contents is mounted there, in words.
+    ForeignMount(String),
+}
+
+/// A mount point.
+pub(crate) struct Place<'a> {
+    path: &'a Path,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn new(path: &'a Path) -> Self {
+        Self { path }
+    }
+
+    pub(crate) fn regions(&self) -> PathBuf {
+        self.path.join(REGIONS)
+    }
+
+    /// Looks what is there; changes nothing.
+    pub(crate) fn inspect(&self) -> Result<State> {
+        let shown = self.path.display();
+        let metadata = match fs::symlink_metadata(self.path) {
+            Ok(metadata) => metadata,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Nothing),
+            Err(e) => return Err(Error::io(format!("cannot look at {shown}"), e)),
+        };
+        if !metadata.is_dir() {
+            return Ok(State::Foreign(format!("{shown} is not a directory")));
+        }
+        match fs::read(self.path.join(MARKER)) {
+            Ok(text) => {
+                return Ok(match serde_json::from_slice(&text) {
+                    // A marker on a disk is a copy of a RAM storage, not one.
+                    Ok(marker) if is_tmpfs(self.path)? => State::Ours(marker),
+                    Ok(_) => {
+                        State::Foreign(format!("{shown} carries our marker on another medium"))
+                    }
+                    Err(e) => State::Foreign(format!("{shown}/{MARKER} is damaged: {e}")),
+                });
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(format!("cannot read {shown}/{MARKER}"), e)),
+        }
+        let mut entries =
+            fs::read_dir(self.path).map_err(|e| Error::io(format!("cannot list {shown}"), e))?;
+        let Some(first) = entries.next() else {
+            // A file system other than tmpfs cannot become ours, nor is it ours to hide.
+            return Ok(match mounted(self.path)? {
+                Some(kind) if kind != "tmpfs" => {
+                    State::ForeignMount(format!("a {kind} file system is mounted at {shown}"))
+                }
+                _ => State::Empty,
+            });
+        };
+        let name = first
+            .map_err(|e| Error::io(format!("cannot list {shown}"), e))?
+            .file_name();
+        let name = Path::new(&name).display();
+        Ok(match mounted(self.path)? {
+            Some(kind) => State::ForeignMount(format!(
+                "a {kind} file system with contents ({name} ...) is mounted at {shown}"
+            )),
+            None => State::Foreign(format!(
+                "{shown} holds files that are not ours ({name} ...)"
+            )),
+        })
+    }
+
+    /// Creates marker, lock file and region directory; the marker comes last, so what carries one
+    /// is complete. Everything belongs to the user on whose behalf a setuid helper runs.
+    pub(crate) fn mark(&self, marker: &Marker) -> Result<()> {
+        let fail = |e: io::Error| Error::io(format!("cannot set up {}", self.path.display()), e);
+        let owner = Owner::caller();
+        let regions = self.regions();
+        DirBuilder::new()
+            .mode(0o755)
+            .create(&regions)
+            .map_err(fail)?;
+        owner.give(&regions).map_err(fail)?;
+        let write = |name: &str, text: &[u8]| {
+            let path = self.path.join(name);
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o644)
+                .open(&path)?
+                .write_all(text)?;
+            owner.give(&path)
+        };
+        write(LOCK, b"").map_err(fail)?;
+        let text = serde_json::to_vec(marker).map_err(|e| {
+            Error::new(Status::INTERNAL, "cannot encode the marker").cause(e.to_string())
+        })?;
+        write(MARKER, &text).map_err(fail)
+    }
+
+    /// Takes the lock of marked storage: one opener at a time.
+    ///
+    /// # Errors
+    /// BUSY, naming the holder.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let path = self.path.join(LOCK);
+        let fail = |e: io::Error| Error::io(format!("cannot lock {}", path.display()), e);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(fail)?;
+        let mut holder = String::new();
+        // A probe (see `holder`) leaves no name and is over at once: try again.
+        for _ in 0..20 {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    file.set_len(0).map_err(fail)?;
+                    write!(file, "{}", std::process::id()).map_err(fail)?;
+                    return Ok(Lock { file });
+                }
+                Err(Errno::WOULDBLOCK) => {}
+                Err(e) => return Err(fail(e.into())),
+            }
+            file.read_to_string(&mut holder).map_err(fail)?;
+            if !holder.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let holder = named(&holder);
+        Err(Error::new(
+            Status::BUSY,
+            format!("ram storage {} is in use", self.path.display()),
+        )
+        .cause(format!("{holder} has it open"))
+        .remedy(format!("stop {holder} first")))
+    }
+
+    /// Who has marked storage open; changes nothing.
+    pub(crate) fn holder(&self) -> Result<Option<String>> {
+        let path = self.path.join(LOCK);
+        let fail = |e: io::Error| Error::io(format!("cannot look at {}", path.display()), e);
+        let mut file = File::open(&path).map_err(fail)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(fail)?;
+                Ok(Some(named(&text)))
+            }
+            Err(e) => Err(fail(e.into())),
+        }
+    }
+
+    /// Bytes that everything in the directory occupies.
+    pub(crate) fn used(&self) -> io::Result<u64> {
+        fn tree(dir: &Path) -> io::Result<u64> {
+            let mut sum = 0;
+            for entry in fs::read_dir(dir)? {
+                // Files may vanish between listing and looking: they occupy nothing then.
+                let entry = entry?;
+                match entry.metadata() {
+                    Ok(m) if m.is_dir() => sum += tree(&entry.path())?,
+                    Ok(m) => sum += m.blocks() * 512,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(sum)
+        }
+        tree(self.path)
+    }
+
+    /// Empties marked storage that is a directory. Crosses no mount point, follows no link. The
+    /// marker goes last, so an interrupted removal can be repeated.
+    pub(crate) fn clear(&self) -> Result<()> {
+        fn empty(dir: &Path, device: u64, spare: &str) -> io::Result<()> {
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if entry.file_name() == spare {
+                    continue;
+                }
+                if metadata.is_dir() {
+                    if metadata.dev() != device {
+                        return Err(io::Error::other(format!(
+                            "something is mounted at {}",
+                            entry.path().display()
+                        )));
+                    }
+                    empty(&entry.path(), device, "")?;
+                    fs::remove_dir(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        }
+        let fail = |e: io::Error| Error::io(format!("cannot empty {}", self.path.display()), e);
+        let device = fs::symlink_metadata(self.path).map_err(fail)?.dev();
+        empty(self.path, device, MARKER).map_err(fail)?;
+        fs::remove_file(self.path.join(MARKER)).map_err(fail)
+    }
+}
+
+fn named(holder: &str) -> String {
+    if holder.is_empty() {
+        "another process".to_owned()
+    } else {
+        format!("process {holder}")
+    }
+}
+
+/// The lock of open storage; released when dropped.
+pub(crate) struct Lock {
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The text only informs; a stale one is never read, since only a failed lock reads it.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The user on whose behalf a setuid program runs: its real ids.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Owner {
+    pub(crate) fn caller() -> Self {
+        Self {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+        }
+    }
+
+    pub(crate) fn give(self, path: &Path) -> io::Result<()> {
+        let metadata = fs::symlink_metadata(path)?;
+        if (metadata.uid(), metadata.gid()) == (self.uid, self.gid) {
+            return Ok(());
+        }
+        chown(path, Some(self.uid), Some(self.gid))
+    }
+}
+
+/// Makes the directory `path` (mode 0755 whatever the umask) and those above it.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    let fail = |e: io::Error| Error::io(format!("cannot create {}", path.display()), e);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(fail)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(fail)
+}
+
+/// Whether `path`, or the nearest directory above it that exists, is on a tmpfs.
+pub(crate) fn is_tmpfs(path: &Path) -> Result<bool> {
+    let existing = nearest(path);
+    let stat = rustix::fs::statfs(existing)
+        .map_err(|e| Error::io(format!("cannot look at {}", existing.display()), e))?;
+    Ok(stat.f_type as u64 == TMPFS_MAGIC)
+}
+
+/// Bytes an unprivileged user can still allocate on the file system of `path`.
+pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(nearest(path))?;
+    // A tmpfs without a limit reports no blocks at all.
+    Ok(if stat.f_blocks == 0 {
+        u64::MAX
+    } else {
+        stat.f_bavail.saturating_mul(stat.f_frsize)
+    })
+}
+
+fn nearest(path: &Path) -> &Path {
+    path.ancestors()
+        .find(|p| p.exists())
+        .unwrap_or(Path::new("/"))
+}
+
+/// Type of the file system mounted exactly at `path`, the topmost if there are several.
+fn mounted(path: &Path) -> Result<Option<String>> {
+    let text = fs::read("/proc/thread-self/mountinfo")
+        .map_err(|e| Error::io("cannot read /proc/thread-self/mountinfo", e))?;
+    Ok(mounted_in(&text, path))
+}
+
+fn mounted_in(mountinfo: &[u8], path: &Path) -> Option<String> {
+    mountinfo
+        .split(|b| *b == b'\n')
+        .filter_map(|line| {
+            let mut fields = line.split(|b| *b == b' ');
+            let at = fields.nth(4)?;
+            let mut rest = fields.skip_while(|f| *f != b"-");
+            let kind = rest.nth(1)?;
+            (unescape(at) == path.as_os_str().as_bytes())
+                .then(|| String::from_utf8_lossy(kind).into_owned())
+        })
+        .next_back()
+}
+
+/// Undoes the octal escapes (`\040`) of mountinfo.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first == b'\\'
+            && let [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', more @ ..] = tail
+        {
+            out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = more;
+        } else {
+            out.push(*first);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topmost_mount_of_a_point_with_a_space_is_found() {
+        let info = b"36 35 98:0 / /mnt/a\\040b rw,noatime master:1 - ext4 /dev/root rw\n\
+                     37 36 0:39 / /mnt/a\\040b rw - tmpfs none rw\n\
+                     38 36 0:40 / /mnt/other rw - xfs none rw\n";
+        assert_eq!(
+            mounted_in(info, Path::new("/mnt/a b")).as_deref(),
+            Some("tmpfs")
+        );
+        assert_eq!(mounted_in(info, Path::new("/mnt/a")), None);
+    }
+}
