@@ -42,7 +42,8 @@ fn scm_mounts(c: &Config) -> Vec<Use> {
     c.servers
         .iter()
         .enumerate()
-        .filter(|(_, s)| !s.scm_mount.as_os_str().is_empty())
+        // Absent ones and the root directory are reported on their own.
+        .filter(|(_, s)| s.scm_mount.parent().is_some())
         .map(|(i, s)| Use {
             path: format!("servers[{i}].scm_mount"),
             value: plain_path(&s.scm_mount.to_string_lossy()),

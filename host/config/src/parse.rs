@@ -190,7 +190,9 @@ fn plugins(r: &mut Reader, s: &Section<'_>) -> Option<BTreeMap<String, PluginCon
         }
         _ => return r.wrong_type(&path, node, "a group of plugin names, or a list of them"),
     }
-    if plugins.is_empty() {
+    if matches!(&node.value, Value::Map(m) if m.is_empty())
+        || matches!(&node.value, Value::List(l) if l.is_empty())
+    {
         let d = Diagnostic::error(
             Code::ValueCount,
             "plugins is empty, which would refuse every plugin",

@@ -285,7 +285,7 @@ impl<'n> Section<'n> {
                 }
                 (_, Some(_)) => format!("\"{name}\" belongs to the top level of the file"),
                 (Some(near), None) => format!("did you mean \"{near}\"?"),
-                (None, None) => keys::suggestion(name, keys::of(self.scope).map(|k| k.name)),
+                (None, None) => keys::list(keys::of(self.scope).map(|k| k.name)),
             }
         };
         let place = match self.path.as_str() {

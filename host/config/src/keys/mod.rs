@@ -231,16 +231,19 @@ pub(crate) fn suggestion<'a>(
 ) -> String {
     match nearest(word, candidates.clone()) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => {
-            let mut all: Vec<&str> = candidates.collect();
-            all.sort_unstable();
-            all.dedup();
-            if all.is_empty() {
-                "there is nothing to choose from".to_owned()
-            } else {
-                format!("valid are: {}", all.join(", "))
-            }
-        }
+        None => list(candidates),
+    }
+}
+
+/// What is valid, when nothing is near.
+pub(crate) fn list<'a>(candidates: impl Iterator<Item = &'a str>) -> String {
+    let mut all: Vec<&str> = candidates.collect();
+    all.sort_unstable();
+    all.dedup();
+    if all.is_empty() {
+        "there is nothing to choose from".to_owned()
+    } else {
+        format!("valid are: {}", all.join(", "))
     }
 }
 
