@@ -1,0 +1,55 @@
+# Front door: `make` lists what there is.
+
+PROFILE ?= release
+BDEV    ?= file
+PLUGINS ?= builtin
+ONCE    ?=
+export PROFILE BDEV PLUGINS ONCE
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint unit plugins e2e spikes vm-test bench soak docs man clean
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo "make run BDEV=file|malloc|kdev PLUGINS=builtin|dir ONCE=1 PROFILE=release|dev"
+
+run: ## Install what is missing, build, start a whole system, format it, run a verified workload
+	tools/install build
+	tools/run
+
+test: ## Install what is missing and run every test
+	tools/install test
+	tools/test
+
+lint: ## Formatting, clippy, documentation, dependency policy
+	tools/install lint
+	tools/test lint
+
+unit: ## Unit, property and conformance tests of the workspace
+	tools/test unit
+
+e2e: ## The real programs together
+	tools/test e2e
+
+spikes: ## The fabric face on libfabric
+	tools/install spikes
+	tools/test spikes
+
+vm-test: ## The bdev face on SPDK in a virtual machine with emulated NVMe
+	tests/vm/install
+	tests/vm/test
+
+bench: ## Measure against named peers; writes the table of docs/performance.md to standard output
+	tools/install bench
+	tools/bench
+
+soak: ## The long tests: many crash points, long fuzzing
+	tools/test soak
+
+man: ## Manual pages and shell completions into build/
+	tools/man
+
+clean: ## Remove everything that was built
+	cargo clean
+	rm -rf build
