@@ -1,0 +1,289 @@
+//! Opening, closing, memory, administration.
+
+use super::BdevBench;
+use super::io::writable;
+use super::ops::lasting;
+use super::rig::{Io, POOL, Rig};
+use crate::abi::{BdevEvent, BdevOp, Status};
+use crate::conformance::case::{
+    Case, Verdict, ensure, failed, refused, refused_somehow, skipped, supported,
+};
+use crate::control::ClassKind;
+use crate::host::CallOptions;
+
+pub(super) const CASES: &[Case<BdevBench>] = &[
+    Case {
+        name: "the geometry makes sense and stays the same",
+        body: geometry,
+    },
+    Case {
+        name: "data survives closing and reopening the device",
+        body: reopen,
+    },
+    Case {
+        name: "a second opener is refused as BUSY and told why",
+        body: exclusive,
+    },
+    Case {
+        name: "a device that does not exist is refused and explained",
+        body: unknown_device,
+    },
+    Case {
+        name: "opening and closing again and again leaks no descriptor",
+        body: leaks,
+    },
+    Case {
+        name: "two devices do not share their contents",
+        body: two_devices,
+    },
+    Case {
+        name: "pool memory is aligned to 2 MiB, zeroed, and good for I/O",
+        body: memory,
+    },
+    Case {
+        name: "memory that was never offered works or completes as INVALID",
+        body: foreign_memory,
+    },
+    Case {
+        name: "an idle device has nothing to administer",
+        body: admin,
+    },
+    Case {
+        name: "the identity names the device",
+        body: identity,
+    },
+    Case {
+        name: "health is a document, also while I/O runs",
+        body: health,
+    },
+    Case {
+        name: "a reset completes each outstanding request once and the queue reconnects",
+        body: reset,
+    },
+];
+
+fn geometry(bench: &BdevBench) -> Verdict {
+    // What is impossible the host refuses at open.
+    let device = bench.open()?;
+    let g = *device.geometry();
+    let spec = bench.spec();
+    ensure!(
+        g.atomic_write_blocks >= 1,
+        "atomic_write_blocks is 0, at least one block is atomic"
+    );
+    ensure!(
+        g.buffer_alignment as usize <= 2 << 20,
+        "an alignment of {} bytes is more than pool memory has",
+        g.buffer_alignment
+    );
+    ensure!(
+        device.size() > 0 && spec.size.abs_diff(device.size()) <= spec.size / 100 || spec.size == 0,
+        "the device has {} bytes, devices said {}",
+        device.size(),
+        spec.size
+    );
+    ensure!(g.reserved == 0, "reserved is {}", g.reserved);
+    drop(device);
+    let again = *bench.open()?.geometry();
+    ensure!(again == g, "after reopening: {again:?} instead of {g:?}");
+    Ok(())
+}
+
+fn reopen(bench: &BdevBench) -> Verdict {
+    let mut rig = lasting(bench)?;
+    let data = bench
+        .random(50)
+        .bytes(rig.largest(1 << 20) as usize * rig.block());
+    rig.write(0, &data)?;
+    rig.must(&Io::flush())?;
+    drop(rig);
+    for _ in 0..3 {
+        bench.rig(1)?.expect("the data", 0, &data)?;
+    }
+    Ok(())
+}
+
+fn exclusive(bench: &BdevBench) -> Verdict {
+    let first = bench.open()?;
+    for _ in 0..3 {
+        let second = bench
+            .instance()
+            .open_bdev(bench.spec(), CallOptions::default());
+        refused("a second open", second, &[Status::BUSY])?;
+    }
+    drop(first);
+    bench.open().map(drop)
+}
+
+fn unknown_device(bench: &BdevBench) -> Verdict {
+    let mut spec = bench.spec().clone();
+    spec.address = "/nonexistent/of-conformance".into();
+    spec.index = 4_000_000;
+    let opened = bench.instance().open_bdev(&spec, CallOptions::default());
+    refused_somehow("an unknown device", opened)
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+fn leaks(bench: &BdevBench) -> Verdict {
+    const ROUNDS: usize = 40;
+    drop(bench.rig(4)?);
+    let before = descriptors();
+    for _ in 0..ROUNDS {
+        let mut rig = bench.rig(4)?;
+        rig.read(0, 1)?;
+    }
+    // Other threads of a test program may open a few meanwhile; a leak is one per round.
+    let after = descriptors();
+    ensure!(
+        after < before + ROUNDS,
+        "{before} descriptors before, {after} after {ROUNDS} rounds"
+    );
+    Ok(())
+}
+
+fn two_devices(bench: &BdevBench) -> Verdict {
+    if bench.base.devices.len() < 2 {
+        return skipped("the config has one device");
+    }
+    let mut random = bench.random(51);
+    let mut rigs = Vec::new();
+    for index in 0..2 {
+        let mut rig = Rig::new(&bench.open_one(index)?, 1)?;
+        let data = random.bytes(rig.block());
+        rig.write(0, &data)?;
+        rigs.push((rig, data));
+    }
+    rigs.iter_mut()
+        .try_for_each(|(rig, data)| rig.expect("block of one of two devices", 0, data))
+}
+
+fn memory(bench: &BdevBench) -> Verdict {
+    let device = bench.open()?;
+    let mut pools = Vec::new();
+    for len in [1, 2 << 20, 5 << 20] {
+        let pool = device.allocate(len)?;
+        ensure!(
+            pool.ptr().addr().is_multiple_of(2 << 20),
+            "memory at {:p} is not aligned to 2 MiB",
+            pool.ptr()
+        );
+        ensure!(pool.len() >= len, "{} bytes instead of {len}", pool.len());
+        pools.push(pool);
+    }
+    drop(pools);
+    for _ in 0..8 {
+        drop(device.allocate(POOL)?);
+    }
+    let mut rig = Rig::new(&device, 1)?;
+    ensure!(
+        rig.get(0, POOL).iter().all(|b| *b == 0),
+        "memory is not zeroed"
+    );
+    // The last block of the memory is as good as the first.
+    let block = rig.block();
+    rig.must(&Io::data(BdevOp::READ, 0, 1, POOL - block, block))
+}
+
+fn foreign_memory(bench: &BdevBench) -> Verdict {
+    let mut rig = writable(bench, 1)?;
+    let data = bench.random(52).bytes(rig.block());
+    rig.write(0, &data)?;
+    let align = rig.geometry().buffer_alignment as usize;
+    let mut buffer = vec![0xee; rig.block() + align];
+    let start = buffer.as_ptr().align_offset(align);
+    let part = &mut buffer[start..start + data.len()];
+    match rig.run_on(BdevOp::READ, 0, part)? {
+        Status::INVALID => Ok(()),
+        Status::OK if *part == *data => Ok(()),
+        Status::OK => failed("a read brought other data"),
+        status => failed(format!("completed as {status:?}")),
+    }
+}
+
+fn admin(bench: &BdevBench) -> Verdict {
+    let device = bench.open()?;
+    for _ in 0..100 {
+        device.poll_admin()?;
+    }
+    match device.next_event() {
+        None => Ok(()),
+        Some(BdevEvent { kind, value, .. }) => failed(format!(
+            "an event of kind {kind} with the value {value} on an idle device"
+        )),
+    }
+}
+
+fn identity(bench: &BdevBench) -> Verdict {
+    let device = bench.open()?;
+    let record = supported("identity", device.identity(CallOptions::default()))?;
+    ensure!(
+        record.kind == ClassKind::Bdev,
+        "the kind is {}",
+        record.kind
+    );
+    ensure!(
+        record.class == bench.spec().class,
+        "the class is {:?}",
+        record.class
+    );
+    ensure!(
+        record.address == bench.spec().address,
+        "the address is {:?}, devices said {:?}",
+        record.address,
+        bench.spec().address
+    );
+    ensure!(
+        record.size == 0 || record.size == device.size(),
+        "the size is {}, the geometry says {}",
+        record.size,
+        device.size()
+    );
+    Ok(())
+}
+
+fn health(bench: &BdevBench) -> Verdict {
+    let device = bench.open()?;
+    supported("health", device.health(CallOptions::default()))?;
+    let mut rig = Rig::new(&device, 4)?;
+    let io = Io::data(BdevOp::READ, 0, 1, 0, rig.block());
+    rig.offer(&[io])?;
+    device.health(CallOptions::default())?;
+    rig.finish().map(drop)
+}
+
+fn reset(bench: &BdevBench) -> Verdict {
+    let device = bench.open()?;
+    let mut rig = Rig::new(&device, 8)?;
+    let block = rig.block();
+    for _ in 0..3 {
+        let ios: Vec<Io> = (0..8)
+            .map(|n| Io::data(BdevOp::READ, 0, 1, n * block, block))
+            .collect();
+        rig.offer(&ios)?;
+        let result = device.reset(CallOptions::default());
+        if result
+            .as_ref()
+            .is_err_and(|e| e.status == Status::NOT_SUPPORTED)
+        {
+            rig.finish()?;
+        }
+        supported("reset", result)?;
+        for (tag, status) in rig.finish()? {
+            ensure!(
+                status.is_ok() || status == Status::RESET,
+                "tag {tag} completed as {status:?}"
+            );
+        }
+        match rig.queue().reconnect() {
+            Ok(()) | Err(Status::NOT_SUPPORTED) => {}
+            Err(status) => return Err(status.into()),
+        }
+        rig.must(&Io::data(BdevOp::READ, 0, 1, 0, block))?;
+        device.poll_admin()?;
+        while device.next_event().is_some() {}
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Runs the cases.
+
+use super::bdev::{self, BdevBench};
+use super::case::{Case, Stop, Verdict};
+use super::control::{self, ControlBench};
+use super::fabric::{self, FabricBench};
+use super::report::{Outcome, PrintReporter, Record, Reporter, Summary};
+use super::scm::{self, ScmBench};
+use super::target::Target;
+use crate::abi::PluginTable;
+use crate::control::ClassKind;
+use crate::host::{Instance, InstanceOptions};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest time a case may take.
+pub const CASE_LIMIT: Duration = Duration::from_secs(180);
+
+const SETUP: &str = "the plugin starts and prepares the storage under test";
+const TEARDOWN: &str = "the storage under test is given back";
+
+/// Names of the cases for a kind of class, in order.
+pub fn cases(kind: ClassKind) -> Vec<&'static str> {
+    let mut names: Vec<_> = vec![SETUP];
+    names.extend(control::CASES.iter().map(|c| c.name));
+    match kind {
+        ClassKind::Bdev => names.extend(bdev::cases().map(|c| c.name)),
+        ClassKind::Scm => names.extend(scm::cases().map(|c| c.name)),
+        ClassKind::Fabric => names.extend(fabric::cases().map(|c| c.name)),
+    }
+    names
+}
+
+/// Runs the suite for [`Target::kind`] and reports each case.
+pub fn run(table: &'static PluginTable, target: &Target, reporter: &mut dyn Reporter) -> Summary {
+    let mut run = Run {
+        target: Arc::new(target.clone()),
+        reporter,
+        summary: Summary::default(),
+        hung: false,
+    };
+    run.all(table);
+    run.summary
+}
+
+/// Runs the suite in a test: prints each case.
+///
+/// # Panics
+/// If a case fails, with the list of failures.
+pub fn check(table: &'static PluginTable, target: Target) -> Summary {
+    let summary = run(table, &target, &mut PrintReporter);
+    println!("{} {}: {summary}", target.kind, target.class);
+    let failures: Vec<String> = summary
+        .failures()
+        .map(|r| match &r.outcome {
+            Outcome::Failed(how) => format!("  {}: {how}", r.case),
+            _ => r.case.to_owned(),
+        })
+        .collect();
+    assert!(failures.is_empty(), "{summary}\n{}", failures.join("\n"));
+    assert!(summary.is_ok(), "no case ran: {summary}");
+    summary
+}
+
+struct Run<'a> {
+    target: Arc<Target>,
+    reporter: &'a mut dyn Reporter,
+    summary: Summary,
+    hung: bool,
+}
+
+impl Run<'_> {
+    fn all(&mut self, table: &'static PluginTable) {
+        let target = Arc::clone(&self.target);
+        let Some(bench) = self.one(SETUP, move || {
+            ControlBench::new(instance(table, &target)?, target)
+        }) else {
+            return;
+        };
+        let bench = Arc::new(bench);
+        self.each(control::CASES.iter(), &bench);
+        match self.target.kind {
+            ClassKind::Bdev => self.each(bdev::cases(), &Arc::new(BdevBench::new(&bench))),
+            ClassKind::Scm => self.each(scm::cases(), &Arc::new(ScmBench::new(&bench))),
+            ClassKind::Fabric => self.each(fabric::cases(), &Arc::new(FabricBench::new(&bench))),
+        }
+        if self.target.kind == ClassKind::Scm && self.target.unmount && !self.hung {
+            self.one(TEARDOWN, move || bench.give_back());
+        }
+    }
+
+    fn each<B: Send + Sync + 'static>(
+        &mut self,
+        cases: impl Iterator<Item = &'static Case<B>>,
+        bench: &Arc<B>,
+    ) {
+        for case in cases {
+            let wanted = self.target.filter.as_ref();
+            if self.hung || wanted.is_some_and(|text| !case.name.contains(text.as_str())) {
+                continue;
+            }
+            let bench = Arc::clone(bench);
+            self.one(case.name, move || (case.body)(&bench));
+        }
+    }
+
+    /// Runs one case on a thread of its own and records how it ends.
+    fn one<T: Send + 'static>(
+        &mut self,
+        name: &'static str,
+        body: impl FnOnce() -> Verdict<T> + Send + 'static,
+    ) -> Option<T> {
+        self.reporter.started(name);
+        let start = Instant::now();
+        let (sender, receiver) = sync_channel(1);
+        let worker = thread::Builder::new().name("case".into()).spawn(move || {
+            let verdict = catch_unwind(AssertUnwindSafe(body))
+                .unwrap_or_else(|panic| Err(Stop::Failed(format!("panicked: {}", text(&panic)))));
+            // Nobody listens after a timeout.
+            let _ = sender.send(verdict);
+        });
+        let verdict = match worker {
+            Err(e) => Err(Stop::Failed(format!("no thread: {e}"))),
+            Ok(worker) => match receiver.recv_timeout(CASE_LIMIT) {
+                Ok(verdict) => {
+                    // The verdict is there; the thread has only its locals left to drop.
+                    let _ = worker.join();
+                    verdict
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.hung = true;
+                    let limit = CASE_LIMIT.as_secs();
+                    Err(Stop::Failed(format!(
+                        "no end within {limit} s; the run stops here"
+                    )))
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    Err(Stop::Failed("the case ended without a verdict".into()))
+                }
+            },
+        };
+        let (value, outcome) = match verdict {
+            Ok(value) => (Some(value), Outcome::Passed),
+            Err(Stop::Failed(how)) => (None, Outcome::Failed(how)),
+            Err(Stop::Skipped(why)) => (None, Outcome::Skipped(why)),
+        };
+        let record = Record {
+            case: name,
+            outcome,
+            time: start.elapsed(),
+        };
+        self.reporter.ended(&record);
+        self.summary.records.push(record);
+        value
+    }
+}
+
+fn instance(table: &'static PluginTable, target: &Target) -> Verdict<Instance> {
+    let options = if target.built_in {
+        InstanceOptions::built_in()
+    } else {
+        InstanceOptions::loaded()
+    };
+    Ok(Instance::create(
+        table,
+        options.settings(target.settings.clone()),
+    )?)
+}
+
+fn text(panic: &Box<dyn Any + Send>) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a payload that is no text")
+}
