@@ -1,0 +1,196 @@
+//! Files and built-ins in one list.
+
+use crate::info::PluginInfo;
+use crate::inspect::{PluginFile, Policy};
+use crate::refusal::{Refusal, Refused};
+use daos_plugin_api::control::ClassKind;
+use daos_plugin_api::sdk::BuiltIn;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Every plugin that may be used, and every file that may not, each with its reason.
+///
+/// Names and classes that are claimed twice:
+///
+/// * A file has the name of a built-in: the file is used (a note says so). That is how a newer
+///   build of an emulation plugin is tried.
+/// * Two files have one name: both are refused, since which of them runs would be an accident.
+/// * Two plugins of different names declare one class: both stay; [`Catalogue::find`] takes the file if
+///   the other is a built-in, and otherwise fails naming both, until the allow list (`plugins:` in
+///   the config) leaves one.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Catalogue {
+    /// Usable plugins, by name.
+    pub plugins: Vec<PluginInfo>,
+    /// Files (and built-ins) that are not used.
+    pub refused: Vec<Refused>,
+    /// Decisions worth telling the administrator.
+    pub notes: Vec<String>,
+}
+
+/// No plugin, or more than one, provides a class.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClassError {
+    /// Nobody.
+    #[error("no plugin provides {kind} class `{class}`; available: {}", known.join(", "))]
+    Unknown {
+        /// Kind of the class.
+        kind: ClassKind,
+        /// Its name.
+        class: String,
+        /// Classes of that kind that are available, sorted.
+        known: Vec<String>,
+    },
+    /// Several.
+    #[error("plugins {} all provide {kind} class `{class}`; leave one of them in the `plugins:` list of the config", plugins.join(" and "))]
+    Ambiguous {
+        /// Kind of the class.
+        kind: ClassKind,
+        /// Its name.
+        class: String,
+        /// Names of the plugins, each with its file.
+        plugins: Vec<String>,
+    },
+}
+
+impl Catalogue {
+    /// Lists the plugins of a directory (`None` = there is none) and of this program.
+    pub fn build(
+        directory: Option<&Path>,
+        built_ins: impl IntoIterator<Item = &'static BuiltIn>,
+        policy: &Policy,
+    ) -> Self {
+        let mut out = Self::default();
+        let scanned = directory
+            .map(|d| PluginFile::scan_dir(d, policy))
+            .unwrap_or_default();
+        let mut files = Vec::new();
+        for result in scanned {
+            match result {
+                Ok(info) => files.push(info),
+                Err(refused) => out.refused.push(refused),
+            }
+        }
+        out.add_files(files);
+        for built_in in built_ins {
+            out.add_built_in(built_in, policy);
+        }
+        out.plugins.sort_by(|a, b| a.name().cmp(b.name()));
+        out.refused.sort_by(|a, b| a.path.cmp(&b.path));
+        for refused in &out.refused {
+            tracing::warn!("plugin refused: {refused}");
+        }
+        for note in &out.notes {
+            tracing::info!("{note}");
+        }
+        out
+    }
+
+    fn add_files(&mut self, files: Vec<PluginInfo>) {
+        let mut by_name: HashMap<String, Vec<PluginInfo>> = HashMap::new();
+        for info in files {
+            by_name
+                .entry(info.name().to_owned())
+                .or_default()
+                .push(info);
+        }
+        for (name, mut same) in by_name {
+            if same.len() == 1 {
+                self.plugins.append(&mut same);
+                continue;
+            }
+            for (i, info) in same.iter().enumerate() {
+                let other = &same[if i == 0 { 1 } else { 0 }];
+                let path = |info: &PluginInfo| info.path().unwrap_or(Path::new("")).to_owned();
+                self.refused.push(Refused {
+                    path: path(info),
+                    reason: Refusal::DuplicateName {
+                        name: name.clone(),
+                        other: path(other),
+                    },
+                });
+            }
+        }
+    }
+
+    fn add_built_in(&mut self, built_in: &BuiltIn, policy: &Policy) {
+        let allowed = |name: &str| {
+            policy
+                .allow
+                .as_ref()
+                .is_none_or(|allow| allow.entries.contains_key(name))
+        };
+        match PluginInfo::built_in(built_in) {
+            Ok(info) if !allowed(info.name()) => self.refused.push(Refused {
+                path: format!("built-in:{}", info.name()).into(),
+                reason: Refusal::NotAllowed {
+                    name: info.name().to_owned(),
+                },
+            }),
+            Ok(info) => match self.get(info.name()) {
+                Some(file) => self.notes.push(format!(
+                    "plugin {} of {} is used instead of the built-in one",
+                    info.name(),
+                    file.path().unwrap_or(Path::new("")).display()
+                )),
+                None => self.plugins.push(info),
+            },
+            Err(reason) => self.refused.push(Refused {
+                path: "built-in".into(),
+                reason,
+            }),
+        }
+    }
+
+    /// The usable plugin of that name.
+    pub fn get(&self, name: &str) -> Option<&PluginInfo> {
+        self.plugins.iter().find(|p| p.name() == name)
+    }
+
+    /// The plugin that provides a class.
+    ///
+    /// # Errors
+    /// None does, or more than one does and they are equally eligible.
+    pub fn find(&self, kind: ClassKind, class: &str) -> Result<&PluginInfo, ClassError> {
+        let all: Vec<&PluginInfo> = self
+            .plugins
+            .iter()
+            .filter(|p| p.class(kind, class).is_some())
+            .collect();
+        let files: Vec<&PluginInfo> = all.iter().copied().filter(|p| !p.is_built_in()).collect();
+        match (files.as_slice(), all.as_slice()) {
+            ([one], _) | ([], [one]) => Ok(one),
+            (_, []) => Err(ClassError::Unknown {
+                kind,
+                class: class.to_owned(),
+                known: self.classes(kind),
+            }),
+            _ => Err(ClassError::Ambiguous {
+                kind,
+                class: class.to_owned(),
+                plugins: all
+                    .iter()
+                    .map(|p| match p.path() {
+                        Some(path) => format!("{} ({})", p.name(), path.display()),
+                        None => format!("{} (built in)", p.name()),
+                    })
+                    .collect(),
+            }),
+        }
+    }
+
+    /// Names of the available classes of a kind, sorted.
+    pub fn classes(&self, kind: ClassKind) -> Vec<String> {
+        let mut out: Vec<String> = self
+            .plugins
+            .iter()
+            .flat_map(|p| &p.manifest.classes)
+            .filter(|c| c.kind == kind)
+            .map(|c| c.name.clone())
+            .collect();
+        out.sort();
+        out.dedup();
+        out
+    }
+}

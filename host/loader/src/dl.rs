@@ -1,0 +1,122 @@
+//! Maps a plugin into this process and finds its table: all `unsafe` of this crate.
+//!
+//! Libraries are never unloaded: tables, threads and thread-local destructors of a plugin may
+//! outlive any moment one could choose.
+
+use crate::info::AbiVersion;
+use crate::layout::{LayoutMismatch, compatible_layouts};
+use abi_stable::StableAbi as _;
+use abi_stable::library::AbiHeaderRef;
+use daos_plugin_api::abi::{
+    ABI_MAJOR, ABI_MINOR, C_ENTRY, CEntry, PluginModuleRef, PluginTable, RUST_ENTRY,
+};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::mem::ManuallyDrop;
+use std::path::Path;
+
+/// Why a mapped library has no usable table.
+#[derive(Debug)]
+pub(crate) enum EntryError {
+    /// A symbol is missing, or the entry refused.
+    Entry(String),
+    /// The tables are laid out differently.
+    Layout(Box<LayoutMismatch>),
+}
+
+/// A library that stays mapped for the life of the process.
+pub(crate) struct Mapped(ManuallyDrop<Library>);
+
+/// Maps `path`, which contains a slash, so that the linker's search rules do not apply to it.
+pub(crate) fn map(path: &Path) -> Result<Mapped, String> {
+    // NOW: a missing symbol is an error here and not a crash later. LOCAL: plugins do not see each
+    // other's symbols. NODELETE: not even a `dlclose` of the plugin's own can unmap it.
+    let flags = RTLD_NOW | RTLD_LOCAL | libc::RTLD_NODELETE;
+    // SAFETY: loading runs the library's constructors, that is, code of the plugin. The caller has
+    // checked that it is trusted to run in this process.
+    unsafe { Library::open(Some(path), flags) }
+        .map(|library| Mapped(ManuallyDrop::new(library)))
+        .map_err(|e| e.to_string())
+}
+
+/// Table of a Rust plugin, through its root module.
+///
+/// `RootModule::load_from_*` is of no use here: it keeps one module per interface type, so a second
+/// plugin would get the table of the first.
+pub(crate) fn rust_table(
+    mapped: &Mapped,
+    plugin: AbiVersion,
+) -> Result<&'static PluginTable, EntryError> {
+    let entry = |e: String| EntryError::Entry(e);
+    // SAFETY: abi_stable's export has this type, and starts with a magic string and version that
+    // `upgrade` checks before anything else; the library is never unmapped.
+    let header = unsafe { mapped.0.get::<AbiHeaderRef>(RUST_ENTRY.as_bytes()) }
+        .map(|symbol| *symbol)
+        .map_err(|e| entry(format!("no Rust entry: {e}")))?
+        .upgrade()
+        .map_err(|_| entry("its SDK uses another version of abi_stable".to_owned()))?;
+    let layout = header
+        .layout()
+        .ok_or_else(|| entry("its Rust entry carries no layout".to_owned()))?;
+    compatible_layouts(PluginModuleRef::LAYOUT, layout, plugin)
+        .map_err(|e| EntryError::Layout(Box::new(e)))?;
+    // SAFETY: the layouts agree in one direction or the other. If the plugin has more members, the
+    // host does not look at them; if it has fewer, the tables' leading sizes say so, and `table`
+    // below holds this one to the host's size. The call still checks the interface's major version.
+    let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModuleRef>() }
+        .map_err(|e| entry(first_line(&e.to_string())))?;
+    let prefix = module.plugin().0.prefix();
+    // The prefix of a table is the table: its last member is the last prefix member.
+    table(std::ptr::from_ref(prefix).cast::<PluginTable>())
+}
+
+/// Table of a plugin that has only the C entry.
+pub(crate) fn c_table(mapped: &Mapped) -> Result<&'static PluginTable, EntryError> {
+    // SAFETY: the symbol's name promises this signature (the header and the SDK define it).
+    let pointer = unsafe {
+        let symbol = mapped
+            .0
+            .get::<CEntry>(C_ENTRY.as_bytes())
+            .map_err(|e| EntryError::Entry(format!("no C entry: {e}")))?;
+        symbol(ABI_MAJOR, ABI_MINOR)
+    };
+    table(pointer)
+}
+
+/// Turns the plugin's pointer into a reference, after looking at the size that it starts with.
+fn table(pointer: *const PluginTable) -> Result<&'static PluginTable, EntryError> {
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(EntryError::Entry(format!(
+            "its entry gives no table for interface {}",
+            AbiVersion::HOST
+        )));
+    }
+    // SAFETY: not null, aligned, and every version of the table starts with its size.
+    let size = unsafe { pointer.cast::<u32>().read() } as usize;
+    if size < size_of::<PluginTable>() {
+        return Err(EntryError::Entry(format!(
+            "its table has {size} bytes, interface {} has {}",
+            AbiVersion::HOST,
+            size_of::<PluginTable>()
+        )));
+    }
+    // SAFETY: the table is a static of the plugin, as large as this host's, never unmapped.
+    Ok(unsafe { &*pointer })
+}
+
+/// The manifest that the table points to.
+pub(crate) fn manifest_of(table: &'static PluginTable) -> &'static [u8] {
+    let text = table.manifest;
+    if text.ptr.is_null() {
+        return &[];
+    }
+    // SAFETY: a static text of the plugin, by the contract of the member.
+    unsafe { std::slice::from_raw_parts(text.ptr, text.len) }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines()
+        .map(str::trim)
+        .find(|l| !l.is_empty())
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,166 @@
+//! Which engine has which device. A device belongs to one process at a time; while an engine has
+//! it, no helper opens it.
+
+use super::{StateDir, StateError, now};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const FILE: &str = "leases.json";
+
+/// The holder of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Process id of the engine.
+    pub pid: u32,
+    /// Start time of that process in clock ticks since boot: tells it from a later process that
+    /// got the same id.
+    pub started: u64,
+    /// Index of the engine in the config.
+    pub engine: u32,
+    /// Seconds since 1970.
+    pub since: u64,
+}
+
+impl Lease {
+    /// Whether the holder still runs.
+    pub fn is_live(&self) -> bool {
+        start_time(self.pid) == Some(self.started)
+    }
+}
+
+/// All leases by device, as they were when this was read. A device is written `CLASS:ADDRESS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leases {
+    /// The leases.
+    pub devices: BTreeMap<String, Lease>,
+}
+
+/// A lease was not given.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Somebody else has the device.
+    #[error("{device} is in use by engine {} (process {}); stop that engine, or give the engines different devices", holder.engine, holder.pid)]
+    Held {
+        /// The device.
+        device: String,
+        /// Who has it.
+        holder: Lease,
+    },
+    /// The process that asks is gone.
+    #[error("process {pid} of engine {engine} is gone")]
+    NoProcess {
+        /// Its id.
+        pid: u32,
+        /// Its engine.
+        engine: u32,
+    },
+    /// The record cannot be kept.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl StateDir {
+    /// Reads the leases of running processes.
+    ///
+    /// # Errors
+    /// The file cannot be read or understood.
+    pub fn leases(&self) -> Result<Leases, StateError> {
+        let mut leases: Leases = self.read(FILE)?;
+        leases.devices.retain(|_, lease| lease.is_live());
+        Ok(leases)
+    }
+
+    /// Gives all of `devices` to the process `pid` of `engine`, or none. Leases of dead processes do
+    /// not count.
+    ///
+    /// # Errors
+    /// One of them is held by another live process; `pid` is gone; the record cannot be written.
+    pub fn lease(&self, devices: &[String], engine: u32, pid: u32) -> Result<(), LeaseError> {
+        let started = start_time(pid).ok_or(LeaseError::NoProcess { pid, engine })?;
+        self.update(FILE, |leases: &mut Leases| {
+            leases.devices.retain(|_, lease| lease.is_live());
+            for device in devices {
+                if let Some(holder) = leases.devices.get(device).filter(|l| l.pid != pid) {
+                    let (device, holder) = (device.clone(), holder.clone());
+                    return (false, Err(LeaseError::Held { device, holder }));
+                }
+            }
+            for device in devices {
+                let lease = Lease {
+                    pid,
+                    started,
+                    engine,
+                    since: now(),
+                };
+                leases.devices.insert(device.clone(), lease);
+            }
+            (true, Ok(()))
+        })?
+    }
+
+    /// Ends every lease of a process.
+    ///
+    /// # Errors
+    /// The change cannot be written.
+    pub fn release(&self, pid: u32) -> Result<(), StateError> {
+        self.update(FILE, |leases: &mut Leases| {
+            let before = leases.devices.len();
+            leases.devices.retain(|_, l| l.pid != pid && l.is_live());
+            (leases.devices.len() != before, ())
+        })
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`; `None` if the process is gone or a zombie.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name is in parentheses and may contain anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_device_has_one_live_holder() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(scratch.path().join("state")).unwrap();
+        let me = std::process::id();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        state
+            .lease(&names(&["nvme:a", "nvme:b"]), 0, child.id())
+            .unwrap();
+        let error = state
+            .lease(&names(&["nvme:c", "nvme:b"]), 1, me)
+            .unwrap_err();
+        assert!(matches!(&error, LeaseError::Held { holder, .. } if holder.engine == 0));
+        assert!(error.to_string().contains("nvme:b"), "{error}");
+        // All or none.
+        assert!(!state.leases().unwrap().devices.contains_key("nvme:c"));
+        child.kill().unwrap();
+        // A zombie holds nothing, nor does a process that is gone.
+        while state.leases().unwrap().devices.contains_key("nvme:b") {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let error = state.lease(&names(&["nvme:b"]), 2, child.id()).unwrap_err();
+        assert!(matches!(error, LeaseError::NoProcess { .. }), "{error}");
+        child.wait().unwrap();
+        state.lease(&names(&["nvme:b"]), 1, me).unwrap();
+        assert_eq!(state.leases().unwrap().devices["nvme:b"].pid, me);
+        state.release(me).unwrap();
+        assert!(state.leases().unwrap().devices.is_empty());
+    }
+}

@@ -1,0 +1,127 @@
+//! Libraries that a plugin pulls in are held to the same rule. Needs a C compiler, as any Rust build
+//! does.
+
+use daos_loader::{PluginFile, Policy, Refusal};
+use fixture_files::chmod;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PLUGIN: &str = r#"
+extern int helper(void);
+int use_it(void) { return helper(); }
+#define JSON "{\"name\":\"c-x\",\"version\":\"1\",\"classes\":[{\"kind\":\"bdev\",\"name\":\"c-x\"}]}"
+#define LEN (sizeof JSON - 1)
+__attribute__((section(".note.daos.plugin"), used, aligned(4)))
+static const struct { unsigned namesz, descsz, type; char name[8]; unsigned short major, minor;
+  unsigned flags, len; char json[LEN + 1]; } note =
+  { 5, 12 + LEN, 0x504c5547, "DAOS", 1, 0, 0, LEN, JSON };
+"#;
+
+fn cc(arguments: &[&str], source: &str, out: &Path) {
+    let input = out.with_extension("c");
+    std::fs::write(&input, source).unwrap();
+    let status = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([out, &input])
+        .args(arguments)
+        .status()
+        .expect("a C compiler");
+    assert!(status.success());
+}
+
+/// `base/plugins/x.so` that needs `base/lib/libhelper.so`, found through `run_path`.
+fn build(base: &Path, run_path: &str) -> PathBuf {
+    let (lib, plugins) = (base.join("lib"), base.join("plugins"));
+    for directory in [&lib, &plugins] {
+        std::fs::create_dir_all(directory).unwrap();
+        chmod(directory, 0o755);
+    }
+    cc(
+        &[],
+        "int helper(void) { return 1; }",
+        &lib.join("libhelper.so"),
+    );
+    let plugin = plugins.join("x.so");
+    let search = format!("-L{}", lib.display());
+    let run_path = format!("-Wl,--enable-new-dtags,-rpath,{run_path}");
+    cc(&[&search, "-lhelper", &run_path], PLUGIN, &plugin);
+    std::fs::remove_file(plugins.join("x.c")).unwrap();
+    plugin
+}
+
+fn inspect(path: &Path) -> Result<String, Refusal> {
+    PluginFile::inspect(path, &Policy::default()).map(|i| i.name().to_owned())
+}
+
+#[test]
+fn a_private_library_must_be_trustworthy_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = scratch.path().canonicalize().unwrap();
+    for run_path in [
+        "$ORIGIN/../lib".to_owned(),
+        base.join("lib").display().to_string(),
+    ] {
+        let plugin = build(&base, &run_path);
+        assert_eq!(inspect(&plugin).unwrap(), "c-x");
+        chmod(&base.join("lib/libhelper.so"), 0o777);
+        let refusal = inspect(&plugin).unwrap_err();
+        assert_eq!(refusal.code(), "writable", "{refusal}");
+        assert!(refusal.to_string().contains("libhelper.so"), "{refusal}");
+        chmod(&base.join("lib/libhelper.so"), 0o755);
+        // Even sticky: others could put a library of that name there.
+        chmod(&base.join("lib"), 0o1777);
+        assert_eq!(inspect(&plugin).unwrap_err().code(), "writable");
+        chmod(&base.join("lib"), 0o755);
+        assert_eq!(inspect(&plugin).unwrap(), "c-x");
+    }
+}
+
+#[test]
+fn what_a_private_library_needs_counts_as_well() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = scratch.path().canonicalize().unwrap();
+    let plugin = build(&base, "$ORIGIN/../lib");
+    let deep = base.join("deep");
+    std::fs::create_dir(&deep).unwrap();
+    cc(
+        &[],
+        "int deeper(void) { return 2; }",
+        &deep.join("libdeeper.so"),
+    );
+    let search = format!("-L{}", deep.display());
+    let run_path = format!("-Wl,-rpath,{}", deep.display());
+    cc(
+        &[&search, "-ldeeper", &run_path],
+        "extern int deeper(void); int helper(void) { return deeper(); }",
+        &base.join("lib/libhelper.so"),
+    );
+    inspect(&plugin).unwrap();
+    chmod(&deep.join("libdeeper.so"), 0o666);
+    assert!(
+        inspect(&plugin)
+            .unwrap_err()
+            .to_string()
+            .contains("libdeeper.so")
+    );
+}
+
+#[test]
+fn a_search_path_of_the_working_directory_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = scratch.path().canonicalize().unwrap();
+    let plugin = build(&base, ".");
+    let refusal = inspect(&plugin).unwrap_err();
+    assert_eq!(refusal.code(), "run_path", "{refusal}");
+}
+
+#[test]
+fn a_search_path_that_others_could_make_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = scratch.path().canonicalize().unwrap();
+    let open = base.join("open");
+    std::fs::create_dir(&open).unwrap();
+    chmod(&open, 0o1777);
+    let plugin = build(&base, &open.join("later").display().to_string());
+    let refusal = inspect(&plugin).unwrap_err();
+    assert_eq!(refusal.code(), "writable", "{refusal}");
+}
