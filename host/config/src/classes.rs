@@ -18,7 +18,7 @@ pub enum ClassKind {
     Scm,
     /// Block devices, chosen by `bdev_class`.
     Bdev,
-    /// Fabric, chosen by the part of `provider` before '+'.
+    /// Fabric, chosen by `provider`.
     Fabric,
 }
 
@@ -55,18 +55,37 @@ pub struct ClassSchema {
     pub plugin: String,
     /// JSON Schema of an object with the keys of a server entry that the class reads:
     /// standard ones by their names, and its own. A property with `"x-mutable": true` may be
-    /// changed after format. See the module `schema` for the keywords that are checked.
+    /// changed after format. `null` when the plugin declares none: nothing is checked then, and
+    /// the class has no keys of its own. Checked are `type`, `enum`, `const`, `minimum`,
+    /// `maximum`, their exclusive forms, `minLength`, `maxLength`, `pattern`, `items`,
+    /// `minItems`, `maxItems`, `uniqueItems`, `properties`, `required` and
+    /// `additionalProperties`; other keywords are reported as a warning.
     pub schema: Value,
 }
 
 impl ServerConfig {
-    /// The class of this kind, absent for a fabric that is to be detected.
+    /// The class names of this kind that would serve, the preferred one first.
+    ///
+    /// For SCM and block devices it is the one in the key. A fabric provider
+    /// `ofi+tcp;ofi_rxm` is served by a plugin with the class `ofi` (libfabric with all its
+    /// providers), else by one that stands in for `ofi+tcp` or for the whole. Empty when the
+    /// provider is to be detected.
     #[must_use]
-    pub fn class(&self, kind: ClassKind) -> Option<&str> {
+    pub fn class_candidates(&self, kind: ClassKind) -> Vec<&str> {
         match kind {
-            ClassKind::Scm => Some(&self.scm_class),
-            ClassKind::Bdev => Some(&self.bdev_class),
-            ClassKind::Fabric => self.fabric_class(),
+            ClassKind::Scm => vec![&self.scm_class],
+            ClassKind::Bdev => vec![&self.bdev_class],
+            ClassKind::Fabric => {
+                let mut names = Vec::new();
+                if let Some(provider) = self.provider.as_deref() {
+                    let plain = provider.split(';').next().unwrap_or(provider);
+                    names.push(plain.split('+').next().unwrap_or(plain));
+                    names.push(plain);
+                    names.push(provider);
+                    names.dedup();
+                }
+                names
+            }
         }
     }
 
@@ -124,8 +143,9 @@ impl Config {
         out
     }
 
-    /// The declaration that a server's class resolves to. `None` when no allowed plugin, or
-    /// more than one, declares it, or when the fabric is to be detected.
+    /// The declaration that a server's class resolves to, and with that its plugin. `None`
+    /// when no allowed plugin, or more than one, declares it, or when the fabric is to be
+    /// detected.
     #[must_use]
     pub fn class_of<'s>(
         &self,
@@ -133,21 +153,34 @@ impl Config {
         kind: ClassKind,
         schemas: &'s [ClassSchema],
     ) -> Option<&'s ClassSchema> {
-        let class = self.servers.get(server)?.class(kind)?;
-        let mut found = self.declared(kind, class, schemas);
-        let first = found.next()?;
-        found.next().is_none().then_some(first)
+        match self
+            .declared(self.servers.get(server)?, kind, schemas)
+            .as_slice()
+        {
+            [one] => Some(one),
+            _ => None,
+        }
     }
 
-    fn declared<'a, 's: 'a>(
-        &'a self,
+    /// The allowed declarations of the first candidate that has any.
+    fn declared<'s>(
+        &self,
+        server: &ServerConfig,
         kind: ClassKind,
-        class: &'a str,
         schemas: &'s [ClassSchema],
-    ) -> impl Iterator<Item = &'s ClassSchema> + 'a {
-        schemas
-            .iter()
-            .filter(move |s| s.kind == kind && s.class == class && self.allows_plugin(&s.plugin))
+    ) -> Vec<&'s ClassSchema> {
+        for class in server.class_candidates(kind) {
+            let allowed = |s: &&ClassSchema| self.allows_plugin(&s.plugin);
+            let found: Vec<_> = schemas
+                .iter()
+                .filter(|s| s.kind == kind && s.class == class)
+                .filter(allowed)
+                .collect();
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        Vec::new()
     }
 
     fn check_plugin_names(&self, schemas: &[ClassSchema], out: &mut Vec<Diagnostic>) {
@@ -169,16 +202,16 @@ impl Config {
         let mut owned = BTreeSet::new();
         let mut all_known = true;
         for kind in [ClassKind::Scm, ClassKind::Bdev, ClassKind::Fabric] {
-            let Some(class) = server.class(kind) else {
+            let candidates = server.class_candidates(kind);
+            let Some(class) = candidates.last() else {
                 continue;
             };
-            let mut found = self.declared(kind, class, schemas);
-            match (found.next(), found.next()) {
-                (Some(one), None) => {
+            match self.declared(server, kind, schemas).as_slice() {
+                [one] => {
                     owned.extend(schema::properties(&one.schema));
                     self.check_section(index, one, out);
                 }
-                (Some(one), Some(two)) => {
+                [one, two, ..] => {
                     all_known = false;
                     let d = Diagnostic::error(
                         Code::AmbiguousClass,
@@ -192,9 +225,9 @@ impl Config {
                     .hint("name the one to use under plugins:, or remove the other file");
                     out.push(self.at_class(d, index, kind));
                 }
-                _ => {
+                [] => {
                     all_known = false;
-                    let d = self.unknown_class(kind, class, schemas);
+                    let d = self.unknown_class(kind, &candidates, class, schemas);
                     out.push(self.at_class(d, index, kind));
                 }
             }
@@ -218,14 +251,20 @@ impl Config {
         self.origin.at(diagnostic, &path)
     }
 
-    fn unknown_class(&self, kind: ClassKind, class: &str, schemas: &[ClassSchema]) -> Diagnostic {
+    fn unknown_class(
+        &self,
+        kind: ClassKind,
+        candidates: &[&str],
+        class: &str,
+        schemas: &[ClassSchema],
+    ) -> Diagnostic {
         let of_kind = || schemas.iter().filter(move |s| s.kind == kind);
         let what = match kind {
             ClassKind::Scm => "scm_class",
             ClassKind::Bdev => "bdev_class",
-            ClassKind::Fabric => "fabric class",
+            ClassKind::Fabric => "fabric provider",
         };
-        if let Some(refused) = of_kind().find(|s| s.class == class) {
+        if let Some(refused) = of_kind().find(|s| candidates.contains(&s.class.as_str())) {
             return Diagnostic::error(
                 Code::UnknownClass,
                 format!("{what} \"{class}\" needs a plugin that plugins: does not allow"),
@@ -291,7 +330,9 @@ impl Config {
             "bdev_number",
             "bdev_size",
         ] {
-            if class.kind.standard_keys().contains(&key)
+            // A class without a schema has not said what it uses.
+            if !class.schema.is_null()
+                && class.kind.standard_keys().contains(&key)
                 && server.standard(key).is_some()
                 && schema::property(&class.schema, key).is_none()
             {
@@ -316,7 +357,9 @@ impl Config {
         let other = schemas
             .iter()
             .find(|s| schema::property(&s.schema, key).is_some());
-        let hint = if let Some(other) = other {
+        let hint = if let Some((_, what)) = keys::not_here(key) {
+            format!("a key of DAOS without a counterpart here: {what}")
+        } else if let Some(other) = other {
             format!(
                 "it is a key of {} {} (plugin {})",
                 other.kind.key(),

@@ -295,17 +295,6 @@ pub struct ServerConfig {
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
-impl ServerConfig {
-    /// The class of the fabric plugin: what stands before '+' in the provider
-    /// (`ofi+tcp;ofi_rxm` is class `ofi`, `tcp` is class `tcp`). Absent when the provider is
-    /// to be detected.
-    #[must_use]
-    pub fn fabric_class(&self) -> Option<&str> {
-        let provider = self.provider.as_deref()?;
-        Some(provider.split(['+', ';']).next().unwrap_or(provider))
-    }
-}
-
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::keys::{self, KeySpec, Kind, NOT_HERE, Scope};
+use crate::keys::{self, KeySpec, Kind, Scope};
 use crate::source::{Origin, Place, Span};
 use crate::tree::{Node, Value};
 
@@ -14,6 +14,9 @@ const MAX_TEXT: usize = 4096;
 const MAX_KEY: usize = 128;
 /// Most items of one list.
 pub(crate) const MAX_ITEMS: usize = 1024;
+
+/// Keys of servers that no plugin can own: they change what the other keys mean.
+const LOST: [&str; 2] = ["bdev_roles", "bdev_busid_range"];
 
 /// What reading produces beside the values.
 pub(crate) struct Reader {
@@ -256,12 +259,15 @@ impl<'n> Section<'n> {
         let elsewhere = [Scope::Server, Scope::Top, Scope::Transport]
             .into_iter()
             .find(|s| *s != self.scope && keys::find(*s, name).is_some());
-        if let Some((_, hint)) = NOT_HERE.iter().find(|(n, _)| *n == name) {
+        let in_server = matches!(self.scope, Scope::Server | Scope::Tier);
+        if let Some((_, hint)) = keys::not_here(name)
+            && (!in_server || LOST.contains(&name))
+        {
             let message = format!("key \"{name}\" of DAOS has no counterpart here");
             let diagnostic = Diagnostic::error(Code::NotExpressible, message).hint(*hint);
             return r.report(diagnostic, &path, key_at);
         }
-        let hint = if matches!(self.scope, Scope::Server | Scope::Tier) {
+        let hint = if in_server {
             if let Some((_, first, _)) = self.extra.iter().find(|(n, _, _)| n == name) {
                 let diagnostic =
                     Diagnostic::error(Code::DuplicateKey, format!("key \"{name}\" is given twice"))

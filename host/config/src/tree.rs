@@ -172,7 +172,8 @@ pub(crate) fn parse(source: &Source, text: &str) -> Result<Node, Box<Diagnostic>
         emit_comments: false,
         // Repeated keys are reported by our own reader, with both places.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        // `log_mask: OFF` and `007` are what they look like.
+        // Only true and false are booleans by themselves, and `007` is not a number: text stays
+        // as it was written.
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,

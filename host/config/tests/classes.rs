@@ -184,6 +184,39 @@ fn the_fabric_class_is_in_the_provider() {
 }
 
 #[test]
+fn a_stand_in_serves_a_provider_until_the_real_one_is_there() {
+    let mut all: Vec<_> = schemas().into_iter().filter(|s| s.class != "ofi").collect();
+    all.push(class(
+        ClassKind::Fabric,
+        "ofi+tcp",
+        "fabric-tcp",
+        json!(null),
+    ));
+    let text = format!(
+        "provider: ofi+tcp;ofi_rxm\n{}",
+        server("  bdev_class: kdev\n  bdev_list: [/dev/sdb]\n")
+    );
+    let config = good(&text);
+    assert_eq!(config.check_classes(&all), []);
+    let plugin = |all: Vec<ClassSchema>| {
+        let class = config.class_of(0, ClassKind::Fabric, &all);
+        class.unwrap().plugin.clone()
+    };
+    assert_eq!(plugin(all.clone()), "fabric-tcp");
+    assert_eq!(plugin([all, schemas()].concat()), "fabric-ofi");
+}
+
+#[test]
+fn a_class_without_a_schema_is_left_to_its_plugin() {
+    let mut all = schemas();
+    all.push(class(ClassKind::Bdev, "plain", "plain", json!(null)));
+    let found = check_with(&server("  bdev_class: plain\n  bdev_number: 1\n"), &all);
+    assert_eq!(found, []);
+    let found = check_with(&server("  bdev_class: plain\n  own: 1\n"), &all);
+    assert_eq!(codes(&found), [Code::UnknownKey]);
+}
+
+#[test]
 fn two_plugins_with_one_class() {
     let mut all = schemas();
     all.push(class(ClassKind::Bdev, "kdev", "other-kdev", json!({})));

@@ -5,7 +5,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::{parse, schemas};
-use daos_config::{Config, Overrides};
+use daos_config::{ClassSchema, Config, Overrides};
 
 fn examples() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples")
@@ -92,6 +92,48 @@ fn all_examples_pass_all_checks() {
             "two-engines.yml"
         ]
     );
+}
+
+/// The classes of the manifests in the tree, and those of [`schemas`] that it does not have.
+fn real_schemas() -> Vec<ClassSchema> {
+    let plugins = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    let mut real = Vec::new();
+    for entry in std::fs::read_dir(plugins).unwrap() {
+        let Ok(text) = std::fs::read_to_string(entry.unwrap().path().join("manifest.json")) else {
+            continue;
+        };
+        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for class in manifest["classes"].as_array().unwrap() {
+            real.push(ClassSchema {
+                kind: serde_json::from_value(class["kind"].clone()).unwrap(),
+                class: class["name"].as_str().unwrap().to_owned(),
+                plugin: manifest["name"].as_str().unwrap().to_owned(),
+                schema: class["schema"].clone(),
+            });
+        }
+    }
+    assert!(real.iter().any(|s| s.class == "file"));
+    let missing = |s: &ClassSchema| {
+        real.iter()
+            .all(|r| (r.kind, &r.class) != (s.kind, &s.class))
+    };
+    let others: Vec<_> = schemas().into_iter().filter(missing).collect();
+    real.extend(others);
+    real
+}
+
+#[test]
+fn all_examples_pass_the_schemas_of_the_plugins_in_the_tree() {
+    let real = real_schemas();
+    for entry in std::fs::read_dir(examples()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "yml") {
+            let loaded = Config::load(&path, &Overrides::default()).unwrap();
+            assert_eq!(loaded.config.check_classes(&real), [], "{}", path.display());
+        }
+    }
+    let all = parse(&uncommented(&daos_config::example())).unwrap().config;
+    assert_eq!(all.check_classes(&real), []);
 }
 
 #[test]

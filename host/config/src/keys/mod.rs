@@ -147,7 +147,7 @@ pub fn find(scope: Scope, name: &str) -> Option<&'static KeySpec> {
 }
 
 /// Keys of DAOS 2.x that have no counterpart, with what to do instead.
-pub(crate) const NOT_HERE: &[(&str, &str)] = &[
+const NOT_HERE: &[(&str, &str)] = &[
     (
         "control_iface",
         "the control port is bound by daos_server itself; remove the key",
@@ -205,6 +205,11 @@ pub(crate) const NOT_HERE: &[(&str, &str)] = &[
         "the file is chosen with -o/--config, not from inside it",
     ),
 ];
+
+/// Looks a name up among the keys of DAOS 2.x without a counterpart.
+pub(crate) fn not_here(name: &str) -> Option<&'static (&'static str, &'static str)> {
+    NOT_HERE.iter().find(|(n, _)| *n == name)
+}
 
 /// The candidate nearest to `word`, if one is near enough to be what was meant.
 pub(crate) fn nearest<'a>(

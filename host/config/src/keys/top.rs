@@ -91,8 +91,8 @@ pub(super) const KEYS: &[KeySpec] = &[
     top("provider", Kind::Text)
         .default("chosen by the interface: ofi+psm2, ofi+verbs;ofi_rxm or ofi+sockets")
         .doc(
-            "Fabric provider for all servers. The part before '+' is the class of the fabric \
-              plugin (`ofi+...` for libfabric); `tcp` is the plugin for plain sockets.",
+            "Fabric provider for all servers. The part before '+' chooses the fabric \
+              plugin (`ofi+...` is libfabric); `tcp` is the plugin for plain sockets.",
         )
         .example("ofi+verbs;ofi_rxm"),
     top("fabric_iface", Kind::Text)
