@@ -7,6 +7,7 @@
 
 mod bdev;
 mod call;
+mod direct;
 mod fabric;
 mod instance;
 mod memory;
@@ -16,6 +17,7 @@ mod sync;
 
 pub use bdev::{BdevDevice, BdevQueue};
 pub use call::{CallOptions, Progress};
+pub use direct::with_context;
 pub use fabric::{Endpoint, FabricDomain, FabricMemory};
 pub use instance::{ControlOp, Instance, InstanceOptions, ThreadGuard};
 pub use memory::PoolMemory;
