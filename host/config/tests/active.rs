@@ -160,11 +160,11 @@ fn an_automatic_rank_is_not_a_change() {
 #[test]
 fn relative_paths_are_resolved_on_request() {
     let mut config = good("socket_dir: run\ncontrol_log_file: /var/c.log\nattach: a\n");
-    config.resolve_paths(Path::new("/work"));
-    assert_eq!(config.socket_dir, Path::new("/work/run"));
+    config.resolve_paths(Path::new("/base"));
+    assert_eq!(config.socket_dir, Path::new("/base/run"));
     assert_eq!(
         config.control_log_file.as_deref(),
         Some(Path::new("/var/c.log"))
     );
-    assert_eq!(config.attach.as_deref(), Some(Path::new("/work/a")));
+    assert_eq!(config.attach.as_deref(), Some(Path::new("/base/a")));
 }
