@@ -3,8 +3,10 @@
 use crate::memory::{Regions, zeroes};
 use crate::task::{Action, Buffers};
 use io_uring::{IoUring, opcode, squeue, types};
+use rustix::event::{EventfdFlags, eventfd};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 
 /// The target's descriptor in the ring's file table.
 const TARGET: types::Fixed = types::Fixed(0);
@@ -16,6 +18,10 @@ const GETEVENTS: u32 = 1;
 pub(crate) struct Ring {
     ring: IoUring,
     regions: Regions,
+    /// Signalled by the kernel when something completes, while armed. The ring's own descriptor is
+    /// no substitute: with deferred completion work, poll(2) on it is not woken.
+    bell: OwnedFd,
+    armed: bool,
     /// Entries pushed whose completion was not taken yet.
     in_flight: u32,
 }
@@ -74,12 +80,18 @@ impl Ring {
             match build(style, entries) {
                 Ok(ring) => {
                     ring.submitter().register_files(&[fd.as_raw_fd()])?;
+                    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+                    ring.submitter().register_eventfd(bell.as_raw_fd())?;
                     let regions = register(&ring, regions);
-                    return Ok(Self {
+                    let mut ring = Self {
                         ring,
                         regions,
+                        bell,
+                        armed: false,
                         in_flight: 0,
-                    });
+                    };
+                    ring.ring.completion().disable_eventfd();
+                    return Ok(ring);
                 }
                 // Flags that this kernel does not know.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = error,
@@ -89,9 +101,26 @@ impl Ring {
         Err(last)
     }
 
-    /// Descriptor that polls readable when completions wait.
-    pub(crate) fn fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// Asks for the bell at the next completion: `None` if something waits already, so that
+    /// sleeping would be wrong.
+    pub(crate) fn arm(&mut self) -> Option<RawFd> {
+        self.armed = true;
+        self.ring.completion().enable_eventfd();
+        // Fails when the bell did not ring, which is fine.
+        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+        // The kernel publishes a completion before it looks whether the bell is wanted.
+        fence(Ordering::SeqCst);
+        let waits = self.needs_enter() || !self.ring.completion().is_empty();
+        (!waits).then(|| self.bell.as_raw_fd())
+    }
+
+    /// Makes completions cheap again.
+    #[inline]
+    pub(crate) fn disarm(&mut self) {
+        if self.armed {
+            self.armed = false;
+            self.ring.completion().disable_eventfd();
+        }
     }
 
     /// Entries whose completion was not taken yet.

@@ -245,6 +245,7 @@ impl RingQueue {
     /// The ring no longer works: INTERNAL, or what the kernel's error means.
     #[inline]
     pub(crate) fn poll(&mut self, out: &mut [Completion]) -> Result<usize, Status> {
+        self.ring.disarm();
         let mut count = self.fill(out, 0);
         if count < out.len() && self.outstanding > count && self.ring.needs_enter() {
             self.enter()?;
@@ -290,12 +291,10 @@ impl RingQueue {
     }
 
     pub(crate) fn arm_wait(&mut self) -> Wait {
-        // The ring's descriptor is readable as long as completions wait in it, so there is no gap
-        // between looking and sleeping; only what is outside of the ring must be looked at.
-        if !self.ready.is_empty() || self.ring.has_pending() || self.ring.needs_enter() {
+        if !self.ready.is_empty() || self.ring.has_pending() {
             return Wait::BUSY;
         }
-        Wait::fd(self.ring.fd())
+        self.ring.arm().map_or(Wait::BUSY, Wait::fd)
     }
 
     pub(crate) fn abort(&mut self, tag: u64) -> Result<(), Status> {
