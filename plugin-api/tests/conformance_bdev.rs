@@ -29,6 +29,8 @@ fn there_are_as_many_cases_as_promised() {
         .filter(|name| cases(ClassKind::Fabric).contains(name))
         .count();
     assert!(cases(ClassKind::Bdev).len() >= control + 15);
+    assert!(cases(ClassKind::Scm).len() >= control + 8);
+    assert!(cases(ClassKind::Fabric).len() >= control + 8);
 }
 
 struct Quiet;

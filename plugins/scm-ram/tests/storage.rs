@@ -1,56 +1,20 @@
 //! The plugin through its table: with privilege (a mount of its own, in a mount namespace of the
 //! test thread) and without (a directory of /dev/shm).
 
+mod support;
+
 use daos_plugin_api::abi::{ScmInfo, Status};
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, DeviceState, FormatRequest};
 use daos_plugin_api::host::{CallOptions, Instance, InstanceOptions, ScmMemory};
 use daos_plugin_api::sdk::{Error, thunks};
-use rustix::mount::MountPropagationFlags;
-use rustix::thread::{CapabilitySet, UnshareFlags};
 use scm_ram::ScmRam;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use support::{privileged, unprivileged};
 use tempfile::TempDir;
 
 const SIZE_MIB: u64 = 16;
-
-/// A thread without the capability to mount; others keep it.
-fn unprivileged<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    on_thread(|| {
-        let mut sets = rustix::thread::capabilities(None).expect("capabilities");
-        sets.effective.remove(CapabilitySet::SYS_ADMIN);
-        rustix::thread::set_capabilities(None, sets).expect("drop a capability");
-        f()
-    })
-}
-
-/// A thread with a mount namespace of its own, which takes its mounts along when it ends.
-fn privileged<R: Send>(name: &str, f: impl FnOnce() -> R + Send) {
-    on_thread(|| {
-        // SAFETY: only this thread's file-system context is split off; descriptors stay shared.
-        let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) };
-        let private = unshared.and_then(|()| {
-            rustix::mount::mount_change(
-                "/",
-                MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-            )
-        });
-        match private {
-            Ok(()) => {
-                f();
-            }
-            Err(e) => println!("NOT RUN {name}: no mount namespace ({e})"),
-        }
-    });
-}
-
-fn on_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    std::thread::scope(|scope| match scope.spawn(f).join() {
-        Ok(result) => result,
-        Err(payload) => std::panic::resume_unwind(payload),
-    })
-}
 
 struct Bed {
     instance: Instance,
