@@ -9,9 +9,9 @@ use std::io::{self, Read as _, Seek as _};
 /// What the list says about one plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowEntry {
-    /// SHA-256 of the file, hexadecimal; `None` = any.
+    /// Accepted SHA-256 digests of the file, hexadecimal; empty = any file.
     #[serde(default)]
-    pub sha256: Option<String>,
+    pub sha256: Vec<String>,
 }
 
 /// Plugins that may be used, by name. The name counts for built-ins too; a hash pins files only,
@@ -23,8 +23,8 @@ pub struct AllowList {
     pub entries: BTreeMap<String, AllowEntry>,
 }
 
-impl FromIterator<(String, Option<String>)> for AllowList {
-    fn from_iter<I: IntoIterator<Item = (String, Option<String>)>>(entries: I) -> Self {
+impl FromIterator<(String, Vec<String>)> for AllowList {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<String>)>>(entries: I) -> Self {
         Self {
             entries: entries
                 .into_iter()

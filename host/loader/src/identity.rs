@@ -14,22 +14,26 @@ pub struct FileIdentity {
     /// Bytes.
     pub size: u64,
     /// Last modification in nanoseconds since 1970.
-    pub modified_ns: i128,
+    pub modified_ns: i64,
     /// Last status change in nanoseconds since 1970; nobody can set it back.
-    pub changed_ns: i128,
+    pub changed_ns: i64,
 }
 
 impl FileIdentity {
     // The types of `Stat`'s members differ between architectures.
-    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+    #[allow(clippy::unnecessary_cast)]
     pub(crate) fn of(stat: &Stat) -> Self {
-        let ns = |seconds: i128, nanoseconds: i128| seconds * 1_000_000_000 + nanoseconds;
+        let ns = |seconds: i64, nanoseconds: i64| {
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanoseconds)
+        };
         Self {
             device: stat.st_dev as u64,
             inode: stat.st_ino as u64,
             size: stat.st_size as u64,
-            modified_ns: ns(stat.st_mtime as i128, stat.st_mtime_nsec as i128),
-            changed_ns: ns(stat.st_ctime as i128, stat.st_ctime_nsec as i128),
+            modified_ns: ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed_ns: ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }
     }
 }

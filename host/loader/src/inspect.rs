@@ -180,15 +180,19 @@ fn check_allowed(
     let entry = allow.entries.get(name).ok_or_else(|| Refusal::NotAllowed {
         name: name.to_owned(),
     })?;
-    let Some(pinned) = &entry.sha256 else {
+    if entry.sha256.is_empty() {
         return Ok(None);
-    };
+    }
     let found = sha256_of(file).map_err(Refusal::unreadable)?;
-    if !found.eq_ignore_ascii_case(pinned) {
+    if !entry
+        .sha256
+        .iter()
+        .any(|pinned| found.eq_ignore_ascii_case(pinned))
+    {
         return Err(Refusal::HashDiffers {
             name: name.to_owned(),
             found,
-            pinned: pinned.clone(),
+            pinned: entry.sha256.join(" or "),
         });
     }
     Ok(Some(found))

@@ -227,7 +227,7 @@ fn allow_list_and_hash() {
     let with = |sha256: Option<&str>, name: &str| Policy {
         allow: Some(AllowList::from_iter([(
             name.to_owned(),
-            sha256.map(str::to_owned),
+            sha256.map(str::to_owned).into_iter().collect(),
         )])),
         ..Policy::default()
     };

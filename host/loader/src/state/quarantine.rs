@@ -34,8 +34,11 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Refuses a plugin whose file is quarantined.
-    pub(crate) fn check(&self, info: &PluginInfo) -> Result<(), Refusal> {
+    /// Refuses a plugin whose file is quarantined, in the state in which it was inspected.
+    ///
+    /// # Errors
+    /// [`Refusal::Quarantined`].
+    pub fn check(&self, info: &PluginInfo) -> Result<(), Refusal> {
         let Origin::File { path, identity } = &info.origin else {
             return Ok(());
         };
