@@ -271,6 +271,17 @@ impl Ring {
     }
 }
 
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // The kernel takes a ring apart some time after its last close. File and memory must be free
+        // when the queue is: the device can then be opened again, the memory go.
+        let _ = self.ring.submitter().unregister_files();
+        if !self.regions.pieces().is_empty() {
+            let _ = self.ring.submitter().unregister_buffers();
+        }
+    }
+}
+
 /// Registers memory with the ring. Without it I/O works too, only slower, so a refusal is a remark.
 fn register(ring: &IoUring, regions: Regions) -> Regions {
     if regions.pieces().is_empty() {

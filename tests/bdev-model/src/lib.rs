@@ -8,6 +8,7 @@
 
 pub mod cases;
 pub mod driver;
+pub mod machine;
 pub mod model;
 
 use daos_plugin_api::abi::PluginTable;
