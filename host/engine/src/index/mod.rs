@@ -1,0 +1,177 @@
+//! The index of a target: what is stored under which keys.
+//!
+//! An ordered map from encoded keys ([`key`]) to stored values ([`value`]) in two layers: a database
+//! file on the SCM mount ([`store`]) and, above it, the changes that are durable in the log but not
+//! in that file yet ([`overlay`]). [`Index`] puts the two together: reads look into the overlay
+//! first, batches of the overlay are committed to the file, possibly on another thread
+//! ([`Writer`]), and leave the overlay once that commit is durable.
+
+pub mod key;
+pub mod overlay;
+pub mod store;
+pub mod value;
+
+pub use store::{IndexError, Store, Writer};
+
+use overlay::{Batch, Overlay};
+use std::sync::Arc;
+
+/// Bytes that an entry takes in the file beyond key and value, for space accounting.
+const ENTRY_OVERHEAD: u64 = 32;
+
+/// The index of a target.
+pub struct Index {
+    store: Store,
+    overlay: Overlay,
+    /// Bytes of all live entries of both layers, with overhead.
+    live_bytes: u64,
+}
+
+impl Index {
+    /// Puts an overlay over a store.
+    ///
+    /// # Errors
+    /// If the store cannot be read; it is read once as a whole, each entry is shown to `visit`.
+    pub fn open(
+        store: Store,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), IndexError>,
+    ) -> Result<Self, IndexError> {
+        let mut live_bytes = 0;
+        store.scan(&[], |key, value| {
+            live_bytes += cost(key, value.len());
+            visit(key, value).map(|()| true)
+        })?;
+        Ok(Self {
+            store,
+            overlay: Overlay::default(),
+            live_bytes,
+        })
+    }
+
+    /// Last log sequence that the file has.
+    pub fn applied(&self) -> u64 {
+        self.store.applied()
+    }
+
+    /// Bytes of all live entries, as they count against the limit of the file.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Bytes that a new entry would count.
+    pub fn cost(key: &[u8], value_len: usize) -> u64 {
+        cost(key, value_len)
+    }
+
+    /// Changes that wait to be committed.
+    pub fn waiting(&self) -> usize {
+        self.overlay.waiting()
+    }
+
+    /// Commits from other threads.
+    pub fn writer(&self) -> Writer {
+        self.store.writer()
+    }
+
+    /// The encoded value under `key`.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn get<R>(&self, key: &[u8], f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, IndexError> {
+        match self.overlay.get(key) {
+            Some(value) => Ok(value.map(|value| f(value))),
+            None => self.store.get(key, f),
+        }
+    }
+
+    /// Takes a change of the log: `value` under `key`, or nothing any more. Returns the encoded
+    /// value that was there.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn apply(
+        &mut self,
+        sequence: u64,
+        key: &[u8],
+        value: Option<Arc<[u8]>>,
+    ) -> Result<Option<Vec<u8>>, IndexError> {
+        let old = self.get(key, <[u8]>::to_vec)?;
+        if let Some(old) = &old {
+            self.live_bytes = self.live_bytes.saturating_sub(cost(key, old.len()));
+        }
+        if let Some(new) = &value {
+            self.live_bytes += cost(key, new.len());
+        }
+        self.overlay.insert(sequence, key, value);
+        Ok(old)
+    }
+
+    /// Shows live entries whose key begins with `prefix` in order, from the first one not below
+    /// `from`, until `f` returns false.
+    ///
+    /// # Errors
+    /// If the file cannot be read, and what `f` returns.
+    pub fn scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        mut f: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
+    ) -> Result<(), IndexError> {
+        let start = from.max(prefix);
+        let mut upper = self.overlay.range(start, prefix).peekable();
+        let mut more = true;
+        self.store.scan_from(start, prefix, |key, value| {
+            while let Some((above, change)) = upper.next_if(|(above, _)| *above < key) {
+                if let Some(new) = change {
+                    more = f(above, new)?;
+                    if !more {
+                        return Ok(false);
+                    }
+                }
+            }
+            more = match upper.next_if(|(above, _)| *above == key) {
+                Some((_, Some(new))) => f(key, new)?,
+                Some((_, None)) => true,
+                None => f(key, value)?,
+            };
+            Ok(more)
+        })?;
+        for (key, change) in upper {
+            if !more {
+                break;
+            }
+            if let Some(value) = change {
+                more = f(key, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the waiting changes for a commit; `None` if there are none or a batch is on its way.
+    /// All of them must be durable in the log up to `durable`.
+    pub fn take_batch(&mut self, durable: u64) -> Option<Batch> {
+        self.overlay.take_batch(durable)
+    }
+
+    /// The batch up to `sequence` is durable in the file.
+    ///
+    /// # Errors
+    /// If the new state of the file cannot be read.
+    pub fn committed(&mut self, sequence: u64) -> Result<(), IndexError> {
+        self.store.refresh(sequence)?;
+        self.overlay.committed(sequence);
+        Ok(())
+    }
+
+    /// The batch on its way failed; its changes wait again.
+    pub fn commit_failed(&mut self) {
+        self.overlay.commit_failed();
+    }
+}
+
+fn cost(key: &[u8], value_len: usize) -> u64 {
+    key.len() as u64 + value_len as u64 + ENTRY_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Changes that are in the log but not in the index file yet.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// A change: the key and its new encoded value, or `None` if nothing is there any more.
+pub type Change = (Arc<[u8]>, Option<Arc<[u8]>>);
+
+/// Changes on their way into the index file.
+pub struct Batch {
+    /// Log sequence that the file has once they are in.
+    pub upto: u64,
+    /// The changes; each key at most once.
+    pub changes: Vec<Change>,
+}
+
+struct Pending {
+    sequence: u64,
+    value: Option<Arc<[u8]>>,
+}
+
+/// The newest change of each key, in key order.
+#[derive(Default)]
+pub struct Overlay {
+    entries: BTreeMap<Arc<[u8]>, Pending>,
+    /// Sequence up to which a batch is on its way.
+    in_flight: Option<u64>,
+    /// Changes since the last batch.
+    waiting: usize,
+}
+
+impl Overlay {
+    /// Changes that wait for a batch.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// The change of `key`, if there is one.
+    pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.entries.get(key).map(|p| p.value.as_deref())
+    }
+
+    /// Takes a change; `sequence` is above all before.
+    pub fn insert(&mut self, sequence: u64, key: &[u8], value: Option<Arc<[u8]>>) {
+        self.waiting += 1;
+        match self.entries.get_mut(key) {
+            Some(pending) => *pending = Pending { sequence, value },
+            None => {
+                self.entries.insert(key.into(), Pending { sequence, value });
+            }
+        }
+    }
+
+    /// Changes of keys from `start` on that begin with `prefix`, in order.
+    pub fn range<'a>(
+        &'a self,
+        start: &[u8],
+        prefix: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        self.entries
+            .range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(key, pending)| (&**key, pending.value.as_deref()))
+    }
+
+    /// Takes all changes up to `upto` that no batch took; `None` while a batch is on its way.
+    pub fn take_batch(&mut self, upto: u64) -> Option<Batch> {
+        if self.in_flight.is_some() || self.waiting == 0 {
+            return None;
+        }
+        let changes = self
+            .entries
+            .iter()
+            .filter(|(_, pending)| pending.sequence <= upto)
+            .map(|(key, pending)| (Arc::clone(key), pending.value.clone()))
+            .collect();
+        self.in_flight = Some(upto);
+        self.waiting = self
+            .entries
+            .values()
+            .filter(|pending| pending.sequence > upto)
+            .count();
+        Some(Batch { upto, changes })
+    }
+
+    /// The batch is in the file: forgets what it holds and what did not change since.
+    pub fn committed(&mut self, sequence: u64) {
+        self.in_flight = None;
+        self.entries
+            .retain(|_, pending| pending.sequence > sequence);
+    }
+
+    /// The batch is not in the file: its changes wait again.
+    pub fn commit_failed(&mut self) {
+        self.in_flight = None;
+        self.waiting = self.entries.len();
+    }
+}

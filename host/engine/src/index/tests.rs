@@ -1,0 +1,151 @@
+//! The two layers against a plain map.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const LIMIT: u64 = 64 << 20;
+
+fn open(path: &std::path::Path) -> Index {
+    Index::open(Store::open(path, LIMIT, 1 << 20).unwrap(), |_, _| Ok(())).unwrap()
+}
+
+fn listed(index: &Index, prefix: &[u8], from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut out = Vec::new();
+    index
+        .scan(prefix, from, |key, value| {
+            out.push((key.to_vec(), value.to_vec()));
+            Ok(true)
+        })
+        .unwrap();
+    out
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Vec<u8>, Vec<u8>),
+    Remove(Vec<u8>),
+    Begin,
+    Finish,
+    Fail,
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = prop::collection::vec(0u8..3, 0..4);
+    prop::collection::vec(
+        prop_oneof![
+            6 => (key.clone(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(k, v)| Step::Put(k, v)),
+            2 => key.prop_map(Step::Remove),
+            2 => Just(Step::Begin),
+            2 => Just(Step::Finish),
+            1 => Just(Step::Fail),
+            1 => Just(Step::Reopen),
+        ],
+        1..40,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn reads_like_a_map_in_every_state(steps in steps(), prefix in prop::collection::vec(0u8..3, 0..2), from in prop::collection::vec(0u8..3, 0..3)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let mut index = open(&path);
+        let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut history: Vec<(u64, BTreeMap<Vec<u8>, Vec<u8>>)> = vec![(0, model.clone())];
+        let mut sequence = 0;
+        let mut batch: Option<Batch> = None;
+        for step in steps {
+            match step {
+                Step::Put(key, value) => {
+                    sequence += 1;
+                    let old = index.apply(sequence, &key, Some(value.as_slice().into())).unwrap();
+                    prop_assert_eq!(old, model.insert(key, value));
+                }
+                Step::Remove(key) => {
+                    sequence += 1;
+                    prop_assert_eq!(index.apply(sequence, &key, None).unwrap(), model.remove(&key));
+                }
+                Step::Begin => {
+                    if let Some(taken) = index.take_batch(sequence) {
+                        prop_assert!(batch.is_none());
+                        batch = Some(taken);
+                    }
+                }
+                Step::Finish => if let Some(batch) = batch.take() {
+                    index.writer().commit(&batch).unwrap();
+                    index.committed(batch.upto).unwrap();
+                },
+                Step::Fail => if batch.take().is_some() {
+                    index.commit_failed();
+                },
+                // As after a crash: only what was committed is there, and it says up to where.
+                Step::Reopen => {
+                    batch = None;
+                    drop(index);
+                    index = open(&path);
+                    sequence = index.applied();
+                    let (_, committed) = history.iter().rev().find(|(at, _)| *at <= sequence).unwrap();
+                    model = committed.clone();
+                }
+            }
+            history.retain(|(at, _)| *at < sequence);
+            history.push((sequence, model.clone()));
+            for key in model.keys() {
+                let found = index.get(key, <[u8]>::to_vec).unwrap();
+                prop_assert_eq!(found.as_ref(), model.get(key));
+            }
+            let want: Vec<_> = model.iter().filter(|(k, _)| k.starts_with(&prefix) && **k >= from)
+                .map(|(k, v)| (k.clone(), v.clone())).collect();
+            prop_assert_eq!(listed(&index, &prefix, &from), want);
+            let bytes: u64 = model.iter().map(|(k, v)| Index::cost(k, v.len())).sum();
+            prop_assert_eq!(index.live_bytes(), bytes);
+        }
+    }
+}
+
+#[test]
+fn a_full_file_is_an_error_and_what_was_committed_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let mut index =
+        Index::open(Store::open(&path, 2 << 20, 1 << 20).unwrap(), |_, _| Ok(())).unwrap();
+    index
+        .apply(1, b"first", Some(b"value".as_slice().into()))
+        .unwrap();
+    let batch = index.take_batch(1).unwrap();
+    index.writer().commit(&batch).unwrap();
+    index.committed(1).unwrap();
+    let big: Arc<[u8]> = vec![7u8; 4000].into();
+    for n in 2..2000u64 {
+        index
+            .apply(n, &n.to_be_bytes(), Some(Arc::clone(&big)))
+            .unwrap();
+    }
+    let batch = index.take_batch(1999).unwrap();
+    let error = index.writer().commit(&batch).unwrap_err();
+    assert!(matches!(error, IndexError::NoSpace(_)), "{error}");
+    index.commit_failed();
+    assert_eq!(
+        index.get(&5u64.to_be_bytes(), <[u8]>::len).unwrap(),
+        Some(4000)
+    );
+    drop(index);
+    let index = open(&path);
+    assert_eq!(index.applied(), 1);
+    assert_eq!(
+        listed(&index, b"", b""),
+        [(b"first".to_vec(), b"value".to_vec())]
+    );
+}
+
+#[test]
+fn a_file_that_is_no_index_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    std::fs::write(&path, vec![0x5a; 100_000]).unwrap();
+    assert!(Store::open(&path, LIMIT, 1 << 20).is_err());
+}
