@@ -148,18 +148,28 @@ fn large_zeroes(bench: &BdevBench) -> Verdict {
     if !rig.geometry().supports(BdevOp::WRITE_ZEROES) {
         return skipped("the device has no write-zeroes");
     }
+    let blocks = 2 * u64::from(rig.geometry().max_transfer_blocks) + 1;
+    let blocks = blocks.min(rig.geometry().block_count);
+    if blocks <= u64::from(rig.geometry().max_transfer_blocks) {
+        return skipped("a transfer can be as large as the device");
+    }
+    let block = rig.block();
+    if blocks > (256 << 20) / block as u64 {
+        return skipped(format!("{blocks} blocks are too much to write"));
+    }
     let step = rig.largest(POOL);
-    let blocks = 2 * step + 1;
-    if u64::from(rig.geometry().max_transfer_blocks) > step || rig.geometry().block_count < blocks {
-        return skipped("a transfer can be as large as the device or the test's memory");
-    }
-    let data = vec![0x77; step as usize * rig.block()];
-    for n in 0..2 {
-        rig.write(n * step, &data)?;
-    }
-    rig.must(&Io::plain(BdevOp::WRITE_ZEROES, 0, blocks))?;
-    for n in 0..2 {
-        rig.expect("zeroed blocks", n * step, &vec![0; data.len()])?;
+    for (data, zeroed) in [(0x77, false), (0, true)] {
+        if zeroed {
+            rig.must(&Io::plain(BdevOp::WRITE_ZEROES, 0, blocks))?;
+        }
+        for lba in (0..blocks).step_by(step as usize) {
+            let data = vec![data; step.min(blocks - lba) as usize * block];
+            if !zeroed {
+                rig.write(lba, &data)?;
+            } else {
+                rig.expect("zeroed blocks", lba, &data)?;
+            }
+        }
     }
     Ok(())
 }
