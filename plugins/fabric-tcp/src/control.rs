@@ -2,7 +2,7 @@
 
 use crate::data::TcpDomain;
 use crate::interfaces::{self, Interface};
-use crate::manifest::{CLASS, MANIFEST};
+use crate::manifest::{MANIFEST, PROVIDERS};
 use crate::settings::Settings;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
@@ -49,7 +49,12 @@ fn validate(request: &ClassRequest) -> Result<()> {
         Error::new(Status::INVALID, format!("{key} is {value}")).remedy(remedy)
     };
     match request.config.get("fabric_iface") {
-        Some(Value::String(name)) => drop(interfaces::choose(name)?),
+        Some(Value::String(name)) => {
+            interfaces::choose(name).map_err(|error| Error {
+                status: Status::INVALID,
+                ..error
+            })?;
+        }
         None => {}
         Some(other) => {
             let remedy = "set it to the name or the address of a network interface";
@@ -97,7 +102,7 @@ fn record(interface: &Interface) -> DeviceRecord {
     details.retain(|_, value| !value.is_null());
     DeviceRecord {
         kind: ClassKind::Fabric,
-        class: CLASS.to_owned(),
+        class: PROVIDERS[0].to_owned(),
         address: interface.name.clone(),
         model: interface.driver.clone(),
         serial: interface.hardware_address.clone(),
@@ -116,7 +121,7 @@ mod tests {
 
     fn config(value: Value) -> ClassRequest {
         ClassRequest {
-            class: CLASS.to_owned(),
+            class: PROVIDERS[0].to_owned(),
             config: serde_json::from_value(value).unwrap(),
         }
     }

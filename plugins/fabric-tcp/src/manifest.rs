@@ -3,9 +3,9 @@
 /// The manifest's text, also in the shared object's ELF note.
 pub const MANIFEST: &str = include_str!("../manifest.json");
 
-/// The provider name that is this plugin's own; the others of the manifest stand in for
-/// libfabric's where that is not installed.
-pub(crate) const CLASS: &str = "tcp";
+/// Provider names that this plugin serves: its own, and those of libfabric that it stands in
+/// for where that is not installed.
+pub(crate) const PROVIDERS: [&str; 5] = ["tcp", "ofi+tcp", "sockets", "ofi+sockets", "ofi+socket"];
 
 #[cfg(test)]
 mod tests {
@@ -18,10 +18,7 @@ mod tests {
         assert_eq!(manifest.name, env!("CARGO_PKG_NAME"));
         assert_eq!(manifest.version, env!("CARGO_PKG_VERSION"));
         let names: Vec<_> = manifest.classes.iter().map(|c| c.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [CLASS, "ofi+tcp", "sockets", "ofi+sockets", "ofi+socket"]
-        );
+        assert_eq!(names, PROVIDERS);
         assert!(manifest.classes.iter().all(|c| c.kind == ClassKind::Fabric));
         assert!(manifest.privileges.is_empty());
     }

@@ -129,6 +129,7 @@ fn a_restarted_peer_is_another_one() {
         .unwrap()
         .port();
     let request = FabricOpenRequest {
+        provider: "tcp".to_owned(),
         interface: "127.0.0.1".to_owned(),
         port: free,
         ..Default::default()
@@ -177,6 +178,7 @@ fn ports_count_up_from_the_first() {
         .unwrap()
         .port();
     let request = FabricOpenRequest {
+        provider: "tcp".to_owned(),
         interface: "lo".to_owned(),
         port: free,
         ..Default::default()

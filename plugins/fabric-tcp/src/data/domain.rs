@@ -8,6 +8,7 @@ use super::progress::LISTENER;
 use super::region::{Regions, Registered};
 use super::socket;
 use crate::interfaces;
+use crate::manifest::PROVIDERS;
 use crate::settings::Settings;
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricInfo, Status,
@@ -46,8 +47,14 @@ pub struct TcpDomain {
 
 impl TcpDomain {
     /// Opens a domain on the interface or address that the request names. Fails with NOT_FOUND
-    /// if this machine has none of that name, with INVALID for settings out of range.
+    /// if this machine has none of that name or the provider is not one of this plugin's, with
+    /// INVALID for settings out of range.
     pub fn open(request: &FabricOpenRequest, settings: Settings) -> Result<Self> {
+        if !PROVIDERS.contains(&request.provider.as_str()) {
+            let what = format!("plugin fabric-tcp has no provider {:?}", request.provider);
+            let remedy = format!("set provider to one of: {}", PROVIDERS.join(", "));
+            return Err(Error::new(Status::NOT_FOUND, what).remedy(remedy));
+        }
         let choice = interfaces::choose(&request.interface)?;
         Ok(Self {
             shared: Arc::new(Shared {
