@@ -1,0 +1,463 @@
+//! A queue: one hardware queue pair, used by one thread.
+
+use crate::controller::{Controller, Phase};
+use crate::gate::{Gate, State};
+use crate::sys;
+use crate::task::{List, Task, next_segment, reset_segments, status_of};
+use daos_plugin_api::abi::{BdevOp, Completion, Request, Status, Wait};
+use daos_plugin_api::sdk::{BdevQueue, Result};
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+
+/// Blocks of one write-zeroes command (its field has 16 bits, zero-based) and of one deallocation.
+const MAX_ZEROES: u64 = 1 << 16;
+const MAX_DEALLOCATE: u64 = u32::MAX as u64;
+
+/// How long the thread of an idle queue may sleep, in microseconds. Nothing happens meanwhile.
+const IDLE_US: u64 = 100_000;
+
+/// What a request may look like on this device.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) block_size: u32,
+    pub(crate) blocks: u64,
+    pub(crate) max_transfer_blocks: u32,
+    pub(crate) max_segments: u32,
+    pub(crate) alignment: usize,
+    /// Pieces of memory need not be whole blocks.
+    pub(crate) any_pieces: bool,
+    pub(crate) unmap: bool,
+    pub(crate) write_zeroes: bool,
+    pub(crate) compare: bool,
+}
+
+/// What the completion callbacks work on. Reached through a raw pointer only, and never borrowed
+/// across a call into the driver, since callbacks run inside those.
+struct Flight {
+    ns: *mut sys::spdk_nvme_ns,
+    /// Null once it was given back.
+    qpair: *mut sys::spdk_nvme_qpair,
+    /// In the driver's hands.
+    outstanding: List,
+    /// Finished, not yet polled.
+    done: List,
+    /// Between two commands of a long operation, waiting for the driver to have room.
+    waiting: List,
+    /// What an abort that nobody asked for means at the moment.
+    aborted: Status,
+}
+
+impl Flight {
+    fn len(&self) -> usize {
+        self.outstanding.len() + self.done.len() + self.waiting.len()
+    }
+}
+
+/// An open queue.
+pub struct SpdkQueue {
+    controller: Arc<Controller>,
+    gate: Arc<Gate>,
+    limits: Limits,
+    depth: u32,
+    flight: *mut Flight,
+}
+
+impl SpdkQueue {
+    /// Opens a queue on the calling thread. `ns` belongs to `controller`.
+    pub(crate) fn open(
+        controller: &Arc<Controller>,
+        ns: *mut sys::spdk_nvme_ns,
+        limits: Limits,
+        depth: u32,
+    ) -> Result<Self> {
+        let gate = Arc::new(Gate::new());
+        let qpair = controller.open_queue(depth, &gate)?;
+        let flight = Flight {
+            ns,
+            qpair,
+            outstanding: List::new(),
+            done: List::new(),
+            waiting: List::new(),
+            aborted: Status::RESET,
+        };
+        Ok(Self {
+            controller: controller.clone(),
+            gate,
+            limits,
+            depth,
+            flight: Box::into_raw(Box::new(flight)),
+        })
+    }
+
+    /// A request that the device would not take, or would misunderstand.
+    fn refused(&self, request: &Request) -> Option<Status> {
+        let limits = &self.limits;
+        let has_data = match request.op {
+            BdevOp::READ | BdevOp::WRITE => true,
+            BdevOp::COMPARE if limits.compare => true,
+            BdevOp::UNMAP if limits.unmap => false,
+            BdevOp::WRITE_ZEROES if limits.write_zeroes => false,
+            BdevOp::FLUSH => return None,
+            BdevOp::COMPARE | BdevOp::UNMAP | BdevOp::WRITE_ZEROES => {
+                return Some(Status::NOT_SUPPORTED);
+            }
+            _ => return Some(Status::INVALID),
+        };
+        let end = request.lba.checked_add(request.blocks);
+        if request.blocks == 0 || end.is_none_or(|end| end > limits.blocks) {
+            return Some(Status::INVALID);
+        }
+        if !has_data {
+            return None;
+        }
+        if request.blocks > u64::from(limits.max_transfer_blocks)
+            || request.iov.is_null()
+            || !(1..=limits.max_segments).contains(&request.iov_count)
+        {
+            return Some(Status::INVALID);
+        }
+        // SAFETY: the host keeps the array of `iov_count` entries until the completion.
+        let segments =
+            unsafe { std::slice::from_raw_parts(request.iov, request.iov_count as usize) };
+        let block = limits.block_size as usize;
+        let shape = segments.iter().all(|s| {
+            s.len != 0
+                && s.ptr.addr().is_multiple_of(limits.alignment)
+                && (limits.any_pieces || s.len % block == 0)
+        });
+        let total: u128 = segments.iter().map(|s| s.len as u128).sum();
+        (!shape || total != u128::from(request.blocks) * block as u128).then_some(Status::INVALID)
+    }
+
+    /// Ends what waits between two commands.
+    fn drop_waiting(&mut self) {
+        // SAFETY: the queue's own structure, on its thread, outside of the driver.
+        let flight = unsafe { &mut *self.flight };
+        while let Some(task) = flight.waiting.pop() {
+            // SAFETY: tasks of a list are live.
+            unsafe {
+                (*task).status = flight.aborted;
+                flight.done.push(task);
+            }
+        }
+    }
+
+    /// Lets what waits between two commands go on.
+    fn resume_waiting(&mut self) {
+        // SAFETY: the queue's own structure; no borrow is held across the driver's calls.
+        unsafe {
+            for _ in 0..(*self.flight).waiting.len() {
+                let Some(task) = (*self.flight).waiting.pop() else {
+                    return;
+                };
+                start(self.flight, task, true);
+            }
+        }
+    }
+
+    /// Gives the hardware queue of a lost device back: what was outstanding ends.
+    fn retire(&mut self) {
+        // SAFETY: the queue's own structure, on its thread; the callbacks find it unborrowed.
+        unsafe {
+            (*self.flight).aborted = self.loss();
+            let qpair = std::mem::replace(&mut (*self.flight).qpair, std::ptr::null_mut());
+            if !qpair.is_null() {
+                self.controller.retire_queue(qpair);
+            }
+        }
+        self.drop_waiting();
+    }
+
+    /// Why a lost queue takes nothing.
+    fn loss(&self) -> Status {
+        if self.controller.phase() == Phase::Removed {
+            Status::DEVICE_GONE
+        } else {
+            Status::RESET
+        }
+    }
+
+    /// Hands finished requests over.
+    fn take(&mut self, completions: &mut [Completion]) -> usize {
+        // SAFETY: the queue's own structure, on its thread, outside of the driver.
+        let done = unsafe { &mut (*self.flight).done };
+        let mut count = 0;
+        for slot in completions {
+            let Some(task) = done.pop() else { break };
+            // SAFETY: tasks of a list are live; after this the scratch is the host's again.
+            let (tag, status) = unsafe { ((*task).tag, (*task).status) };
+            *slot = Completion {
+                tag,
+                status,
+                reserved: 0,
+            };
+            count += 1;
+        }
+        count
+    }
+}
+
+impl BdevQueue for SpdkQueue {
+    unsafe fn submit(&mut self, requests: &[Request]) -> Result<usize, Status> {
+        let inside = self.gate.enter();
+        match inside.state {
+            State::Open => {}
+            State::Held | State::Drain => return Err(Status::RESET),
+            State::Lost => return Err(self.loss()),
+        }
+        for (taken, request) in requests.iter().enumerate() {
+            // SAFETY: the queue's own structure, not borrowed across the driver's calls; the host
+            // vouches for the request.
+            unsafe {
+                if (*self.flight).len() >= self.depth as usize {
+                    return Ok(taken);
+                }
+                let task = Task::place(request, self.flight.cast());
+                if let Some(status) = self.refused(request) {
+                    (*task).status = status;
+                    (*self.flight).done.push(task);
+                } else if !start(self.flight, task, false) {
+                    return Ok(taken);
+                }
+            }
+        }
+        Ok(requests.len())
+    }
+
+    fn poll(&mut self, completions: &mut [Completion]) -> Result<usize, Status> {
+        let gate = self.gate.clone();
+        let inside = gate.enter();
+        let mut failed = false;
+        match inside.state {
+            State::Held => {}
+            State::Lost => self.retire(),
+            State::Open | State::Drain => {
+                // SAFETY: the queue is open and this is its thread; callbacks find the flight unborrowed.
+                // In the state Drain the first call ends everything that was outstanding.
+                failed = unsafe {
+                    let qpair = (*self.flight).qpair;
+                    !qpair.is_null()
+                        && sys::spdk_nvme_qpair_process_completions(qpair, completions.len() as u32)
+                            < 0
+                };
+                if inside.state == State::Drain {
+                    self.drop_waiting()
+                } else {
+                    self.resume_waiting()
+                }
+            }
+        }
+        match self.take(completions) {
+            // The controller failed by itself: a reset brings it and the requests back.
+            0 if failed && inside.state == State::Open => Err(Status::IO),
+            count => Ok(count),
+        }
+    }
+
+    fn arm_wait(&mut self) -> Wait {
+        // SAFETY: the queue's own structure, on its thread, outside of the driver.
+        let idle = unsafe { (*self.flight).len() == 0 };
+        if idle {
+            Wait::timer(IDLE_US)
+        } else {
+            Wait::BUSY
+        }
+    }
+
+    fn abort(&mut self, tag: u64) -> Result<(), Status> {
+        let inside = self.gate.enter();
+        // SAFETY: the queue's own structure, on its thread.
+        let found = unsafe { (*self.flight).outstanding.find(tag) };
+        let Some(task) = found else {
+            return Err(Status::NOT_FOUND);
+        };
+        if inside.state != State::Open {
+            return Ok(()); // It ends anyhow.
+        }
+        // SAFETY: the task is outstanding on this queue.
+        unsafe {
+            (*task).cancelled = true;
+            self.controller.abort((*self.flight).qpair, task.cast())
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), Status> {
+        let gate = self.gate.clone();
+        let inside = gate.enter();
+        match inside.state {
+            State::Open => return Ok(()),
+            State::Held => return Err(Status::AGAIN),
+            State::Lost => return Err(self.loss()),
+            State::Drain => {}
+        }
+        // SAFETY: the queue's own structure; callbacks find it unborrowed.
+        unsafe {
+            let qpair = (*self.flight).qpair;
+            if !qpair.is_null() {
+                // Ends what was outstanding, if the host did not poll since the reset.
+                sys::spdk_nvme_qpair_process_completions(qpair, 0);
+            }
+        }
+        self.drop_waiting();
+        drop(inside);
+        // SAFETY: as above. Outside of the gate: a reset could wait for us with the lock held.
+        unsafe {
+            if (*self.flight).qpair.is_null() {
+                (*self.flight).qpair = self
+                    .controller
+                    .replace_queue(self.depth)
+                    .map_err(|error| error.status)?;
+            }
+            (*self.flight).aborted = Status::RESET;
+        }
+        if gate.reopen(State::Drain) {
+            Ok(())
+        } else {
+            Err(Status::AGAIN)
+        }
+    }
+}
+
+impl Drop for SpdkQueue {
+    fn drop(&mut self) {
+        // SAFETY: last use, on the queue's thread; the driver's callbacks run before `close_queue`
+        // returns, so nothing refers to the flight afterwards.
+        unsafe {
+            let qpair = std::mem::replace(&mut (*self.flight).qpair, std::ptr::null_mut());
+            self.controller.close_queue(qpair, &self.gate);
+            drop(Box::from_raw(self.flight));
+        }
+    }
+}
+
+/// Gives the next command of `task` to the driver, or finishes the task. False = the driver has no
+/// room and the task was left alone; with `keep` it waits in line instead.
+///
+/// # Safety
+/// On the queue's thread with `flight` unborrowed; `task` is live and in no list.
+unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> bool {
+    // SAFETY: the caller vouches for both; no borrow is held across `issue`, inside which the
+    // completion callback may run.
+    unsafe {
+        (*flight).outstanding.push(task);
+        let code = issue(flight, task);
+        // Memory that the device cannot reach: the driver runs the callback and returns an error as well.
+        if code == 0 || (*task).ended {
+            return true;
+        }
+        (*flight).outstanding.remove(task);
+        if code == -libc::ENOMEM && (*flight).len() > 0 {
+            if keep {
+                (*flight).waiting.push(task);
+            }
+            return false;
+        }
+        (*task).status = match -code {
+            libc::ENOMEM => Status::NO_MEMORY,
+            libc::EINVAL => Status::INVALID,
+            _ => Status::IO,
+        };
+        (*flight).done.push(task);
+        true
+    }
+}
+
+/// One command. Returns the driver's code; not 0 = there will be no callback after this.
+unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
+    // SAFETY: as for `start`.
+    unsafe {
+        let (ns, qpair) = ((*flight).ns, (*flight).qpair);
+        let (op, lba, blocks) = ((*task).op, (*task).lba, (*task).blocks);
+        let flags = if (*task).fua { sys::daos_spdk_fua } else { 0 };
+        let step = match op {
+            BdevOp::WRITE_ZEROES => blocks.min(MAX_ZEROES),
+            BdevOp::UNMAP => blocks.min(MAX_DEALLOCATE),
+            _ => blocks,
+        };
+        // Before the call: the callback may run inside it.
+        (*task).lba = lba.wrapping_add(step);
+        (*task).blocks = blocks - step;
+        let (count, argument) = (step as u32, task.cast::<c_void>());
+        let (reset, next) = (Some(reset_segments as _), Some(next_segment as _));
+        let code = match op {
+            BdevOp::READ => sys::spdk_nvme_ns_cmd_readv(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                0,
+                reset,
+                next,
+            ),
+            BdevOp::WRITE => sys::spdk_nvme_ns_cmd_writev(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                flags,
+                reset,
+                next,
+            ),
+            BdevOp::COMPARE => sys::spdk_nvme_ns_cmd_comparev(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                0,
+                reset,
+                next,
+            ),
+            BdevOp::WRITE_ZEROES => sys::spdk_nvme_ns_cmd_write_zeroes(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                flags,
+            ),
+            BdevOp::UNMAP => {
+                sys::daos_spdk_deallocate(ns, qpair, lba, count, Some(completed), argument)
+            }
+            _ => sys::spdk_nvme_ns_cmd_flush(ns, qpair, Some(completed), argument),
+        };
+        if code != 0 && !(*task).ended {
+            (*task).lba = lba;
+            (*task).blocks = blocks;
+        }
+        code
+    }
+}
+
+/// The driver's callback: one for each command it took, and one for a command it refuses for its memory.
+unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::spdk_nvme_cpl) {
+    let task = argument.cast::<Task>();
+    // SAFETY: the driver passes the task of a command that it held until now, on the queue's thread,
+    // inside a call that does not borrow the flight.
+    unsafe {
+        let flight = (*task).queue.cast::<Flight>();
+        (*flight).outstanding.remove(task);
+        let mut status = status_of(sys::daos_spdk_outcome(completion));
+        if status == Status::CANCELLED && !(*task).cancelled {
+            status = (*flight).aborted;
+        }
+        let more = (*task).blocks > 0;
+        if status.is_ok() && more {
+            if (*task).cancelled {
+                status = Status::CANCELLED;
+            } else {
+                start(flight, task, true);
+                return;
+            }
+        }
+        (*task).status = status;
+        (*task).ended = true;
+        (*flight).done.push(task);
+    }
+}

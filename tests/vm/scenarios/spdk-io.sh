@@ -1,0 +1,12 @@
+# The SPDK spike on vfio-pci: devices, queues, memory and data.
+# vm: --timeout 150
+hugepages 128
+bind vfio-pci "$NVME_512" "$NVME_MIXED" "$NVME_4096"
+mark "devices bound"
+check() { "$VM_BUILD/spdk-spike-check" "$VM_BUILD/libdaos_bdev_nvme_spdk_spike.so" "$@"; }
+check device
+check io
+mark "with memory of the plugin's"
+# The same with ordinary memory of the host's that it offers to the plugin.
+check io '{"memory": "host"}'
+mark "with memory of the host's"
