@@ -1,2 +1,61 @@
 //! `daos_server`: the control-plane daemon of a storage node.
-fn main() {}
+//!
+//! It never runs a plugin's code: manifests are read from files without running them, control
+//! operations happen in one helper process per plugin, data moves in the engines.
+
+mod check;
+mod cli;
+mod engine;
+mod logging;
+mod plugins;
+mod scan;
+mod services;
+mod start;
+mod state;
+mod storage;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, ConfigCommand, PluginCommand, StartArgs, StorageCommand};
+use daos_report::{Envelope, print_json};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        None => start::run(
+            &cli,
+            &cli.start.overrides(&StartArgs::default(), &cli.globals),
+        ),
+        Some(Command::Start(args)) => start::run(&cli, &args.overrides(&cli.start, &cli.globals)),
+        Some(Command::Storage(StorageCommand::Scan)) => scan::run(&cli),
+        Some(Command::Plugin(PluginCommand::List)) => plugins::list(&cli),
+        Some(Command::Plugin(PluginCommand::Inspect { file })) => plugins::inspect(&cli, file),
+        Some(Command::Plugin(PluginCommand::Reset { name })) => plugins::reset(&cli, name),
+        Some(Command::Config(ConfigCommand::Check { file })) => check::run(&cli, file.as_deref()),
+        Some(Command::Config(ConfigCommand::Example)) => {
+            print!("{}", daos_config::example());
+            Ok(true)
+        }
+        Some(Command::Completion { shell }) => {
+            let mut out = std::io::stdout();
+            clap_complete::generate(*shell, &mut Cli::command(), "daos_server", &mut out);
+            Ok(true)
+        }
+        Some(Command::Manpage) => clap_mangen::Man::new(Cli::command())
+            .render(&mut std::io::stdout())
+            .map(|()| true)
+            .map_err(Into::into),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            if cli.globals.json {
+                // Nothing is left to tell if standard output is gone.
+                let _ = print_json(&Envelope::<()>::failed(None, format!("{error:#}")));
+            }
+            eprintln!("ERROR: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

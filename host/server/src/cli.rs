@@ -1,0 +1,216 @@
+//! The command line.
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use daos_config::Overrides;
+use std::path::PathBuf;
+
+/// Runs and looks after a DAOS storage node: loads its storage and fabric backends as plugins,
+/// formats storage, starts one I/O engine per `servers:` entry and keeps it running.
+///
+/// Without a command, `start` is assumed.
+#[derive(Parser)]
+#[command(
+    name = "daos_server",
+    version,
+    after_help = "Examples:\n  daos_server -o daos_server.yml start -i\n  daos_server storage scan\n  daos_server \
+                  plugin list --json\n  daos_server config check daos_server.yml\n\nExit status: 0 on success, 1 on \
+                  failure, 2 for a wrong command line."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// Options of `start`, for command lines without a command.
+    #[command(flatten)]
+    pub(crate) start: StartArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct Globals {
+    /// Configuration file. Default: /etc/daos_server.conf, /etc/daos/daos_server.yml, or
+    /// ../etc/daos_server.yml beside the program.
+    #[arg(short = 'o', long = "config", global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Log debug messages, whatever control_log_mask says.
+    #[arg(short = 'b', long, global = true)]
+    pub(crate) debug: bool,
+
+    /// Print JSON: {"response", "error", "status"}; `start` logs JSON.
+    #[arg(short, long, global = true)]
+    pub(crate) json: bool,
+
+    /// Directory of plugins, absolute.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) plugins_dir: Option<PathBuf>,
+
+    /// Directory of state that survives restarts (quarantine, leases), absolute.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the server until it is told to stop.
+    Start(StartArgs),
+    /// Look at storage.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+    /// Look at plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Look at configurations.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell.
+    Completion {
+        /// Shell to complete for.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff).
+    Manpage,
+}
+
+/// Options that win over the configuration file.
+#[derive(Args, Clone, Default)]
+pub(crate) struct StartArgs {
+    /// Port of the control plane.
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// SCM mount point of all servers.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) storage: Option<PathBuf>,
+    /// Engine modules.
+    #[arg(short, long)]
+    pub(crate) modules: Option<String>,
+    /// Targets of each server; 0 means one per core.
+    #[arg(short, long)]
+    pub(crate) targets: Option<u32>,
+    /// Helper threads per target, 0 to 2.
+    #[arg(short = 'x', long)]
+    pub(crate) xshelpernr: Option<u32>,
+    /// First core of each server.
+    #[arg(short, long)]
+    pub(crate) firstcore: Option<u32>,
+    /// Name of the system.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// Attach information file.
+    #[arg(
+        short,
+        long = "attach_info",
+        alias = "attach-info",
+        value_name = "PATH"
+    )]
+    pub(crate) attach_info: Option<PathBuf>,
+    /// Directory of unix sockets.
+    #[arg(
+        short = 'd',
+        long = "socket_dir",
+        alias = "socket-dir",
+        value_name = "DIR"
+    )]
+    pub(crate) socket_dir: Option<PathBuf>,
+    /// Talk without TLS, and listen on loopback only. May be repeated.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) insecure: u8,
+}
+
+impl StartArgs {
+    /// What of the command line wins over the file. Options before and after the word `start`
+    /// are the same to the user, the later one wins.
+    pub(crate) fn overrides(&self, earlier: &Self, globals: &Globals) -> Overrides {
+        let (late, early) = (self.clone(), earlier.clone());
+        Overrides {
+            port: late.port.or(early.port),
+            storage: late.storage.or(early.storage),
+            modules: late.modules.or(early.modules),
+            targets: late.targets.or(early.targets),
+            xshelpernr: late.xshelpernr.or(early.xshelpernr),
+            firstcore: late.firstcore.or(early.firstcore),
+            group: late.group.or(early.group),
+            attach_info: late.attach_info.or(early.attach_info),
+            socket_dir: late.socket_dir.or(early.socket_dir),
+            insecure: late.insecure + early.insecure > 0,
+            plugins_dir: globals.plugins_dir.clone(),
+            state_dir: globals.state_dir.clone(),
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StorageCommand {
+    /// List the devices that this machine's plugins see. Needs no configuration.
+    Scan,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PluginCommand {
+    /// List plugins with their state, and why one cannot be used.
+    List,
+    /// Show what a file is, without running it.
+    Inspect {
+        /// The plugin's shared object.
+        file: PathBuf,
+    },
+    /// Lift the quarantine of a plugin that died while it was loaded.
+    Reset {
+        /// Name of the plugin.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration file: keys, values, classes, contradictions. Touches nothing.
+    Check {
+        /// The file; default as for `start`.
+        file: Option<PathBuf>,
+    },
+    /// Print the commented example of every key.
+    Example,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn overrides(line: &str) -> Overrides {
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
+        match &cli.command {
+            Some(Command::Start(args)) => args.overrides(&cli.start, &cli.globals),
+            None => cli.start.overrides(&StartArgs::default(), &cli.globals),
+            Some(_) => panic!("{line} is not a start"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_guides_command_lines_start_the_server() {
+        let o = overrides("daos_server -o /x/daos_server.yml start -t 1 -i");
+        assert!(o.insecure && o.targets == Some(1));
+        assert!(overrides("daos_server -i").insecure);
+        assert!(overrides("daos_server -o F -i -i").insecure);
+        let o = overrides("daos_server -d /tmp/s start -i -p 10001");
+        assert_eq!((o.port, o.socket_dir), (Some(10001), Some("/tmp/s".into())));
+    }
+
+    #[test]
+    fn later_options_win() {
+        assert_eq!(overrides("daos_server -t 1 start -t 2").targets, Some(2));
+    }
+
+    #[test]
+    fn unknown_options_are_refused() {
+        assert!(Cli::try_parse_from(["daos_server", "start", "--nonsense"]).is_err());
+        assert!(Cli::try_parse_from(["daos_server", "start", "-p", "0"]).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! Command line and environment of an engine: those of the original I/O server, so that another
+//! engine can take the place of ours (`engine_path`), plus a few long options that only ours knows.
+
+use anyhow::bail;
+use daos_config::{Config, ServerConfig};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Name of our engine, found beside the server's own program.
+const PROGRAM: &str = "daos_io_server";
+
+/// The engine to run: `engine_path`, else `daos_io_server` beside this program.
+///
+/// # Errors
+/// When this program's own path cannot be found out.
+pub(crate) fn program(config: &Config) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &config.engine_path {
+        return Ok(path.clone());
+    }
+    let own = std::env::current_exe()?;
+    match own.parent() {
+        Some(dir) => Ok(dir.join(PROGRAM)),
+        None => bail!("{} is in no directory", own.display()),
+    }
+}
+
+/// How one start of an engine differs from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// First start after a format: devices whose contents die with the engine are labelled by it.
+    pub(crate) first: bool,
+    /// Files of plugins that are not built in: kind and path.
+    pub(crate) plugins: Vec<(&'static str, PathBuf)>,
+    /// Number of block devices.
+    pub(crate) bdevs: usize,
+}
+
+/// Arguments in the order of the original, our own last.
+pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsString> {
+    let server = &config.servers[index];
+    let mut args: Vec<OsString> = Vec::new();
+    let mut push = |flag: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+        args.push(flag.into());
+        args.push(value.as_ref().to_owned());
+    };
+    if let Some(modules) = &server.modules {
+        push("-m", modules);
+    }
+    if server.targets > 0 {
+        push("-t", &server.targets.to_string());
+    }
+    push("-x", &server.nr_xs_helpers.to_string());
+    if let Some(core) = server.first_core {
+        push("-f", &core.to_string());
+    }
+    push("-g", &server.name);
+    push("-d", &server.socket_dir);
+    push("-T", &if start.bdevs > 0 { "2" } else { "1" });
+    if start.bdevs > 0 {
+        push("-n", &device_config(server));
+    }
+    push("-I", &index.to_string());
+    push("-r", &"0");
+    push("-H", &"0");
+    push("-s", &server.scm_mount);
+    if config.engine_path.is_none() {
+        for (kind, path) in &start.plugins {
+            push(&format!("--{kind}-plugin"), path);
+        }
+        if start.first {
+            args.push("--first-start".into());
+        }
+    }
+    args
+}
+
+/// Where the engine's device config lies.
+pub(crate) fn device_config(server: &ServerConfig) -> PathBuf {
+    server.scm_mount.join("daos_nvme.conf")
+}
+
+/// Variables that the engine gets beside its `env_vars`, which they override.
+pub(crate) fn environment(server: &ServerConfig) -> Vec<(String, OsString)> {
+    let mut env: Vec<(String, OsString)> = server
+        .env_vars
+        .iter()
+        .map(|v| (v.name.clone(), v.value.clone().into()))
+        .collect();
+    let mut set = |name: &str, value: OsString| {
+        env.retain(|(known, _)| known != name);
+        env.push((name.to_owned(), value));
+    };
+    if let Some(provider) = &server.provider {
+        set("D_PROVIDER", provider.into());
+    }
+    if let Some(iface) = &server.fabric_iface {
+        set("D_INTERFACE", iface.into());
+        set("D_DOMAIN", iface.into());
+    }
+    if let Some(port) = server.fabric_iface_port {
+        set("D_PORT", port.to_string().into());
+    }
+    if let Some(mask) = &server.log_mask {
+        set("D_LOG_MASK", mask.into());
+    }
+    if let Some(file) = &server.log_file {
+        set("D_LOG_FILE", file.into());
+    }
+    match server.bdev_class.as_str() {
+        "nvme" => set("VOS_BDEV_CLASS", "NVME".into()),
+        "malloc" => set("VOS_BDEV_CLASS", "MALLOC".into()),
+        "file" | "kdev" => set("VOS_BDEV_CLASS", "AIO".into()),
+        _ => {}
+    }
+    env
+}
+
+/// Variables of the server that an engine may see; everything else stays with the server.
+pub(crate) const PASSED_ON: &[&str] = &[
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "RUST_BACKTRACE",
+];
+
+/// A path for messages.
+pub(crate) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daos_config::EnvVar;
+
+    fn config() -> Config {
+        let server = ServerConfig {
+            targets: 2,
+            nr_xs_helpers: 0,
+            first_core: Some(0),
+            name: "daos_server".to_owned(),
+            socket_dir: "/run/d".into(),
+            scm_mount: "/mnt/d".into(),
+            bdev_class: "file".to_owned(),
+            provider: Some("ofi+tcp".to_owned()),
+            env_vars: vec![
+                EnvVar {
+                    name: "D_PROVIDER".to_owned(),
+                    value: "other".to_owned(),
+                },
+                EnvVar {
+                    name: "X".to_owned(),
+                    value: "a=b".to_owned(),
+                },
+            ],
+            ..ServerConfig::default()
+        };
+        let mut config = Config::default();
+        config.servers.push(server);
+        config
+    }
+
+    fn line(config: &Config, start: &Start) -> String {
+        let args = arguments(config, 0, start);
+        args.iter()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn arguments_are_those_of_the_original() {
+        let start = Start {
+            bdevs: 1,
+            ..Start::default()
+        };
+        assert_eq!(
+            line(&config(), &start),
+            "-t 2 -x 0 -f 0 -g daos_server -d /run/d -T 2 -n /mnt/d/daos_nvme.conf -I 0 -r 0 -H 0 -s /mnt/d"
+        );
+        assert_eq!(
+            line(&config(), &Start::default()),
+            "-t 2 -x 0 -f 0 -g daos_server -d /run/d -T 1 -I 0 -r 0 -H 0 -s /mnt/d"
+        );
+    }
+
+    #[test]
+    fn a_foreign_engine_gets_no_options_of_ours() {
+        let mut config = config();
+        let start = Start {
+            first: true,
+            plugins: vec![("bdev", "/p/x.so".into())],
+            bdevs: 1,
+        };
+        assert!(line(&config, &start).ends_with("-s /mnt/d --bdev-plugin /p/x.so --first-start"));
+        config.engine_path = Some("/opt/daos_engine".into());
+        assert!(line(&config, &start).ends_with("-s /mnt/d"));
+    }
+
+    #[test]
+    fn the_configuration_wins_over_env_vars() {
+        let env = environment(&config().servers[0]);
+        let get = |name: &str| {
+            env.iter()
+                .filter(|(n, _)| n == name)
+                .map(|(_, v)| v)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(get("D_PROVIDER"), ["ofi+tcp"]);
+        assert_eq!(get("X"), ["a=b"]);
+        assert_eq!(get("VOS_BDEV_CLASS"), ["AIO"]);
+    }
+}

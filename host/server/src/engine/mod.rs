@@ -1,0 +1,11 @@
+//! Engines: how one is started, watched, restarted and stopped.
+
+mod command;
+mod spawn;
+mod supervise;
+mod upcalls;
+
+pub(crate) use command::Start;
+pub(crate) use command::program;
+pub(crate) use supervise::{Supervisor, supervise};
+pub(crate) use upcalls::Upcalls;

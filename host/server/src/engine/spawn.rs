@@ -1,0 +1,47 @@
+//! Starts an engine's process. The only `unsafe` of the server: what runs between fork and exec.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::process::{Child, Command};
+
+/// Starts `program` with a clean environment. The child is killed when this thread ends, so the
+/// server must start engines from the thread that lives as long as itself.
+///
+/// # Errors
+/// What fork or exec say.
+pub(super) fn spawn(
+    program: &Path,
+    arguments: &[OsString],
+    environment: &[(String, OsString)],
+) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for name in super::command::PASSED_ON {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.kill_on_drop(true);
+    let parent = nix::unistd::getpid();
+    // SAFETY: the closure runs in the forked child before exec; it makes two system calls and
+    // allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            // The server may have died before the call above took effect.
+            if nix::unistd::getppid() != parent {
+                return Err(io::Error::from(io::ErrorKind::BrokenPipe));
+            }
+            Ok(())
+        });
+    }
+    command.spawn()
+}

@@ -1,0 +1,543 @@
+//! The supervisor of one engine: starts it, waits until it serves, restarts it when it dies, stops
+//! it when told to. One task per engine; everything it learns goes into the shared state.
+
+use super::command::{Start, arguments, environment, program, shown};
+use super::spawn::spawn;
+use crate::state::{State, now_ms};
+use daos_drpc::Client;
+use daos_drpc::methods::{mgmt as methods, module};
+use daos_proto::ctl::ResponseStatus;
+use daos_proto::host::{EngineState, Fault};
+use daos_proto::mgmt::{DaosResp, SetRankReq};
+use daos_proto::srv::NotifyReadyReq;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::VecDeque;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, info, warn};
+
+/// How long an engine may take to say that it serves.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long an engine may take to answer a call.
+const CALL_WITHIN: Duration = Duration::from_secs(20);
+/// Pause before the first restart; doubles with each death that follows quickly.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause before a restart.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// An engine that lived this long has recovered: the next death counts as the first.
+const RECOVERED_AFTER: Duration = Duration::from_secs(60);
+/// Deaths in a row after which an engine is given up.
+const GIVE_UP_AFTER: u32 = 6;
+/// Lines of the engine's output kept for the report of its death.
+const TAIL: usize = 20;
+
+/// Exit code of an engine whose storage is not what its superblock records.
+const EXIT_STORAGE_MISMATCH: i32 = 3;
+/// Exit code of an engine whose configuration cannot work.
+const EXIT_CONFIG: i32 = 2;
+
+enum Command {
+    Start {
+        start: Start,
+        started: oneshot::Sender<Result<u32, String>>,
+    },
+    Stop {
+        grace: Duration,
+        force: bool,
+        stopped: oneshot::Sender<bool>,
+    },
+    Ready {
+        pid: i32,
+        ready: NotifyReadyReq,
+        accepted: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// Handle of an engine's supervisor.
+#[derive(Clone)]
+pub(crate) struct Supervisor {
+    commands: mpsc::Sender<Command>,
+}
+
+/// Starts the supervisor of engine `index`; it waits for its first command.
+pub(crate) fn supervise(state: Arc<State>, index: usize) -> Supervisor {
+    let (commands, inbox) = mpsc::channel(16);
+    tokio::spawn(
+        Task {
+            state,
+            index,
+            inbox,
+            deaths: 0,
+        }
+        .run(),
+    );
+    Supervisor { commands }
+}
+
+impl Supervisor {
+    /// Starts the engine; returns its process id once the process runs, or why it does not.
+    pub(crate) async fn start(&self, start: Start) -> Result<u32, String> {
+        let (started, answer) = oneshot::channel();
+        self.send(Command::Start { start, started }).await?;
+        answer.await.map_err(|_| GONE.to_owned())?
+    }
+
+    /// Stops the engine; returns whether it had to be killed. Stopping a stopped one is fine.
+    pub(crate) async fn stop(&self, grace: Duration, force: bool) -> Result<bool, String> {
+        let (stopped, answer) = oneshot::channel();
+        self.send(Command::Stop {
+            grace,
+            force,
+            stopped,
+        })
+        .await?;
+        answer.await.map_err(|_| GONE.to_owned())
+    }
+
+    /// Takes note that the engine of process `pid` listens.
+    pub(super) async fn ready(&self, pid: i32, ready: NotifyReadyReq) -> Result<(), String> {
+        let (accepted, answer) = oneshot::channel();
+        self.send(Command::Ready {
+            pid,
+            ready,
+            accepted,
+        })
+        .await?;
+        answer.await.map_err(|_| GONE.to_owned())?
+    }
+
+    async fn send(&self, command: Command) -> Result<(), String> {
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| GONE.to_owned())
+    }
+}
+
+const GONE: &str = "the engine's supervisor has ended";
+
+struct Task {
+    state: Arc<State>,
+    index: usize,
+    inbox: mpsc::Receiver<Command>,
+    /// Deaths in a row.
+    deaths: u32,
+}
+
+/// How a life of an engine ended.
+enum End {
+    /// Somebody wanted it.
+    Stopped,
+    /// It exited by itself.
+    Died(ExitStatus),
+    /// It did not become ready.
+    Stuck(String),
+}
+
+impl Task {
+    async fn run(mut self) {
+        while let Some(command) = self.inbox.recv().await {
+            match command {
+                Command::Start { start, started } => self.serve(start, started).await,
+                Command::Stop { stopped, .. } => {
+                    let _ = stopped.send(false);
+                }
+                Command::Ready { accepted, .. } => {
+                    drop(
+                        accepted.send(Err("this engine was not started by the server".to_owned())),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Keeps the engine running until it is stopped or given up.
+    async fn serve(&mut self, mut start: Start, started: oneshot::Sender<Result<u32, String>>) {
+        self.deaths = 0;
+        let mut started = Some(started);
+        loop {
+            let born = Instant::now();
+            let tail = Tail::default();
+            let mut child = match self.spawn(&start, &tail) {
+                Ok(child) => child,
+                Err(why) => {
+                    self.fail(
+                        "the engine cannot be started",
+                        &why,
+                        "check engine_path and its mode",
+                        &tail,
+                    );
+                    if let Some(started) = started {
+                        drop(started.send(Err(why)));
+                    }
+                    return;
+                }
+            };
+            let pid = child.id().unwrap_or(0);
+            self.state.update(self.index, |e| {
+                e.enter(EngineState::Starting, "the process was started");
+                e.pid = pid;
+            });
+            info!(engine = self.index, pid, "engine process started");
+            if let Some(started) = started.take() {
+                drop(started.send(Ok(pid)));
+            }
+            let end = self.watch(&mut child, pid).await;
+            tail.drained().await;
+            // Only the start right after a format may label devices that have lost their contents.
+            start.first = false;
+            if born.elapsed() >= RECOVERED_AFTER {
+                self.deaths = 0;
+            }
+            let why = match end {
+                End::Stopped => {
+                    self.state.update(self.index, |e| {
+                        e.enter(EngineState::Stopped, "it was stopped")
+                    });
+                    info!(engine = self.index, pid, "engine stopped");
+                    return;
+                }
+                End::Died(status) => match status.code() {
+                    Some(EXIT_STORAGE_MISMATCH) => return self.mismatch(&tail),
+                    Some(EXIT_CONFIG) => {
+                        let what = "the engine refuses its configuration";
+                        return self.fail(
+                            what,
+                            &tail.last(),
+                            "mend the configuration and restart daos_server",
+                            &tail,
+                        );
+                    }
+                    _ => describe_exit(status),
+                },
+                End::Stuck(why) => why,
+            };
+            self.deaths += 1;
+            if self.deaths >= GIVE_UP_AFTER {
+                let what = format!(
+                    "the engine died {} times in a row and is given up",
+                    self.deaths
+                );
+                return self.fail(
+                    &what,
+                    &why,
+                    "mend the cause shown in its log and restart daos_server",
+                    &tail,
+                );
+            }
+            if self.pause(&why, &tail).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn spawn(&self, start: &Start, tail: &Tail) -> Result<Child, String> {
+        let config = &self.state.config;
+        let program = program(config).map_err(|e| e.to_string())?;
+        let arguments = arguments(config, self.index, start);
+        let environment = environment(&config.servers[self.index]);
+        let mut child = spawn(&program, &arguments, &environment)
+            .map_err(|e| format!("cannot run {}: {e}", shown(&program)))?;
+        if let Some(stdout) = child.stdout.take() {
+            tail.follow(stdout, self.index);
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tail.follow(stderr, self.index);
+        }
+        Ok(child)
+    }
+
+    /// Watches one process until it ends, however that comes.
+    async fn watch(&mut self, child: &mut Child, pid: u32) -> End {
+        let give_up = Instant::now() + READY_WITHIN;
+        let mut ready = false;
+        loop {
+            tokio::select! {
+                status = child.wait() => {
+                    return match status {
+                        Ok(status) => End::Died(status),
+                        Err(error) => End::Stuck(format!("cannot wait for the process: {error}")),
+                    };
+                }
+                () = sleep_until(give_up), if !ready => {
+                    terminate(child, pid, Duration::ZERO).await;
+                    return End::Stuck(format!("not ready within {} s", READY_WITHIN.as_secs()));
+                }
+                command = self.inbox.recv() => match command {
+                    Some(Command::Start { started, .. }) => {
+                        drop(started.send(Err("the engine runs already".to_owned())));
+                    }
+                    Some(Command::Stop { grace, force, stopped }) => {
+                        self.state.update(self.index, |e| e.enter(EngineState::Stopping, "it was asked to stop"));
+                        let grace = if force { Duration::ZERO } else { grace };
+                        let killed = terminate(child, pid, grace).await;
+                        // Nobody waits for the answer any more if this fails.
+                        let _ = stopped.send(killed);
+                        return End::Stopped;
+                    }
+                    Some(Command::Ready { pid: caller, ready: message, accepted }) => {
+                        let answer = self.accept(pid, caller, &message);
+                        let taken = answer.is_ok();
+                        // The engine serves dRPC only after this call has been answered.
+                        drop(accepted.send(answer));
+                        if taken {
+                            match self.set_up(&message).await {
+                                Ok(()) => ready = true,
+                                Err(why) => {
+                                    terminate(child, pid, Duration::ZERO).await;
+                                    return End::Stuck(why);
+                                }
+                            }
+                        }
+                    }
+                    None => {
+                        terminate(child, pid, Duration::from_secs(5)).await;
+                        return End::Stopped;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Checks who says that it is ready, and keeps what it says.
+    fn accept(&self, pid: u32, caller: i32, ready: &NotifyReadyReq) -> Result<(), String> {
+        // 0: the kernel could not translate the pid between namespaces.
+        if caller != 0 && u32::try_from(caller) != Ok(pid) {
+            return Err(format!(
+                "process {caller} says it is engine {}, which is process {pid}",
+                self.index
+            ));
+        }
+        let socket = Path::new(&ready.drpc_listener_sock);
+        let is_socket = std::fs::metadata(socket)
+            .is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()));
+        if !socket.is_absolute() || !is_socket {
+            return Err(format!(
+                "drpcListenerSock {:?} is no socket",
+                ready.drpc_listener_sock
+            ));
+        }
+        self.state.update(self.index, |e| {
+            e.uri.clone_from(&ready.uri);
+            e.targets = ready.ntgts;
+            e.drpc_socket.clone_from(&ready.drpc_listener_sock);
+        });
+        Ok(())
+    }
+
+    /// Gives the engine its rank and lets it serve.
+    async fn set_up(&self, ready: &NotifyReadyReq) -> Result<(), String> {
+        let rank = self
+            .state
+            .engine(self.index)
+            .rank
+            .unwrap_or(self.index as u32);
+        let request = SetRankReq {
+            rank,
+            map_version: 1,
+            ..SetRankReq::default()
+        };
+        let socket = Path::new(&ready.drpc_listener_sock);
+        self.call(socket, methods::SET_RANK, &request, "SetRank")
+            .await?;
+        self.call(socket, methods::SET_UP, &(), "SetUp").await?;
+        self.state.update(self.index, |e| {
+            let (pid, uri, socket) = (e.pid, e.uri.clone(), e.drpc_socket.clone());
+            e.enter(EngineState::Ready, "it serves");
+            (e.pid, e.uri, e.drpc_socket, e.rank) = (pid, uri, socket, Some(rank));
+        });
+        info!(engine = self.index, rank, uri = ready.uri, "engine ready");
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        socket: &Path,
+        method: i32,
+        request: &impl prost::Message,
+        name: &str,
+    ) -> Result<(), String> {
+        let mut client = Client::connect(socket, CALL_WITHIN)
+            .await
+            .map_err(|e| e.to_string())?;
+        let response: DaosResp = client
+            .request(module::MGMT, method, request, CALL_WITHIN)
+            .await
+            .map_err(|e| format!("{name} failed: {e}"))?;
+        match response.status {
+            0 => Ok(()),
+            status => Err(format!("{name} failed with status {status}")),
+        }
+    }
+
+    /// Waits before a restart. `None` when the engine was stopped meanwhile.
+    async fn pause(&mut self, why: &str, tail: &Tail) -> Option<()> {
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << (self.deaths - 1).min(16))
+            .min(LONGEST_PAUSE);
+        let until = Instant::now() + pause;
+        warn!(
+            engine = self.index,
+            pause_ms = pause.as_millis() as u64,
+            "engine died: {why}; restarting"
+        );
+        self.state.update(self.index, |e| {
+            e.enter(EngineState::Restarting, format!("it died: {why}"));
+            e.fault = Some(fault(
+                "the engine died",
+                why,
+                "it is restarted by itself",
+                tail,
+            ));
+            e.restarts += 1;
+            e.restart_at_ms = now_ms() + pause.as_millis() as u64;
+        });
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return Some(()),
+                command = self.inbox.recv() => match command {
+                    Some(Command::Start { started, .. }) => {
+                        drop(started.send(Err("the engine is about to be restarted".to_owned())));
+                    }
+                    Some(Command::Stop { stopped, .. }) => {
+                        self.state.update(self.index, |e| e.enter(EngineState::Stopped, "it was stopped"));
+                        let _ = stopped.send(false);
+                        return None;
+                    }
+                    Some(Command::Ready { accepted, .. }) => {
+                        drop(accepted.send(Err("this engine was not started by the server".to_owned())));
+                    }
+                    None => return None,
+                },
+            }
+        }
+    }
+
+    /// The engine found its storage to be other than recorded.
+    fn mismatch(&self, tail: &Tail) {
+        let why = tail.last();
+        error!(engine = self.index, "storage mismatch: {why}");
+        self.state.update(self.index, |e| {
+            e.enter(
+                EngineState::StorageMismatch,
+                format!("its storage is not what was formatted: {why}"),
+            );
+            e.hint =
+                "if the data is lost for good: daos_shell storage format --reformat".to_owned();
+            e.fault = Some(fault(
+                "the engine's storage is not what was formatted",
+                &why,
+                &e.hint.clone(),
+                tail,
+            ));
+        });
+    }
+
+    fn fail(&self, what: &str, why: &str, remedy: &str, tail: &Tail) {
+        error!(engine = self.index, "{what}: {why}");
+        self.state.update(self.index, |e| {
+            e.enter(EngineState::Errored, format!("{what}: {why}"));
+            e.hint = remedy.to_owned();
+            e.fault = Some(fault(what, why, remedy, tail));
+        });
+    }
+}
+
+/// Asks the process to end and waits; kills it when it takes longer than `grace`. Returns whether
+/// it was killed.
+async fn terminate(child: &mut Child, pid: u32, grace: Duration) -> bool {
+    if !grace.is_zero() {
+        let signalled =
+            i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
+        if signalled && timeout(grace, child.wait()).await.is_ok() {
+            return false;
+        }
+    }
+    // Fails only if the process is gone already.
+    let _ = child.kill().await;
+    true
+}
+
+fn describe_exit(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it exited with status {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(signal) => format!("it was killed by {signal}"),
+            Err(_) => format!("it was killed by signal {signal}"),
+        },
+        (None, None) => status.to_string(),
+    }
+}
+
+fn fault(what: &str, why: &str, remedy: &str, tail: &Tail) -> Fault {
+    let mut fault = Fault::new(ResponseStatus::CtlErrApp, "server", 0, what, why, remedy);
+    fault.log = tail.lines();
+    fault
+}
+
+/// The last lines an engine printed.
+#[derive(Clone, Default)]
+struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    readers: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Tail {
+    /// Copies lines into the server's log and keeps the last ones.
+    fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static, engine: usize) {
+        let kept = Arc::clone(&self.lines);
+        let reader = tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                info!(engine, "{line}");
+                let mut kept = kept.lock().unwrap_or_else(|p| p.into_inner());
+                if kept.len() == TAIL {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        self.readers
+            .lock()
+            .unwrap_or_else(|p| p.into_inner())
+            .push(reader);
+    }
+
+    /// Waits until everything that the dead process printed has been read. Not for long: a child
+    /// of the engine may still hold the pipes.
+    async fn drained(&self) {
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(|p| p.into_inner()));
+        let all = async {
+            for reader in readers {
+                // A panic of the reader has nothing to tell here.
+                let _ = reader.await;
+            }
+        };
+        // What is late is only missing from the report.
+        let _ = timeout(Duration::from_secs(1), all).await;
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines
+            .lock()
+            .unwrap_or_else(|p| p.into_inner())
+            .iter()
+            .cloned()
+            .collect()
+    }
+
+    fn last(&self) -> String {
+        self.lines()
+            .pop()
+            .unwrap_or_else(|| "it printed nothing".to_owned())
+    }
+}

@@ -1,0 +1,318 @@
+//! The plugins of this host: which there are, and calls to them through their helpers.
+
+use crate::cli::Cli;
+use crate::scan::{config_or_default, kind_message};
+use anyhow::Context;
+use daos_config::{ClassSchema, Config};
+use daos_helper::HelperPool;
+use daos_loader::{
+    AbiVersion, AllowList, Catalogue, PluginFile, PluginInfo, Policy, Refusal, StateDir, Trust,
+};
+use daos_plugin_api::control::ClassKind;
+use daos_proto::ctl::ResponseStatus;
+use daos_proto::host::{Fault, Plugin, PluginListResponse, PluginState};
+use daos_report::{Envelope, PluginReport, print_json};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+mod calls;
+
+/// A failure to tell the administrator.
+pub(crate) type Trouble = Box<Fault>;
+
+/// The plugins of this host.
+pub(crate) struct Plugins {
+    catalogue: Catalogue,
+    dir: Option<PathBuf>,
+    helpers: HelperPool,
+}
+
+impl Plugins {
+    /// Reads the manifests of `plugins_dir` and of this program. Runs no plugin.
+    ///
+    /// # Errors
+    /// When the state directory cannot be used, or `plugins_dir` was configured and is not there.
+    pub(crate) fn open(config: &Config, exe: &Path) -> anyhow::Result<Self> {
+        let state = open_state(config)?;
+        let dir = match &config.plugins_dir {
+            Some(dir) => {
+                let what = "cannot use plugins_dir";
+                std::fs::read_dir(dir).with_context(|| format!("{what} {}", dir.display()))?;
+                Some(dir.clone())
+            }
+            None => daos_config::default_plugins_dir(exe).filter(|dir| dir.is_dir()),
+        };
+        let allow = config.plugins.as_ref().map(|plugins| {
+            plugins
+                .iter()
+                .map(|(name, p)| (name.clone(), p.sha256.clone()))
+                .collect::<AllowList>()
+        });
+        let policy = Policy {
+            trust: Trust::current(),
+            allow,
+            quarantine: state.quarantine()?,
+        };
+        let catalogue = Catalogue::build(dir.as_deref(), daos_builtins::all(), &policy);
+        let settings = |name: &str| -> Map<String, Value> {
+            let plugins = config.plugins.as_ref();
+            plugins
+                .and_then(|p| p.get(name))
+                .map(|p| p.settings.clone())
+                .unwrap_or_default()
+        };
+        let settings = catalogue
+            .plugins
+            .iter()
+            .map(|p| (p.name().to_owned(), settings(p.name())))
+            .collect();
+        let helpers = calls::pool(&policy, state, settings)
+            .context("cannot find out the path of this program")?;
+        Ok(Self {
+            catalogue,
+            dir,
+            helpers,
+        })
+    }
+
+    /// All plugins that may be used.
+    pub(crate) fn usable(&self) -> Vec<PluginInfo> {
+        self.catalogue.plugins.clone()
+    }
+
+    /// What the plugins say about their classes' keys.
+    pub(crate) fn schemas(&self) -> Vec<ClassSchema> {
+        let mut schemas = Vec::new();
+        for plugin in &self.catalogue.plugins {
+            for class in &plugin.manifest.classes {
+                schemas.push(ClassSchema {
+                    kind: config_kind(class.kind),
+                    class: class.name.clone(),
+                    plugin: plugin.name().to_owned(),
+                    schema: class.schema.clone(),
+                });
+            }
+        }
+        schemas
+    }
+
+    /// The usable plugin of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<PluginInfo> {
+        self.catalogue.get(name).cloned()
+    }
+
+    /// The plugin that provides a class.
+    pub(crate) fn find(&self, kind: ClassKind, class: &str) -> Result<PluginInfo, Trouble> {
+        self.catalogue.find(kind, class).cloned().map_err(|error| {
+            let remedy = "see `daos_server plugin list`";
+            Box::new(Fault::new(
+                ResponseStatus::CtlErrConf,
+                "plugin",
+                0,
+                error.to_string(),
+                "",
+                remedy,
+            ))
+        })
+    }
+
+    /// The plugins as the control plane tells them.
+    pub(crate) fn list_message(&self, config: &Config) -> PluginListResponse {
+        let schemas = self.schemas();
+        let used = |plugin: &PluginInfo| {
+            use daos_config::ClassKind::{Bdev, Fabric, Scm};
+            let named = |schema: &ClassSchema| schema.plugin == plugin.name();
+            (0..config.servers.len())
+                .filter(|i| {
+                    let classes =
+                        [Scm, Bdev, Fabric].map(|kind| config.class_of(*i, kind, &schemas));
+                    classes.into_iter().flatten().any(named)
+                })
+                .map(|index| index as u32)
+                .collect()
+        };
+        let mut plugins: Vec<Plugin> = self
+            .catalogue
+            .plugins
+            .iter()
+            .map(|p| Plugin {
+                used_by: used(p),
+                ..describe(p)
+            })
+            .collect();
+        plugins.extend(self.catalogue.refused.iter().map(|refused| {
+            let quarantined = matches!(refused.reason, Refusal::Quarantined { .. });
+            let file = refused.path.file_name().unwrap_or(refused.path.as_os_str());
+            Plugin {
+                name: file.to_string_lossy().into_owned(),
+                path: refused.path.display().to_string(),
+                state: match quarantined {
+                    true => PluginState::Quarantined.into(),
+                    false => PluginState::Refused.into(),
+                },
+                fault: Some(refusal(refused.path.as_path(), &refused.reason)),
+                ..Plugin::default()
+            }
+        }));
+        plugins.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+        PluginListResponse {
+            plugins,
+            plugins_dir: self
+                .dir
+                .as_ref()
+                .map_or_else(String::new, |d| d.display().to_string()),
+            abi_version: AbiVersion::HOST.to_string(),
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// The configuration's name for a kind of class.
+pub(crate) fn config_kind(kind: ClassKind) -> daos_config::ClassKind {
+    match kind {
+        ClassKind::Scm => daos_config::ClassKind::Scm,
+        ClassKind::Bdev => daos_config::ClassKind::Bdev,
+        ClassKind::Fabric => daos_config::ClassKind::Fabric,
+    }
+}
+
+fn open_state(config: &Config) -> anyhow::Result<StateDir> {
+    let root = nix::unistd::geteuid().is_root();
+    let dir = config
+        .state_dir
+        .clone()
+        .or_else(|| daos_config::default_state_dir(root, |name| std::env::var_os(name)))
+        .context("no state directory: set state_dir or $HOME")?;
+    Ok(StateDir::open(dir)?)
+}
+
+fn describe(plugin: &PluginInfo) -> Plugin {
+    let manifest = &plugin.manifest;
+    let mut capabilities: Vec<String> = manifest
+        .classes
+        .iter()
+        .flat_map(|c| c.capabilities.clone())
+        .collect();
+    capabilities.sort();
+    capabilities.dedup();
+    let mut kinds: Vec<i32> = manifest
+        .classes
+        .iter()
+        .map(|c| kind_message(c.kind).into())
+        .collect();
+    kinds.dedup();
+    Plugin {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        vendor: manifest.vendor.clone(),
+        description: manifest.description.clone(),
+        abi_version: plugin.abi.to_string(),
+        kinds,
+        classes: manifest.classes.iter().map(|c| c.name.clone()).collect(),
+        capabilities,
+        builtin: plugin.is_built_in(),
+        path: plugin
+            .path()
+            .map_or_else(String::new, |p| p.display().to_string()),
+        sha256: plugin.sha256.clone().unwrap_or_default(),
+        state: PluginState::Usable.into(),
+        ..Plugin::default()
+    }
+}
+
+/// A refusal: its sentence says what was found and, after the semicolon, what mends it.
+fn refusal(path: &Path, reason: &Refusal) -> Fault {
+    let text = reason.to_string();
+    let (cause, remedy) = text.rsplit_once("; ").unwrap_or((&text, ""));
+    let what = format!("{} is not used", path.display());
+    Fault::new(ResponseStatus::CtlErrConf, "plugin", 0, what, cause, remedy)
+}
+
+/// `plugin list`.
+pub(crate) fn list(cli: &Cli) -> anyhow::Result<bool> {
+    let exe = std::env::current_exe()?;
+    let overrides = cli
+        .start
+        .overrides(&crate::cli::StartArgs::default(), &cli.globals);
+    let config = config_or_default(cli, &overrides, &exe);
+    let report = PluginReport::from(Plugins::open(&config, &exe)?.list_message(&config));
+    if cli.globals.json {
+        print_json(&Envelope::ok(report))?;
+    } else {
+        println!("{}", report.text());
+    }
+    Ok(true)
+}
+
+/// `plugin inspect FILE`: what the file is, and whether it would be used.
+pub(crate) fn inspect(cli: &Cli, file: &Path) -> anyhow::Result<bool> {
+    let exe = std::env::current_exe()?;
+    let overrides = cli
+        .start
+        .overrides(&crate::cli::StartArgs::default(), &cli.globals);
+    let config = config_or_default(cli, &overrides, &exe);
+    let policy = Policy {
+        trust: Trust::current(),
+        allow: None,
+        quarantine: open_state(&config)?.quarantine()?,
+    };
+    let verdict = PluginFile::inspect(file, &policy);
+    let shown = match &verdict {
+        Ok(info) => describe(info),
+        Err(reason) => Plugin {
+            state: match reason {
+                Refusal::Quarantined { .. } => PluginState::Quarantined.into(),
+                _ => PluginState::Refused.into(),
+            },
+            fault: Some(refusal(file, reason)),
+            // What can be read is shown, also of a file that is not trusted.
+            ..PluginFile::read_manifest(file).map_or_else(
+                |_| Plugin {
+                    path: file.display().to_string(),
+                    ..Plugin::default()
+                },
+                |info| describe(&info),
+            )
+        },
+    };
+    let report = PluginReport::from(PluginListResponse {
+        plugins: vec![shown],
+        plugins_dir: String::new(),
+        abi_version: AbiVersion::HOST.to_string(),
+        faults: Vec::new(),
+    });
+    if cli.globals.json {
+        let row = report.plugins.into_iter().next();
+        print_json(&match &verdict {
+            Ok(_) => Envelope {
+                response: row,
+                error: None,
+                status: 0,
+            },
+            Err(reason) => Envelope::failed(row, format!("{}: {reason}", file.display())),
+        })?;
+    } else {
+        println!("{}", report.text());
+    }
+    Ok(verdict.is_ok())
+}
+
+/// `plugin reset NAME`.
+pub(crate) fn reset(cli: &Cli, name: &str) -> anyhow::Result<bool> {
+    let exe = std::env::current_exe()?;
+    let overrides = cli
+        .start
+        .overrides(&crate::cli::StartArgs::default(), &cli.globals);
+    let config = config_or_default(cli, &overrides, &exe);
+    let ended = open_state(&config)?.quarantine_reset(name)?;
+    if cli.globals.json {
+        print_json(&Envelope::ok(
+            serde_json::json!({ "name": name, "files": ended }),
+        ))?;
+    } else if ended == 0 {
+        println!("no file of plugin {name} is in quarantine");
+    } else {
+        println!("plugin {name} is out of quarantine ({ended} file(s))");
+    }
+    Ok(true)
+}

@@ -1,0 +1,181 @@
+//! Calls to plugins through their helpers, with failures as the administrator sees them.
+
+use super::{Plugins, Trouble};
+use daos_helper::{
+    CallOptions, Cause, DeviceInspection, HelperError, HelperPool, LabelRequest, LabelWritten,
+    MountFile, PoolOptions, Progress,
+};
+use daos_loader::{PluginInfo, Policy, StateDir};
+use daos_plugin_api::abi::Status;
+use daos_plugin_api::control::{
+    ClassKind, ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport,
+};
+use daos_proto::ctl::ResponseStatus;
+use daos_proto::host::Fault;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The helpers of this host's plugins.
+pub(super) fn pool(
+    policy: &Policy,
+    state: StateDir,
+    settings: BTreeMap<String, Map<String, Value>>,
+) -> std::io::Result<HelperPool> {
+    let mut options = PoolOptions::beside_current_exe()?;
+    options.state = Some(state);
+    options.allow.clone_from(&policy.allow);
+    options.settings = settings;
+    Ok(HelperPool::new(options))
+}
+
+impl Plugins {
+    /// Ends idle helpers: what they hold (memory of emulated devices, locks) goes with them. The
+    /// next call starts new ones.
+    pub(crate) async fn rest(&self) {
+        self.helpers.stop().await;
+    }
+
+    /// Lists the devices of a class config.
+    pub(crate) async fn devices(
+        &self,
+        plugin: &PluginInfo,
+        request: &ClassRequest,
+    ) -> Result<Vec<DeviceSpec>, Trouble> {
+        let call = self
+            .helpers
+            .devices(plugin, request.clone(), CallOptions::default());
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+
+    /// Lists what a plugin could drive; the code tells "cannot scan" from "failed to".
+    pub(crate) async fn scan(&self, plugin: &PluginInfo) -> Result<ScanReport, (Status, Trouble)> {
+        let call = self.helpers.scan(plugin, CallOptions::default());
+        call.await.map_err(|e| (e.status(), trouble(plugin, e)))
+    }
+
+    /// Mounts formatted SCM; `false` if there is none.
+    pub(crate) async fn mount(
+        &self,
+        plugin: &PluginInfo,
+        device: &DeviceSpec,
+    ) -> Result<bool, Trouble> {
+        match self
+            .helpers
+            .mount(plugin, device.clone(), CallOptions::default())
+            .await
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.status() == Status::NOT_FOUND => Ok(false),
+            Err(error) => Err(trouble(plugin, error)),
+        }
+    }
+
+    /// Looks at a block device: geometry, label, content.
+    pub(crate) async fn inspect(
+        &self,
+        plugin: &PluginInfo,
+        device: &DeviceSpec,
+    ) -> Result<DeviceInspection, Trouble> {
+        let call = self
+            .helpers
+            .inspect_device(plugin, device.clone(), CallOptions::default());
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+
+    /// Labels a block device.
+    pub(crate) async fn write_label(
+        &self,
+        plugin: &PluginInfo,
+        device: &DeviceSpec,
+        label: LabelRequest,
+    ) -> Result<LabelWritten, Trouble> {
+        let call = self
+            .helpers
+            .write_label(plugin, device.clone(), label, CallOptions::default());
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+
+    /// Formats a device.
+    pub(crate) async fn format(
+        &self,
+        plugin: &PluginInfo,
+        request: &FormatRequest,
+        progress: impl Fn(u64, u64, &str) + Send + Sync + 'static,
+    ) -> Result<FormatReport, Trouble> {
+        let options = CallOptions {
+            progress: Some(Arc::new(move |p: Progress| {
+                progress(p.done, p.total, &p.what)
+            })),
+            ..CallOptions::default()
+        };
+        let call = self.helpers.format(plugin, request.clone(), options);
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+
+    /// Reads a file of the engine on its SCM.
+    pub(crate) async fn read_mount_file(
+        &self,
+        plugin: &PluginInfo,
+        device: &DeviceSpec,
+        file: MountFile,
+    ) -> Result<Option<String>, Trouble> {
+        let call =
+            self.helpers
+                .read_mount_file(plugin, device.clone(), file, CallOptions::default());
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+
+    /// Replaces a file of the engine on its SCM, as a whole and durably.
+    pub(crate) async fn write_mount_file(
+        &self,
+        plugin: &PluginInfo,
+        device: &DeviceSpec,
+        file: MountFile,
+        text: String,
+    ) -> Result<(), Trouble> {
+        let call = self.helpers.write_mount_file(
+            plugin,
+            device.clone(),
+            file,
+            text,
+            CallOptions::default(),
+        );
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+
+    /// Removes a file of the engine on its SCM, if it is there.
+    pub(crate) async fn remove_mount_file(
+        &self,
+        plugin: &PluginInfo,
+        device: &DeviceSpec,
+        file: MountFile,
+    ) -> Result<bool, Trouble> {
+        let call =
+            self.helpers
+                .remove_mount_file(plugin, device.clone(), file, CallOptions::default());
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+}
+
+/// A failed call as the administrator sees it. What a plugin says about itself is kept in its
+/// parts; what happened to its process is one sentence.
+fn trouble(plugin: &PluginInfo, error: HelperError) -> Trouble {
+    let status = match plugin.manifest.classes.first().map(|c| c.kind) {
+        Some(ClassKind::Bdev) => ResponseStatus::CtlErrNvme,
+        Some(ClassKind::Scm) => ResponseStatus::CtlErrScm,
+        _ => ResponseStatus::CtlErrApp,
+    };
+    let mut fault = match &error.cause {
+        Cause::Plugin(said) => {
+            Fault::new(status, "plugin", 0, &said.what, &said.cause, &said.remedy)
+        }
+        _ => {
+            let text = error.to_string();
+            let (what, remedy) = text.rsplit_once("; ").unwrap_or((&text, ""));
+            Fault::new(status, "plugin", 0, what, "", remedy)
+        }
+    };
+    fault.log.clone_from(&error.log);
+    Box::new(fault)
+}

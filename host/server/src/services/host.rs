@@ -1,0 +1,195 @@
+//! `daos_host.v1.HostSvc`: administration of this host.
+
+use crate::engine::Supervisor;
+use crate::plugins::Plugins;
+use crate::scan;
+use crate::state::State;
+use crate::storage::{self, Events};
+use daos_proto::ctl::ResponseStatus;
+use daos_proto::host::format_storage_event::Event;
+use daos_proto::host::host_svc_server::HostSvc;
+use daos_proto::host::{
+    EngineStopped, Fault, FormatStorageEvent, FormatStorageRequest, PluginListRequest,
+    PluginListResponse, ServerStateRequest, ServerStateResponse, StopRequest, StopResponse,
+    StorageScanDetailRequest, StorageScanDetailResponse,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// How long an engine may take to stop when the caller does not say.
+const DEFAULT_GRACE: Duration = Duration::from_secs(20);
+
+/// The host's own service.
+pub(crate) struct HostService {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Arc<State>,
+    plugins: Arc<Plugins>,
+    supervisors: Vec<Supervisor>,
+    /// Held while a format runs, from its plan to its end.
+    formatting: Mutex<()>,
+}
+
+impl HostService {
+    pub(crate) fn new(
+        state: Arc<State>,
+        plugins: Arc<Plugins>,
+        supervisors: Vec<Supervisor>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                state,
+                plugins,
+                supervisors,
+                formatting: Mutex::new(()),
+            }),
+        }
+    }
+}
+
+impl Inner {
+    /// Plans and, unless only the plan is wanted, formats. Runs to its end also when the client
+    /// goes away.
+    async fn format(
+        &self,
+        request: FormatStorageRequest,
+        events: Events,
+    ) -> Result<(), Box<Fault>> {
+        let _running = self.formatting.try_lock().map_err(|_| {
+            refused(
+                "a format is running already",
+                "",
+                "wait for its end, then ask `system query`",
+            )
+        })?;
+        let plan = storage::plan(&self.plugins, &self.state, &request).await?;
+        events.send(Event::Plan(plan.message.clone()));
+        if request.plan_only {
+            return Ok(());
+        }
+        if !request.plan_id.is_empty() && request.plan_id != plan.message.plan_id {
+            return Err(refused(
+                "the storage is not what it was when the plan was made",
+                "something changed between the plan and the format",
+                "look at the new plan and decide again",
+            ));
+        }
+        let mut refusals = plan.message.targets.iter().flat_map(|t| &t.refusals);
+        if let Some(first) = refusals.next() {
+            return Err(Box::new(first.clone()));
+        }
+        storage::execute(&self.plugins, &self.state, &self.supervisors, plan, &events).await;
+        Ok(())
+    }
+}
+
+fn refused(what: &str, cause: &str, remedy: &str) -> Box<Fault> {
+    Box::new(Fault::new(
+        ResponseStatus::CtlErrApp,
+        "server",
+        0,
+        what,
+        cause,
+        remedy,
+    ))
+}
+
+#[tonic::async_trait]
+impl HostSvc for HostService {
+    type FormatStorageStream = UnboundedReceiverStream<Result<FormatStorageEvent, Status>>;
+
+    async fn format_storage(
+        &self,
+        request: Request<FormatStorageRequest>,
+    ) -> Result<Response<Self::FormatStorageStream>, Status> {
+        let (sender, events) = mpsc::unbounded_channel();
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            if let Err(fault) = inner
+                .format(request.into_inner(), Events::new(sender.clone()))
+                .await
+            {
+                // Nobody listens any more if this fails.
+                let _ = sender.send(Err(fault.to_status()));
+            }
+        });
+        Ok(Response::new(UnboundedReceiverStream::new(events)))
+    }
+
+    async fn plugin_list(
+        &self,
+        _: Request<PluginListRequest>,
+    ) -> Result<Response<PluginListResponse>, Status> {
+        Ok(Response::new(
+            self.inner.plugins.list_message(&self.inner.state.config),
+        ))
+    }
+
+    async fn storage_scan_detail(
+        &self,
+        request: Request<StorageScanDetailRequest>,
+    ) -> Result<Response<StorageScanDetailResponse>, Status> {
+        Ok(Response::new(
+            scan::scan(&self.inner.plugins, request.get_ref()).await,
+        ))
+    }
+
+    async fn server_state(
+        &self,
+        _: Request<ServerStateRequest>,
+    ) -> Result<Response<ServerStateResponse>, Status> {
+        Ok(Response::new(self.inner.state.to_message()))
+    }
+
+    async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
+        let request = request.into_inner();
+        let count = self.inner.supervisors.len();
+        if let Some(index) = request.engines.iter().find(|i| **i as usize >= count) {
+            let fault = refused(
+                &format!("there is no engine {index}"),
+                "",
+                "ask `system query` for the engines",
+            );
+            return Err(fault.to_status());
+        }
+        if request.server && !request.engines.is_empty() {
+            let fault = refused(
+                "stopping the server stops all engines",
+                "",
+                "do not name engines with it",
+            );
+            return Err(fault.to_status());
+        }
+        let engines: Vec<u32> = match request.engines.is_empty() {
+            true => (0..count as u32).collect(),
+            false => request.engines,
+        };
+        let grace = match request.timeout_ms {
+            0 => DEFAULT_GRACE,
+            ms => Duration::from_millis(ms.into()),
+        };
+        let mut results = Vec::new();
+        for engine in engines {
+            let outcome = self.inner.supervisors[engine as usize]
+                .stop(grace, request.force)
+                .await;
+            results.push(EngineStopped {
+                engine,
+                state: self.inner.state.engine(engine as usize).state.into(),
+                killed: *outcome.as_ref().unwrap_or(&false),
+                fault: outcome
+                    .err()
+                    .map(|why| *refused("the engine could not be stopped", &why, "")),
+            });
+        }
+        if request.server {
+            self.inner.state.stop();
+        }
+        Ok(Response::new(StopResponse { results }))
+    }
+}

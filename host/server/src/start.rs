@@ -1,0 +1,281 @@
+//! The life of a server: configuration, plugins, control plane, engines, end.
+
+use crate::cli::Cli;
+use crate::engine::{Supervisor, Upcalls, supervise};
+use crate::plugins::Plugins;
+use crate::services::{HostService, MgmtService};
+use crate::state::State;
+use crate::storage::{self, Assessment};
+use crate::{check, logging};
+use anyhow::{Context, bail};
+use daos_config::{Config, Overrides};
+use daos_drpc::Router;
+use daos_proto::host::host_svc_server::HostSvcServer;
+use daos_proto::host::{EngineState, ServerPhase};
+use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::TcpListenerStream;
+use tracing::{info, warn};
+
+/// How long an engine may take to end when the server ends.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// Anything that keeps it from starting; nothing has been touched then.
+pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
+    let exe = std::env::current_exe().context("cannot find out the path of this program")?;
+    let path = daos_config::locate(cli.globals.config.as_deref(), &exe)
+        .map_err(|errors| check::rendered(&errors))?;
+    let loaded = Config::load(&path, overrides).map_err(|errors| check::rendered(&errors))?;
+    let mut config = loaded.config;
+    let plugins = Plugins::open(&config, &exe)?;
+    let findings = config.check_classes(&plugins.schemas());
+    check::refuse_errors(&path, &findings)?;
+    config
+        .resolve_paths(&std::env::current_dir().context("cannot find out the working directory")?);
+    require_insecure(&config)?;
+
+    let _log = logging::start(&config, cli.globals.debug, cli.globals.json)?;
+    info!("configuration read from {}", path.display());
+    for warning in loaded.warnings.iter().chain(&findings) {
+        warn!("{}", warning.message);
+    }
+    match config.write_active(Some(&path), &std::env::temp_dir()) {
+        Ok(active) => info!("active configuration saved to {}", active.display()),
+        Err(error) => warn!("the active configuration could not be saved: {error}"),
+    }
+
+    // One thread: engines are killed when the thread that started them ends, see `engine::spawn`.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config, &path, plugins))
+}
+
+/// Without certificates, plain text is all there is; it must be wanted.
+fn require_insecure(config: &Config) -> anyhow::Result<()> {
+    if config.transport_config.allow_insecure {
+        return Ok(());
+    }
+    bail!(
+        "this version cannot secure its control plane with certificates yet; pass -i (or set \
+         transport_config: allow_insecure: true) to run without TLS, on loopback only"
+    )
+}
+
+async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<bool> {
+    let _lock = lock(&config.socket_dir, path)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another port with -p or `port:`")
+    })?;
+    let control_addr = listener.local_addr()?.to_string();
+    let upcalls = Upcalls::new();
+    let router = Router::new().with(Arc::clone(&upcalls) as _);
+    let drpc = daos_drpc::Server::bind(&config.socket_dir.join("daos_server.sock"), router)
+        .context("cannot serve engines")?;
+    let state = Arc::new(State::new(config, path.to_owned(), control_addr.clone()));
+    let plugins = Arc::new(plugins);
+    let supervisors: Vec<Supervisor> = (0..state.config.servers.len())
+        .map(|index| supervise(Arc::clone(&state), index))
+        .collect();
+    upcalls.connect(supervisors.clone());
+    let mut drpc_end = state.stopping();
+    let drpc = tokio::spawn(drpc.serve(async move {
+        // An error means that the state is gone, which is the end as well.
+        let _ = drpc_end.wait_for(|stop| *stop).await;
+    }));
+
+    warn!(
+        "TLS is off: the control plane listens on loopback only, every local user may administer it"
+    );
+    info!("DAOS control server listening on {control_addr}");
+    let host = HostService::new(
+        Arc::clone(&state),
+        Arc::clone(&plugins),
+        supervisors.clone(),
+    );
+    let mgmt = MgmtService::new(Arc::clone(&state));
+    let mut stopping = state.stopping();
+    let server = tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(HostSvcServer::new(host))
+            .add_service(MgmtSvcServer::new(mgmt))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                // An error means that the state is gone, which is the end as well.
+                let _ = stopping.wait_for(|stop| *stop).await;
+            }),
+    );
+    let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
+    for (index, supervisor) in supervisors.iter().enumerate() {
+        start_engine(&state, &plugins, supervisor, index).await;
+    }
+    plugins.rest().await;
+
+    wait_for_end(&state).await?;
+    notify(sd_notify::NotifyState::Stopping);
+    info!("stopping");
+    state.stop();
+    let mut ends = Vec::new();
+    for supervisor in supervisors {
+        ends.push(tokio::spawn(
+            async move { supervisor.stop(GRACE, false).await },
+        ));
+    }
+    for end in ends {
+        // What an engine's end says is in its state and in the log.
+        let _ = end.await;
+    }
+    reporter.abort();
+    // The socket is removed when it ends; calls under way have a grace period of their own.
+    let _ = tokio::time::timeout(Duration::from_secs(2), drpc).await;
+    // Streams that clients hold open must not keep the server.
+    let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+    plugins.rest().await;
+    info!("stopped");
+    Ok(true)
+}
+
+/// Starts an engine whose storage is what was formatted; says what is missing otherwise.
+async fn start_engine(state: &State, plugins: &Plugins, supervisor: &Supervisor, index: usize) {
+    match storage::assess(plugins, &state.config, index).await {
+        Assessment::Formatted { superblock, start } => {
+            state.update(index, |e| {
+                e.uuid = superblock.uuid.to_string();
+                e.rank = superblock.rank;
+            });
+            if let Err(why) = supervisor.start(start).await {
+                warn!(engine = index, "{why}");
+            }
+        }
+        Assessment::Blank => {
+            state.update(index, |e| {
+                e.enter(EngineState::AwaitFormat, "its storage is not formatted");
+                e.hint = format!("daos_shell -i -l {} storage format", state.control_addr);
+            });
+            info!("SCM format required on instance {index}");
+        }
+        Assessment::Mismatch { reason, hint } => {
+            warn!(engine = index, "{reason}");
+            state.update(index, |e| {
+                e.enter(EngineState::StorageMismatch, reason);
+                e.hint = hint;
+            });
+        }
+        Assessment::Failed(fault) => {
+            warn!(engine = index, "{fault}");
+            state.update(index, |e| {
+                e.enter(EngineState::Errored, fault.description());
+                e.hint.clone_from(&fault.remedy);
+                e.fault = Some(*fault);
+            });
+        }
+    }
+}
+
+/// Logs each change of phase and tells systemd.
+async fn report_phase(state: Arc<State>) {
+    let mut changes = state.changes();
+    let mut last = ServerPhase::Unspecified;
+    let mut told_ready = false;
+    loop {
+        let (phase, reason, hint) = state.phase();
+        if phase != last {
+            last = phase;
+            let name = phase
+                .as_str_name()
+                .trim_start_matches("SERVER_PHASE_")
+                .to_lowercase();
+            let hint = if hint.is_empty() {
+                String::new()
+            } else {
+                format!("; next: {hint}")
+            };
+            info!("server is in phase {name}: {reason}{hint}");
+            notify(sd_notify::NotifyState::Status(&format!(
+                "{name}: {reason}{hint}"
+            )));
+        }
+        // Waiting for an administrator is a service that has started, too.
+        if !told_ready && matches!(phase, ServerPhase::Ready | ServerPhase::Maintenance) {
+            told_ready = true;
+            notify(sd_notify::NotifyState::Ready);
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn notify(what: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[what]) {
+        warn!("systemd could not be told: {error}");
+    }
+}
+
+/// Returns on a signal to end, or when an administrator stops the server.
+async fn wait_for_end(state: &State) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut stopping = state.stopping();
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = quit.recv() => {}
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    Ok(())
+}
+
+/// Makes the socket directory if only its last part is missing, and holds it for this process.
+fn lock(dir: &Path, config: &Path) -> anyhow::Result<Flock<File>> {
+    if !dir.is_dir() {
+        DirBuilder::new().mode(0o755).create(dir).with_context(|| {
+            format!(
+                "Unable to create socket directory: {}; make it for this user, or choose another with -d or \
+                 `socket_dir:`",
+                dir.display()
+            )
+        })?;
+    }
+    let path = dir.join("daos_server.lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .with_context(|| {
+            format!(
+                "permissions failure accessing socket directory {}",
+                dir.display()
+            )
+        })?;
+    let mut holder = String::new();
+    // Only for the message; an unreadable holder is "unknown".
+    let _ = file.read_to_string(&mut holder);
+    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        let pid = holder.lines().next().unwrap_or("unknown");
+        anyhow::anyhow!(
+            "{} is in use ({error}): daos_server with process id {pid} runs already for {}; stop it first",
+            dir.display(),
+            config.display()
+        )
+    })?;
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())?;
+    Ok(lock)
+}

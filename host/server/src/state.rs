@@ -1,0 +1,303 @@
+//! What the server knows about itself and its engines, shared by services and supervisors.
+
+use daos_config::Config;
+use daos_proto::host::{self, EngineState, Fault, ServerPhase};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// State of one engine. Changed only by its supervisor and by a running format.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineStatus {
+    pub(crate) state: EngineState,
+    /// Why, in a sentence.
+    pub(crate) reason: String,
+    /// The next command to type.
+    pub(crate) hint: String,
+    pub(crate) since_ms: u64,
+    pub(crate) fault: Option<Fault>,
+    /// UUID of the superblock, empty before the first format.
+    pub(crate) uuid: String,
+    pub(crate) rank: Option<u32>,
+    /// 0 when no process runs.
+    pub(crate) pid: u32,
+    pub(crate) uri: String,
+    pub(crate) targets: u32,
+    pub(crate) drpc_socket: String,
+    pub(crate) restarts: u32,
+    pub(crate) restart_at_ms: u64,
+}
+
+impl EngineStatus {
+    fn new() -> Self {
+        Self {
+            state: EngineState::Starting,
+            reason: "its storage is being checked".to_owned(),
+            hint: String::new(),
+            since_ms: now_ms(),
+            fault: None,
+            uuid: String::new(),
+            rank: None,
+            pid: 0,
+            uri: String::new(),
+            targets: 0,
+            drpc_socket: String::new(),
+            restarts: 0,
+            restart_at_ms: 0,
+        }
+    }
+
+    /// Changes the state; what only made sense in the old one is cleared.
+    pub(crate) fn enter(&mut self, state: EngineState, reason: impl Into<String>) {
+        self.state = state;
+        self.reason = reason.into();
+        self.hint.clear();
+        self.fault = None;
+        self.restart_at_ms = 0;
+        self.since_ms = now_ms();
+        if !matches!(
+            state,
+            EngineState::Starting | EngineState::Ready | EngineState::Stopping
+        ) {
+            self.pid = 0;
+            self.uri.clear();
+            self.drpc_socket.clear();
+        }
+    }
+}
+
+/// The server's state.
+pub(crate) struct State {
+    /// The configuration in use.
+    pub(crate) config: Config,
+    /// Its file, as absolute as it was given.
+    pub(crate) config_path: PathBuf,
+    /// Where the control plane listens.
+    pub(crate) control_addr: String,
+    started_ms: u64,
+    engines: Mutex<Vec<EngineStatus>>,
+    changed: watch::Sender<u64>,
+    stopping: watch::Sender<bool>,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, config_path: PathBuf, control_addr: String) -> Self {
+        let engines = config.servers.iter().map(|_| EngineStatus::new()).collect();
+        Self {
+            config,
+            config_path,
+            control_addr,
+            started_ms: now_ms(),
+            engines: Mutex::new(engines),
+            changed: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<EngineStatus>> {
+        self.engines
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A copy of an engine's state.
+    pub(crate) fn engine(&self, index: usize) -> EngineStatus {
+        self.lock()[index].clone()
+    }
+
+    /// A copy of all engines' states.
+    pub(crate) fn engines(&self) -> Vec<EngineStatus> {
+        self.lock().clone()
+    }
+
+    /// Changes an engine's state and tells everybody who waits for changes.
+    pub(crate) fn update<T>(&self, index: usize, change: impl FnOnce(&mut EngineStatus) -> T) -> T {
+        let result = change(&mut self.lock()[index]);
+        self.changed.send_modify(|n| *n += 1);
+        result
+    }
+
+    /// Signals each change of an engine's state.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Starts the end of the server.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Turns true when the server is to end.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Phase of the server, with a sentence and the next command.
+    pub(crate) fn phase(&self) -> (ServerPhase, String, String) {
+        if *self.stopping.borrow() {
+            return (
+                ServerPhase::Stopping,
+                "the server was asked to stop".to_owned(),
+                String::new(),
+            );
+        }
+        phase_of(&self.lock())
+    }
+
+    /// The state as the control plane tells it.
+    pub(crate) fn to_message(&self) -> host::ServerStateResponse {
+        let (phase, reason, hint) = self.phase();
+        let engines = self.engines();
+        let since = engines
+            .iter()
+            .map(|e| e.since_ms)
+            .max()
+            .unwrap_or(self.started_ms);
+        host::ServerStateResponse {
+            phase: phase.into(),
+            reason,
+            hint,
+            since_ms: since,
+            system: self.config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: hostname(),
+            pid: std::process::id(),
+            control_addr: self.control_addr.clone(),
+            config_path: self.config_path.display().to_string(),
+            insecure: self.config.transport_config.allow_insecure,
+            engines: engines
+                .into_iter()
+                .zip(&self.config.servers)
+                .enumerate()
+                .map(|(index, (engine, server))| host::Engine {
+                    index: index as u32,
+                    state: engine.state.into(),
+                    reason: engine.reason,
+                    hint: engine.hint,
+                    since_ms: engine.since_ms,
+                    fault: engine.fault,
+                    uuid: engine.uuid,
+                    rank: engine.rank,
+                    pid: engine.pid,
+                    uri: engine.uri,
+                    targets: engine.targets,
+                    drpc_socket: engine.drpc_socket,
+                    restarts: engine.restarts,
+                    restart_at_ms: engine.restart_at_ms,
+                    program: crate::engine::program(&self.config)
+                        .map_or_else(|_| String::new(), |p| p.display().to_string()),
+                    storage: Vec::new(),
+                    log_file: server
+                        .log_file
+                        .as_ref()
+                        .map_or_else(String::new, |f| f.display().to_string()),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn phase_of(engines: &[EngineStatus]) -> (ServerPhase, String, String) {
+    let needs_admin = |e: &EngineStatus| {
+        matches!(
+            e.state,
+            EngineState::AwaitFormat | EngineState::StorageMismatch | EngineState::Formatting
+        )
+    };
+    if let Some((index, engine)) = engines.iter().enumerate().find(|(_, e)| needs_admin(e)) {
+        return (
+            ServerPhase::Maintenance,
+            format!("engine {index}: {}", engine.reason),
+            engine.hint.clone(),
+        );
+    }
+    let ready = engines
+        .iter()
+        .filter(|e| e.state == EngineState::Ready)
+        .count();
+    if engines.is_empty() {
+        let reason = "the configuration names no servers";
+        let hint = "add a servers: entry to the configuration and start again";
+        return (ServerPhase::Maintenance, reason.to_owned(), hint.to_owned());
+    }
+    if ready == engines.len() {
+        return (
+            ServerPhase::Ready,
+            format!("{ready} engine(s) serve"),
+            String::new(),
+        );
+    }
+    let starting = engines
+        .iter()
+        .all(|e| matches!(e.state, EngineState::Starting | EngineState::Ready));
+    if starting {
+        return (
+            ServerPhase::Starting,
+            format!("{ready} of {} engines are ready", engines.len()),
+            String::new(),
+        );
+    }
+    let first = engines
+        .iter()
+        .enumerate()
+        .find(|(_, e)| e.state != EngineState::Ready);
+    let (reason, hint) = first.map_or_else(Default::default, |(index, e)| {
+        (format!("engine {index}: {}", e.reason), e.hint.clone())
+    });
+    (ServerPhase::Degraded, reason, hint)
+}
+
+/// Name of this host, "localhost" when the system does not say.
+pub(crate) fn hostname() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(state: EngineState) -> EngineStatus {
+        let mut engine = EngineStatus::new();
+        engine.enter(state, "because");
+        engine
+    }
+
+    #[test]
+    fn one_unformatted_engine_means_maintenance() {
+        let engines = [engine(EngineState::Ready), engine(EngineState::AwaitFormat)];
+        assert_eq!(phase_of(&engines).0, ServerPhase::Maintenance);
+    }
+
+    #[test]
+    fn ready_means_every_engine() {
+        assert_eq!(
+            phase_of(&[engine(EngineState::Ready)]).0,
+            ServerPhase::Ready
+        );
+        let engines = [engine(EngineState::Ready), engine(EngineState::Restarting)];
+        assert_eq!(phase_of(&engines).0, ServerPhase::Degraded);
+        let engines = [engine(EngineState::Ready), engine(EngineState::Starting)];
+        assert_eq!(phase_of(&engines).0, ServerPhase::Starting);
+        assert_eq!(phase_of(&[]).0, ServerPhase::Maintenance);
+    }
+
+    #[test]
+    fn leaving_a_process_behind_forgets_it() {
+        let mut status = engine(EngineState::Ready);
+        status.pid = 7;
+        status.uri = "x".to_owned();
+        status.enter(EngineState::Restarting, "died");
+        assert_eq!((status.pid, status.uri.as_str()), (0, ""));
+    }
+}

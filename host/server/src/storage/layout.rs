@@ -1,0 +1,129 @@
+//! The devices of an engine as its configuration and its plugins name them.
+
+use crate::plugins::{Plugins, Trouble};
+use daos_config::{ClassSchema, Config};
+use daos_loader::PluginInfo;
+use daos_media::superblock;
+use daos_plugin_api::control::{ClassKind, ClassRequest, DeviceSpec};
+use daos_proto::ctl::ResponseStatus;
+use daos_proto::host::Fault;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Devices of one kind, and the plugin that drives them.
+#[derive(Clone)]
+pub(super) struct Tier {
+    pub(super) plugin: PluginInfo,
+    pub(super) class: String,
+    /// Contents die with the process that opened the device.
+    pub(super) ephemeral: bool,
+    pub(super) devices: Vec<DeviceSpec>,
+}
+
+/// All devices of an engine.
+pub(super) struct Layout {
+    pub(super) scm: Tier,
+    /// `None` for an engine without block devices.
+    pub(super) bdev: Option<Tier>,
+    pub(super) scm_mount: PathBuf,
+    /// The fabric plugin; `None` when the provider is to be detected.
+    pub(super) fabric: Option<PluginInfo>,
+}
+
+/// Asks the plugins for the devices of engine `index`. Reads only.
+pub(super) async fn layout(
+    plugins: &Plugins,
+    config: &Config,
+    index: usize,
+) -> Result<Layout, Trouble> {
+    let server = &config.servers[index];
+    let schemas = plugins.schemas();
+    let scm = tier(plugins, config, index, ClassKind::Scm, &schemas).await?;
+    if scm.devices.len() != 1 {
+        return Err(Box::new(Fault::new(
+            ResponseStatus::CtlErrConf,
+            "scm",
+            0,
+            format!("engine {index} has {} SCM devices", scm.devices.len()),
+            "an engine works on exactly one SCM mount",
+            "mend scm_list in the configuration",
+        )));
+    }
+    // The class alone may be a default; devices come from one of these keys.
+    let has_bdevs = !server.bdev_list.is_empty() || server.bdev_number.is_some();
+    let bdev = match has_bdevs {
+        true => Some(tier(plugins, config, index, ClassKind::Bdev, &schemas).await?),
+        false => None,
+    };
+    Ok(Layout {
+        scm,
+        bdev: bdev.filter(|t| !t.devices.is_empty()),
+        scm_mount: server.scm_mount.clone(),
+        fabric: config
+            .class_of(index, daos_config::ClassKind::Fabric, &schemas)
+            .and_then(|schema| plugins.get(&schema.plugin)),
+    })
+}
+
+async fn tier(
+    plugins: &Plugins,
+    config: &Config,
+    index: usize,
+    kind: ClassKind,
+    schemas: &[ClassSchema],
+) -> Result<Tier, Trouble> {
+    let server = &config.servers[index];
+    let class = match kind {
+        ClassKind::Scm => &server.scm_class,
+        _ => &server.bdev_class,
+    };
+    let plugin = plugins.find(kind, class)?;
+    let section = config
+        .class_of(index, crate::plugins::config_kind(kind), schemas)
+        .map(|schema| server.class_section(schema))
+        .unwrap_or_default();
+    let request = ClassRequest {
+        class: class.clone(),
+        config: section,
+    };
+    let ephemeral = plugin.class(kind, class).is_some_and(|c| c.ephemeral);
+    let devices = plugins.devices(&plugin, &request).await?;
+    Ok(Tier {
+        class: class.clone(),
+        ephemeral,
+        devices,
+        plugin,
+    })
+}
+
+impl Layout {
+    /// Path of the superblock.
+    pub(super) fn superblock(&self) -> PathBuf {
+        self.scm_mount.join(superblock::FILE_NAME)
+    }
+
+    /// Plugins of this engine that come from files, for its command line.
+    pub(super) fn plugin_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let mut files = Vec::new();
+        let mut add = |kind, path: Option<&Path>| files.extend(path.map(|p| (kind, p.to_owned())));
+        add("scm", self.scm.plugin.path());
+        add("bdev", self.bdev.as_ref().and_then(|t| t.plugin.path()));
+        add("fabric", self.fabric.as_ref().and_then(PluginInfo::path));
+        files
+    }
+}
+
+/// The immutable keys of an engine, for its superblock: name and value as text.
+pub(super) fn immutable(
+    config: &Config,
+    index: usize,
+    schemas: &[ClassSchema],
+) -> BTreeMap<String, String> {
+    config
+        .immutable_keys()
+        .into_iter()
+        .chain(config.immutable_server_keys(index, schemas))
+        .filter(|entry| !entry.value.is_null())
+        .map(|entry| (entry.key, entry.value.to_string()))
+        .collect()
+}

@@ -1,0 +1,11 @@
+//! An engine's storage: what is there, what a format would do, doing it.
+
+mod assess;
+mod content;
+mod execute;
+mod layout;
+mod plan;
+
+pub(crate) use assess::{Assessment, assess};
+pub(crate) use execute::{Events, execute};
+pub(crate) use plan::plan;

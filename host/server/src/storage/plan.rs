@@ -1,0 +1,293 @@
+//! What a format would do, and what stands in its way. Reads only; everything is looked at before
+//! the first byte is written.
+
+use super::assess::{mounted, superblock, unusable};
+use super::content::Content;
+use super::layout::{Layout, layout};
+use crate::plugins::{Plugins, Trouble};
+use crate::state::State;
+use daos_plugin_api::control::{DeviceSpec, DeviceState};
+use daos_proto::ctl::ResponseStatus;
+use daos_proto::host::{
+    EngineState, Fault, FormatPlan, FormatStorageRequest, FormatTarget, Kind, PlannedTarget,
+};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+
+/// A plan: what clients see, and what the execution works on.
+pub(crate) struct Plan {
+    pub(crate) message: FormatPlan,
+    pub(super) engines: Vec<EnginePlan>,
+}
+
+/// Plan of one engine.
+pub(super) struct EnginePlan {
+    pub(super) index: usize,
+    pub(super) layout: Layout,
+    pub(super) overwrite_foreign: bool,
+}
+
+/// Plans a format of the engines that the request names, by default all that do not run.
+///
+/// # Errors
+/// When the request names engines that do not exist, or a plugin cannot be asked.
+pub(crate) async fn plan(
+    plugins: &Plugins,
+    state: &State,
+    request: &FormatStorageRequest,
+) -> Result<Plan, Trouble> {
+    let mut message = FormatPlan {
+        allowed: true,
+        ..FormatPlan::default()
+    };
+    let mut engines = Vec::new();
+    for index in chosen(state, request)? {
+        let layout = layout(plugins, &state.config, index).await?;
+        let first = message.targets.len();
+        message
+            .targets
+            .push(plan_scm(plugins, state, request, index, &layout).await?);
+        for device in layout.bdev.iter().flat_map(|t| &t.devices) {
+            message
+                .targets
+                .push(plan_bdev(plugins, request, index, &layout, device).await?);
+        }
+        if let Some(fault) = running(state, index) {
+            message.targets[first].refusals.insert(0, fault);
+        }
+        engines.push(EnginePlan {
+            index,
+            layout,
+            overwrite_foreign: request.overwrite_foreign,
+        });
+    }
+    message.allowed = message.targets.iter().all(|t| t.refusals.is_empty());
+    message.plan_id = digest(&message);
+    Ok(Plan { message, engines })
+}
+
+/// Engines to format, in order.
+fn chosen(state: &State, request: &FormatStorageRequest) -> Result<Vec<usize>, Trouble> {
+    let all = state.engines();
+    let wrong = |what: String, remedy: &str| {
+        Box::new(Fault::new(
+            ResponseStatus::CtlErrConf,
+            "server",
+            0,
+            what,
+            "",
+            remedy,
+        ))
+    };
+    if all.is_empty() {
+        return Err(wrong(
+            "the configuration names no servers".to_owned(),
+            "add a servers: entry and restart daos_server",
+        ));
+    }
+    if request.engines.is_empty() {
+        let idle: Vec<usize> = (0..all.len())
+            .filter(|i| running(state, *i).is_none())
+            .collect();
+        // All run: report that for each, rather than format nothing and call it success.
+        return Ok(if idle.is_empty() {
+            (0..all.len()).collect()
+        } else {
+            idle
+        });
+    }
+    let named: BTreeSet<usize> = request.engines.iter().map(|i| *i as usize).collect();
+    match named.iter().find(|i| **i >= all.len()) {
+        Some(index) => Err(wrong(
+            format!("there is no engine {index}"),
+            "ask `system query` for the engines",
+        )),
+        None => Ok(named.into_iter().collect()),
+    }
+}
+
+fn running(state: &State, index: usize) -> Option<Fault> {
+    let engine = state.engine(index);
+    let busy = match engine.state {
+        EngineState::Starting if engine.pid == 0 => "its storage is being checked",
+        EngineState::Starting | EngineState::Ready => "it runs",
+        EngineState::Stopping => "it is being stopped",
+        EngineState::Restarting => "it is about to be restarted",
+        EngineState::Formatting => "it is being formatted",
+        _ => return None,
+    };
+    Some(Fault::new(
+        ResponseStatus::CtlErrApp,
+        "server",
+        0,
+        format!("cannot format the storage of engine {index}"),
+        busy,
+        "stop the engine first",
+    ))
+}
+
+async fn plan_scm(
+    plugins: &Plugins,
+    state: &State,
+    request: &FormatStorageRequest,
+    index: usize,
+    layout: &Layout,
+) -> Result<PlannedTarget, Trouble> {
+    let device = &layout.scm.devices[0];
+    let mut planned = PlannedTarget {
+        target: Some(target(
+            index,
+            Kind::Scm,
+            &layout.scm.class,
+            layout.scm.plugin.name(),
+            device,
+        )),
+        ..PlannedTarget::default()
+    };
+    match device.state {
+        DeviceState::InUse | DeviceState::Missing => {
+            planned
+                .refusals
+                .push(*unusable(device, ResponseStatus::CtlErrScm));
+        }
+        DeviceState::Absent if device.detail.is_empty() => {}
+        DeviceState::Absent => {
+            planned.erases.push(device.detail.clone());
+            if !request.overwrite_foreign {
+                planned
+                    .refusals
+                    .push(foreign(device, &device.detail, ResponseStatus::CtlErrScm));
+            }
+        }
+        DeviceState::Present => {
+            // An engine that holds the SCM is refused above; mounting shows what it holds.
+            if running(state, index).is_none() && mounted(plugins, layout).await? {
+                let found = match superblock(plugins, layout).await {
+                    Ok(None) => None,
+                    Ok(Some(sb)) => Some(format!(
+                        "engine {} of system {}, generation {}",
+                        sb.uuid, sb.system, sb.generation
+                    )),
+                    Err(fault) => Some(fault.description()),
+                };
+                if let Some(found) = found {
+                    planned.erases.push(found.clone());
+                    if !request.reformat {
+                        planned
+                            .refusals
+                            .push(formatted(device, &found, ResponseStatus::CtlErrScm));
+                    }
+                }
+            }
+        }
+    }
+    Ok(planned)
+}
+
+async fn plan_bdev(
+    plugins: &Plugins,
+    request: &FormatStorageRequest,
+    index: usize,
+    layout: &Layout,
+    device: &DeviceSpec,
+) -> Result<PlannedTarget, Trouble> {
+    let status = ResponseStatus::CtlErrNvme;
+    let tier = layout.bdev.as_ref().expect("planned from its devices");
+    let mut planned = PlannedTarget {
+        target: Some(target(
+            index,
+            Kind::Bdev,
+            &tier.class,
+            tier.plugin.name(),
+            device,
+        )),
+        ..PlannedTarget::default()
+    };
+    let content = match device.state {
+        DeviceState::InUse | DeviceState::Missing => {
+            planned.refusals.push(*unusable(device, status));
+            return Ok(planned);
+        }
+        _ if tier.ephemeral => Content::Blank,
+        DeviceState::Absent => Content::Absent,
+        DeviceState::Present => match plugins.inspect(&tier.plugin, device).await {
+            Ok(inspection) => Content::from(&inspection),
+            Err(fault) => {
+                planned.refusals.push(*fault);
+                return Ok(planned);
+            }
+        },
+    };
+    if let Some(loss) = content.loss() {
+        let ours = matches!(content, Content::Labelled(_) | Content::BadLabel(_));
+        if ours && !request.reformat {
+            planned.refusals.push(formatted(device, &loss, status));
+        }
+        if !ours && !request.overwrite_foreign {
+            planned.refusals.push(foreign(device, &loss, status));
+        }
+        planned.erases.push(loss);
+    }
+    Ok(planned)
+}
+
+fn target(
+    index: usize,
+    kind: Kind,
+    class: &str,
+    plugin: &str,
+    device: &DeviceSpec,
+) -> FormatTarget {
+    FormatTarget {
+        engine: index as u32,
+        kind: kind.into(),
+        device_index: device.index,
+        class: class.to_owned(),
+        plugin: plugin.to_owned(),
+        address: device.address.clone(),
+        device: String::new(),
+        size_bytes: device.size,
+        role_bits: 0,
+    }
+}
+
+/// Fault number of storage that is formatted already.
+const ALREADY_FORMATTED: i32 = 102;
+
+fn formatted(device: &DeviceSpec, found: &str, status: ResponseStatus) -> Fault {
+    Fault::new(
+        status,
+        "storage",
+        ALREADY_FORMATTED,
+        format!("{} is formatted already", device.address),
+        found,
+        "add --reformat if its data may be destroyed",
+    )
+}
+
+fn foreign(device: &DeviceSpec, found: &str, status: ResponseStatus) -> Fault {
+    Fault::new(
+        status,
+        "storage",
+        0,
+        format!("{} holds content that is not ours", device.address),
+        found,
+        "check that it is the right device; add --overwrite-foreign if its contents may be destroyed",
+    )
+}
+
+/// Identifies a plan: equal only if the same would happen to the same contents.
+fn digest(plan: &FormatPlan) -> String {
+    let mut hash = Sha256::new();
+    for planned in &plan.targets {
+        hash.update(format!(
+            "{:?}{:?}{:?}",
+            planned.target, planned.erases, planned.refusals
+        ));
+    }
+    hash.finalize()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
