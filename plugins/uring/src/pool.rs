@@ -6,10 +6,9 @@ use crate::sys;
 use crate::target::Target;
 use crate::task::{BOUNCE, Task};
 use daos_plugin_api::abi::{Completion, Status};
-use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -38,7 +37,7 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     done: AtomicUsize,
-    bell: OwnedFd,
+    bell: Arc<OwnedFd>,
     target: Arc<Target>,
 }
 
@@ -55,8 +54,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Starts `threads` threads; room for `depth` tasks is made at once.
-    pub(crate) fn new(target: Arc<Target>, threads: usize, depth: u32) -> io::Result<Self> {
+    /// Starts `threads` threads; room for `depth` tasks is made at once. `bell` is an eventfd that
+    /// they signal, see [`Pool::arm`].
+    pub(crate) fn new(
+        target: Arc<Target>,
+        bell: Arc<OwnedFd>,
+        threads: usize,
+        depth: u32,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 jobs: VecDeque::with_capacity(depth as usize),
@@ -67,7 +72,7 @@ impl Pool {
             }),
             work: Condvar::new(),
             done: AtomicUsize::new(0),
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            bell,
             target,
         });
         let mut pool = Self {
@@ -122,16 +127,9 @@ impl Pool {
         }
     }
 
-    /// Descriptor that becomes readable at a completion after [`Pool::arm`].
-    pub(crate) fn bell(&self) -> RawFd {
-        self.shared.bell.as_raw_fd()
-    }
-
-    /// Quiets the bell and asks for it at the next completion. True if completions wait already,
-    /// in which case sleeping would be wrong.
+    /// Asks for the bell at the next completion. True if completions wait already, in which case
+    /// sleeping would be wrong.
     pub(crate) fn arm(&self) -> bool {
-        // Fails when the bell did not ring, which is fine.
-        let _ = rustix::io::read(&self.shared.bell, &mut [0u8; 8]);
         let mut state = self.shared.state();
         state.armed = true;
         !state.done.is_empty()
@@ -182,7 +180,7 @@ fn work(shared: &Shared) {
         shared.done.store(state.done.len(), Ordering::Release);
         if std::mem::take(&mut state.armed) {
             // Fails only when the counter is full, and then the bell rings anyway.
-            let _ = rustix::io::write(&shared.bell, &1u64.to_ne_bytes());
+            let _ = rustix::io::write(&*shared.bell, &1u64.to_ne_bytes());
         }
     }
 }

@@ -6,6 +6,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 /// The target's descriptor in the ring's file table.
@@ -20,7 +21,7 @@ pub(crate) struct Ring {
     regions: Regions,
     /// Signalled by the kernel when something completes, while armed. The ring's own descriptor is
     /// no substitute: with deferred completion work, poll(2) on it is not woken.
-    bell: OwnedFd,
+    bell: Arc<OwnedFd>,
     armed: bool,
     /// Entries pushed whose completion was not taken yet.
     in_flight: u32,
@@ -80,7 +81,8 @@ impl Ring {
             match build(style, entries) {
                 Ok(ring) => {
                     ring.submitter().register_files(&[fd.as_raw_fd()])?;
-                    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+                    let bell =
+                        Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
                     ring.submitter().register_eventfd(bell.as_raw_fd())?;
                     let regions = register(&ring, regions);
                     let mut ring = Self {
@@ -101,13 +103,18 @@ impl Ring {
         Err(last)
     }
 
+    /// The bell, for others to ring.
+    pub(crate) fn bell(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.bell)
+    }
+
     /// Asks for the bell at the next completion: `None` if something waits already, so that
     /// sleeping would be wrong.
     pub(crate) fn arm(&mut self) -> Option<RawFd> {
         self.armed = true;
         self.ring.completion().enable_eventfd();
         // Fails when the bell did not ring, which is fine.
-        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+        let _ = rustix::io::read(&*self.bell, &mut [0u8; 8]);
         // The kernel publishes a completion before it looks whether the bell is wanted.
         fence(Ordering::SeqCst);
         let waits = self.needs_enter() || !self.ring.completion().is_empty();
@@ -230,12 +237,6 @@ impl Ring {
                 .build()
                 .user_data(user_data),
         )
-    }
-
-    /// Queues one wait for `fd` to become readable.
-    pub(crate) fn push_poll(&mut self, user_data: u64, fd: RawFd) -> bool {
-        let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).build();
-        self.push(&entry.user_data(user_data))
     }
 
     /// Hands queued entries to the kernel and lets it post completions; waits for one if asked to.

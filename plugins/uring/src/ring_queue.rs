@@ -15,9 +15,8 @@ use std::sync::Arc;
 /// Bounce buffers of a queue: compares at work at once.
 const LANES: usize = 4;
 
-/// User data of entries that belong to no request; their low half is no slot.
+/// User data of cancellations; its low half is no slot.
 const CANCEL: u64 = u32::MAX as u64;
-const DOORBELL: u64 = u32::MAX as u64 - 1;
 
 pub(crate) struct RingQueue {
     ring: Ring,
@@ -31,8 +30,8 @@ pub(crate) struct RingQueue {
     ready: VecDeque<Completion>,
     /// Carries out what the ring cannot.
     helper: Option<Pool>,
-    /// An entry that waits for the helper's bell is in the ring.
-    bell_watched: bool,
+    /// Requests that the helper has.
+    with_helper: u32,
     depth: usize,
     /// Accepted requests whose completion was not handed out.
     outstanding: usize,
@@ -46,12 +45,12 @@ impl RingQueue {
         memory: &Registrations,
         depth: u32,
     ) -> io::Result<Self> {
-        // Each request has one entry in the ring at a time. The other half is for cancellations
-        // and the doorbell, so that a request's next step always finds room.
+        // Each request has one entry in the ring at a time. The other half is for cancellations,
+        // so that a request's next step always finds room.
         let entries = (2 * depth + 8).next_power_of_two();
         let ring = Ring::open(target.fd(), entries, memory.regions())?;
         let helper = match target.unmap_mode() {
-            UnmapMode::Discard => Some(Pool::new(Arc::clone(&target), 1, depth)?),
+            UnmapMode::Discard => Some(Pool::new(Arc::clone(&target), ring.bell(), 1, depth)?),
             _ => None,
         };
         let lanes = LANES.min(depth as usize);
@@ -64,7 +63,7 @@ impl RingQueue {
             waiting: VecDeque::with_capacity(depth as usize),
             ready: VecDeque::with_capacity(depth as usize),
             helper,
-            bell_watched: false,
+            with_helper: 0,
             depth: depth as usize,
             outstanding: 0,
         })
@@ -150,17 +149,7 @@ impl RingQueue {
         let entry = self.slots.get(slot);
         entry.place = Place::Helper;
         helper.submit(std::iter::once(entry.task));
-        self.watch_bell();
-    }
-
-    /// Makes sure that the ring wakes up when the helper has completed something.
-    fn watch_bell(&mut self) {
-        if let (Some(helper), false) = (&self.helper, self.bell_watched) {
-            self.bell_watched = self.ring.push_poll(DOORBELL, helper.bell());
-            if helper.arm() {
-                self.collect_helper();
-            }
-        }
+        self.with_helper += 1;
     }
 
     /// Frees a slot and what it holds; its completion waits in `ready`.
@@ -177,11 +166,15 @@ impl RingQueue {
         if !status.is_ok() {
             self.target.note_failure(status);
         }
-        if let Place::Lane(lane) = place {
-            self.free_lanes.push(lane);
-            if let Some(next) = self.waiting.pop_front() {
-                self.start(next);
+        match place {
+            Place::Lane(lane) => {
+                self.free_lanes.push(lane);
+                if let Some(next) = self.waiting.pop_front() {
+                    self.start(next);
+                }
             }
+            Place::Helper => self.with_helper -= 1,
+            _ => {}
         }
         tag
     }
@@ -203,17 +196,8 @@ impl RingQueue {
     /// Processes one completion of the ring.
     #[inline]
     fn reaped(&mut self, user_data: u64, result: i32) -> Option<Completion> {
-        match user_data {
-            CANCEL => return None,
-            DOORBELL => {
-                self.bell_watched = false;
-                self.collect_helper();
-                if self.helper_is_busy() {
-                    self.watch_bell();
-                }
-                return None;
-            }
-            _ => {}
+        if user_data == CANCEL {
+            return None;
         }
         let slot = user_data as u32;
         let entry = self.slots.get(slot);
@@ -237,15 +221,14 @@ impl RingQueue {
         }
     }
 
-    fn helper_is_busy(&self) -> bool {
-        self.helper.is_some() && self.slots.any(Place::Helper)
-    }
-
     /// # Errors
     /// The ring no longer works: INTERNAL, or what the kernel's error means.
     #[inline]
     pub(crate) fn poll(&mut self, out: &mut [Completion]) -> Result<usize, Status> {
         self.ring.disarm();
+        if self.with_helper > 0 {
+            self.collect_helper();
+        }
         let mut count = self.fill(out, 0);
         if count < out.len() && self.outstanding > count && self.ring.needs_enter() {
             self.enter()?;
@@ -294,7 +277,11 @@ impl RingQueue {
         if !self.ready.is_empty() || self.ring.has_pending() {
             return Wait::BUSY;
         }
-        self.ring.arm().map_or(Wait::BUSY, Wait::fd)
+        match self.ring.arm() {
+            Some(_) if self.helper.as_ref().is_some_and(Pool::arm) => Wait::BUSY,
+            Some(bell) => Wait::fd(bell),
+            None => Wait::BUSY,
+        }
     }
 
     pub(crate) fn abort(&mut self, tag: u64) -> Result<(), Status> {
@@ -320,7 +307,7 @@ impl RingQueue {
             }
             _ => {
                 // The half of the ring that requests never need.
-                if self.ring.room() <= self.depth + 1 {
+                if self.ring.room() <= self.depth {
                     return Err(Status::AGAIN);
                 }
                 let target = self.slots.user_data(slot);
@@ -342,9 +329,6 @@ impl Drop for RingQueue {
             .into_iter()
             .map(|slot| self.slots.user_data(slot))
             .collect();
-        if self.bell_watched {
-            cancel.push(DOORBELL);
-        }
         while self.ring.in_flight() > 0 {
             while let Some(target) = cancel.pop() {
                 if !self.ring.push_cancel(CANCEL, target) {

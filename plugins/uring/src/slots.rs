@@ -79,11 +79,6 @@ impl Slots {
         self.slots.iter().position(matches).map(|at| at as u32)
     }
 
-    /// Whether some request is at `place`; looks at all of them.
-    pub(crate) fn any(&self, place: Place) -> bool {
-        self.slots.iter().any(|slot| slot.place == place)
-    }
-
     /// Slots whose entry is in the ring.
     pub(crate) fn in_ring(&self) -> Vec<u32> {
         let in_ring = |slot: &Slot| matches!(slot.place, Place::Ring | Place::Lane(_));

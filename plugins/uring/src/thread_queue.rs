@@ -5,8 +5,10 @@ use crate::pool::{Aborted, Pool};
 use crate::target::Target;
 use crate::task::Task;
 use daos_plugin_api::abi::{Completion, Request, Status, Wait};
+use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// Most threads of a queue.
@@ -14,6 +16,7 @@ const THREADS: u32 = 8;
 
 pub(crate) struct ThreadQueue {
     pool: Pool,
+    bell: Arc<OwnedFd>,
     target: Arc<Target>,
     /// Completions of requests that never reached the pool.
     ready: VecDeque<Completion>,
@@ -24,8 +27,11 @@ pub(crate) struct ThreadQueue {
 
 impl ThreadQueue {
     pub(crate) fn open(target: Arc<Target>, depth: u32) -> io::Result<Self> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let threads = depth.min(THREADS) as usize;
         Ok(Self {
-            pool: Pool::new(Arc::clone(&target), depth.min(THREADS) as usize, depth)?,
+            pool: Pool::new(Arc::clone(&target), Arc::clone(&bell), threads, depth)?,
+            bell,
             target,
             ready: VecDeque::with_capacity(depth as usize),
             batch: Vec::with_capacity(depth as usize),
@@ -82,10 +88,12 @@ impl ThreadQueue {
     }
 
     pub(crate) fn arm_wait(&mut self) -> Wait {
+        // Fails when the bell did not ring, which is fine.
+        let _ = rustix::io::read(&*self.bell, &mut [0u8; 8]);
         if !self.ready.is_empty() || self.pool.arm() {
             return Wait::BUSY;
         }
-        Wait::fd(self.pool.bell())
+        Wait::fd(self.bell.as_raw_fd())
     }
 
     pub(crate) fn abort(&mut self, tag: u64) -> Result<(), Status> {

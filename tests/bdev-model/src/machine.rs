@@ -65,6 +65,26 @@ impl LoopDevice {
     /// # Panics
     /// If root cannot set it up.
     pub fn new(test: &str, dir: &Path, size: u64, block: u32) -> Option<Self> {
+        Self::set_up(test, dir, size, &["--sector-size", &block.to_string()])
+    }
+
+    /// The same with blocks of 512 bytes; it can have partitions.
+    ///
+    /// # Panics
+    /// As for `new`.
+    pub fn with_partitions(test: &str, dir: &Path, size: u64) -> Option<Self> {
+        Self::set_up(test, dir, size, &["--partscan"])
+    }
+
+    /// The same without partitions, write-protected.
+    ///
+    /// # Panics
+    /// As for `new`.
+    pub fn read_only(test: &str, dir: &Path, size: u64) -> Option<Self> {
+        Self::set_up(test, dir, size, &["--read-only"])
+    }
+
+    fn set_up(test: &str, dir: &Path, size: u64, options: &[&str]) -> Option<Self> {
         if !is_root(test) {
             return None;
         }
@@ -77,7 +97,8 @@ impl LoopDevice {
             .and_then(|file| file.set_len(size))
             .expect("a sparse file");
         let output = Command::new("losetup")
-            .args(["--find", "--show", "--sector-size", &block.to_string()])
+            .args(["--find", "--show"])
+            .args(options)
             .arg(&backing)
             .output()
             .expect("losetup is installed");

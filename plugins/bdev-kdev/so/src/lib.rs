@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The shared object of plugin `bdev-kdev`.
+
+daos_plugin_api::export_plugin!(bdev_kdev::BdevKdev);
