@@ -1,0 +1,335 @@
+//! The daemon's side: one helper process per plugin, on demand.
+
+mod cancel;
+mod log;
+mod process;
+mod session;
+mod typed;
+
+pub use cancel::Cancel;
+
+use crate::error::{Cause, HelperError};
+use crate::operation::Operation;
+use crate::protocol::{Start, VERSION};
+use daos_loader::{AllowList, Origin, PluginFile, PluginInfo, Policy, StateDir};
+use serde_json::{Map, Value};
+use session::{Ended, Session};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How helpers are run.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// The helper program.
+    pub program: PathBuf,
+    /// Where quarantine is kept; `None` = nowhere, nothing is quarantined.
+    pub state: Option<StateDir>,
+    /// Allow list of the config.
+    pub allow: Option<AllowList>,
+    /// Settings of plugins, by name.
+    pub settings: BTreeMap<String, Map<String, Value>>,
+    /// Environment of the helpers besides a fixed `PATH` and locale; they inherit nothing else, so
+    /// that no variable of the daemon's changes which libraries are loaded.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Time for a plugin to be loaded and to make its instance.
+    pub load_deadline: Duration,
+    /// Time between cancelling an operation and killing the process that ignores it.
+    pub grace: Duration,
+    /// Most log lines of an error.
+    pub log_lines: usize,
+}
+
+impl PoolOptions {
+    /// Defaults, with the helper program of that path.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            state: None,
+            allow: None,
+            settings: BTreeMap::new(),
+            environment: Vec::new(),
+            load_deadline: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+            log_lines: 10,
+        }
+    }
+
+    /// `daos_server_helper` in the directory of the running program.
+    ///
+    /// # Errors
+    /// The running program has no path.
+    pub fn beside_current_exe() -> std::io::Result<Self> {
+        Ok(Self::new(
+            std::env::current_exe()?.with_file_name("daos_server_helper"),
+        ))
+    }
+}
+
+/// How far an operation is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Done, in any unit.
+    pub done: u64,
+    /// Of how much; 0 = unknown.
+    pub total: u64,
+    /// Which step.
+    pub what: String,
+}
+
+/// Receives progress, on a runtime thread; must not block.
+pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How one operation is made: all optional.
+#[derive(Clone, Default)]
+pub struct CallOptions {
+    /// Time that the operation may take once it has its turn; `None` = the operation's default.
+    pub deadline: Option<Duration>,
+    /// Receives progress.
+    pub progress: Option<ProgressFn>,
+    /// Cancels the operation. So does dropping its future.
+    pub cancel: Option<Cancel>,
+}
+
+/// Helper processes of a daemon. Clones share them; with the last clone every process is killed and
+/// reaped. Used from a tokio runtime.
+#[derive(Clone)]
+pub struct HelperPool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: PoolOptions,
+    slots: Mutex<HashMap<String, Slot>>,
+}
+
+/// The process of a plugin, if it has one. Who holds the lock has the turn.
+type Slot = Arc<tokio::sync::Mutex<Option<Session>>>;
+
+impl HelperPool {
+    /// A pool without processes.
+    pub fn new(options: PoolOptions) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                slots: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+
+    /// Executes an operation in the helper of a plugin, which is started if it does not run.
+    /// Operations of one plugin take turns; those of different plugins run side by side. See
+    /// [`HelperPool::scan`] and its siblings for answers with types.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn call(
+        &self,
+        plugin: &PluginInfo,
+        operation: Operation,
+        options: CallOptions,
+    ) -> Result<Value, HelperError> {
+        let cancel = options.cancel.clone().unwrap_or_default();
+        // The caller may lose interest at any moment; turn and deadline are kept all the same.
+        let dropped = cancel.dropped();
+        let (sender, answer) = oneshot::channel();
+        let (inner, plugin) = (Arc::clone(&self.inner), plugin.clone());
+        let name = operation.name();
+        let about = (plugin.name().to_owned(), plugin.manifest.version.clone());
+        tokio::spawn(async move {
+            let result = inner.take_turn(&plugin, operation, &options, &cancel).await;
+            let _ = sender.send(result);
+        });
+        let result = answer.await;
+        dropped.disarm();
+        result.unwrap_or_else(|_| {
+            Err(HelperError {
+                plugin: about.0,
+                version: about.1,
+                operation: name.to_owned(),
+                cause: Cause::Start("the daemon is shutting down".to_owned()),
+                log: Box::default(),
+            })
+        })
+    }
+
+    /// Process id of a plugin's helper, if one runs and is idle.
+    pub fn idle_process(&self, plugin: &str) -> Option<u32> {
+        let slots = self
+            .inner
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let session = slots.get(plugin)?.try_lock().ok()?;
+        session.as_ref().map(Session::pid)
+    }
+
+    /// Lets plugins destroy their instances and waits for their processes to exit; those that take
+    /// longer than the grace time are killed. The pool can be used again.
+    pub async fn stop(&self) {
+        let slots: Vec<Slot> = {
+            let mut slots = self
+                .inner
+                .slots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            slots.drain().map(|(_, slot)| slot).collect()
+        };
+        for slot in slots {
+            if let Some(session) = slot.lock().await.take() {
+                session.stop(self.inner.options.grace).await;
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn slot(&self, plugin: &str) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(plugin.to_owned()).or_default())
+    }
+
+    async fn take_turn(
+        &self,
+        plugin: &PluginInfo,
+        operation: Operation,
+        options: &CallOptions,
+        cancel: &Cancel,
+    ) -> Result<Value, HelperError> {
+        let error = |name: &str, cause, log| HelperError {
+            plugin: plugin.name().to_owned(),
+            version: plugin.manifest.version.clone(),
+            operation: name.to_owned(),
+            cause,
+            log,
+        };
+        let name = operation.name();
+        let slot = self.slot(plugin.name());
+        let mut turn = tokio::select! {
+            turn = slot.lock() => turn,
+            () = cancel.cancelled() => {
+                return Err(error(name, Cause::Cancelled { forced: false }, Box::default()));
+            }
+        };
+        // One that died while idle is replaced without a word: nothing was lost.
+        if turn.as_mut().is_some_and(|session| !session.is_alive()) {
+            *turn = None;
+        }
+        // Out of its slot while it works: if this future is dropped, the process goes with it.
+        let mut session = match turn.take() {
+            Some(session) => session,
+            None => match self.start(plugin).await {
+                Ok(session) => session,
+                Err(ended) => return Err(error("load", ended.cause, ended.log)),
+            },
+        };
+        let deadline = options
+            .deadline
+            .unwrap_or_else(|| operation.default_deadline());
+        let progress = options.progress.as_deref();
+        let result = session
+            .call(operation, deadline, self.options.grace, progress, cancel)
+            .await;
+        match result {
+            Err(Ended {
+                usable: false,
+                cause,
+                log,
+            }) => {
+                session.end().await;
+                Err(error(name, cause, log))
+            }
+            Err(Ended { cause, log, .. }) => {
+                *turn = Some(session);
+                Err(error(name, cause, log))
+            }
+            Ok(value) => {
+                *turn = Some(session);
+                Ok(value)
+            }
+        }
+    }
+
+    /// Starts a helper and waits until its plugin is loaded.
+    async fn start(&self, plugin: &PluginInfo) -> Result<Session, Ended> {
+        let fresh = self.inspect_again(plugin)?;
+        let name = fresh.name().to_owned();
+        let start = Start {
+            protocol: VERSION,
+            settings: self
+                .options
+                .settings
+                .get(&name)
+                .cloned()
+                .unwrap_or_default(),
+            plugin: fresh.clone(),
+            allow: self.options.allow.clone(),
+            log_level: log::level().to_owned(),
+        };
+        let mut session = Session::start(&self.options, &name)?;
+        match session.load(start, self.options.load_deadline).await {
+            Ok(()) => Ok(session),
+            Err(mut ended) => {
+                session.end().await;
+                self.quarantine(&fresh, &mut ended);
+                Err(ended)
+            }
+        }
+    }
+
+    /// The file may have been replaced, repaired or quarantined since the daemon listed it.
+    fn inspect_again(&self, plugin: &PluginInfo) -> Result<PluginInfo, Ended> {
+        let refused = |reason: String| {
+            let name = plugin.name();
+            Ended::unusable(Cause::Refused(format!(
+                "cannot load plugin {name}: {reason}"
+            )))
+        };
+        let Origin::File { path, .. } = &plugin.origin else {
+            return Ok(plugin.clone());
+        };
+        let quarantine = match &self.options.state {
+            Some(state) => state.quarantine().map_err(|e| refused(e.to_string()))?,
+            None => daos_loader::Quarantine::default(),
+        };
+        let policy = Policy {
+            allow: self.options.allow.clone(),
+            quarantine,
+            ..Policy::default()
+        };
+        let fresh = PluginFile::inspect(path, &policy).map_err(|e| refused(e.to_string()))?;
+        if fresh.name() != plugin.name() {
+            return Err(refused(format!(
+                "{} now holds plugin {}; restart the daemon to use it",
+                path.display(),
+                fresh.name()
+            )));
+        }
+        Ok(fresh)
+    }
+
+    /// Quarantines a file that killed or blocked its helper while it was being loaded.
+    fn quarantine(&self, plugin: &PluginInfo, ended: &mut Ended) {
+        let (reason, flag) = match &mut ended.cause {
+            Cause::Died { how, quarantined } => (format!("{how} while it was loaded"), quarantined),
+            Cause::Deadline {
+                after_ms,
+                quarantined,
+            } => (
+                format!("it did not finish loading within {after_ms} ms"),
+                quarantined,
+            ),
+            _ => return,
+        };
+        let (Some(state), false) = (&self.options.state, plugin.is_built_in()) else {
+            return;
+        };
+        match state.quarantine_add(plugin, &reason) {
+            Ok(()) => *flag = true,
+            Err(e) => tracing::error!("plugin {} is not quarantined: {e}", plugin.name()),
+        }
+    }
+}

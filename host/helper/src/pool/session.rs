@@ -1,0 +1,332 @@
+//! A helper process with its connection, and one operation after the other on it.
+
+use super::cancel::Cancel;
+use super::log::{self, Ring};
+use super::process::{self, Process, Started};
+use super::{PoolOptions, Progress};
+use crate::error::{Cause, Death};
+use crate::frame;
+use crate::operation::Operation;
+use crate::protocol::{Event, Request, Start};
+use daos_plugin_api::abi::Status;
+use serde_json::Value;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Time for the end of the process, or of its output, to follow the end of its connection.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Events that may wait to be looked at; then the helper waits too.
+const BACKLOG: usize = 256;
+
+/// A failed operation.
+pub(super) struct Ended {
+    pub(super) cause: Cause,
+    pub(super) log: Box<[String]>,
+    /// Whether the helper can take another operation.
+    pub(super) usable: bool,
+}
+
+impl Ended {
+    pub(super) fn unusable(cause: Cause) -> Self {
+        Self {
+            cause,
+            log: Box::default(),
+            usable: false,
+        }
+    }
+}
+
+/// A helper that runs.
+pub(super) struct Session {
+    process: Process,
+    writer: OwnedWriteHalf,
+    events: Receiver<io::Result<Event>>,
+    ring: Ring,
+    reader: JoinHandle<()>,
+    output: JoinHandle<()>,
+    next_id: u64,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.output.abort();
+    }
+}
+
+impl Session {
+    /// Starts a process; its plugin is not loaded yet.
+    pub(super) fn start(options: &PoolOptions, plugin: &str) -> Result<Self, Ended> {
+        let failed = |e: io::Error| {
+            let program = options.program.display();
+            Ended::unusable(Cause::Start(format!(
+                "cannot start {program}: {e}; install it beside daos_server"
+            )))
+        };
+        let Started {
+            process,
+            connection,
+            output,
+        } = process::start(&options.program, plugin, &options.environment).map_err(failed)?;
+        connection.set_nonblocking(true).map_err(failed)?;
+        let stream = tokio::net::UnixStream::from_std(connection).map_err(failed)?;
+        let (read_half, writer) = stream.into_split();
+        let ring = Ring::new(options.log_lines);
+        let (sender, events) = channel(BACKLOG);
+        let name = plugin.to_owned();
+        let reader = tokio::spawn(read(read_half, sender, ring.clone(), name.clone()));
+        let output = pipe::Receiver::from_owned_fd(output).map_err(failed)?;
+        let output = tokio::spawn(collect(output, ring.clone(), name));
+        Ok(Self {
+            process,
+            writer,
+            events,
+            ring,
+            reader,
+            output,
+            next_id: 1,
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.process.is_running()
+    }
+
+    async fn send(&mut self, request: &Request) -> io::Result<()> {
+        let frame = frame::encode(request)?;
+        self.writer.write_all(&frame).await
+    }
+
+    /// Has the plugin loaded.
+    pub(super) async fn load(&mut self, start: Start, deadline: Duration) -> Result<(), Ended> {
+        if self.send(&Request::Start(Box::new(start))).await.is_err() {
+            return Err(self.died().await);
+        }
+        let until = Instant::now() + deadline;
+        loop {
+            let event = tokio::select! {
+                event = self.events.recv() => event,
+                () = sleep_until(until) => return Err(self.late(deadline).await),
+            };
+            let cause = match event {
+                Some(Ok(Event::Ready)) => return Ok(()),
+                Some(Ok(Event::Refused { message })) => Cause::Refused(message),
+                Some(Ok(Event::Failed { error })) => Cause::Plugin(Box::new(error)),
+                Some(Ok(_)) => continue,
+                Some(Err(e)) => Cause::Nonsense(e.to_string()),
+                None => return Err(self.died().await),
+            };
+            return Err(Ended::unusable(cause));
+        }
+    }
+
+    /// Executes one operation.
+    pub(super) async fn call(
+        &mut self,
+        operation: Operation,
+        deadline: Duration,
+        grace: Duration,
+        progress: Option<&(dyn Fn(Progress) + Send + Sync)>,
+        cancel: &Cancel,
+    ) -> Result<Value, Ended> {
+        self.ring.clear();
+        let id = self.next_id;
+        self.next_id += 1;
+        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::Call {
+            id,
+            deadline_ms,
+            operation,
+        };
+        let until = Instant::now() + deadline;
+        match timeout(deadline, self.send(&request)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) if e.kind() == io::ErrorKind::FileTooLarge => {
+                let mut ended = Ended::unusable(Cause::Start(e.to_string()));
+                ended.usable = true;
+                return Err(ended);
+            }
+            Ok(Err(_)) => return Err(self.died().await),
+            Err(_) => return Err(self.late(deadline).await),
+        }
+        // Once cancelled: when to stop waiting for the plugin to notice.
+        let mut patience: Option<Instant> = None;
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = self.events.recv() => event,
+                () = sleep_until(patience.unwrap_or(until).min(until)) => {
+                    return Err(match patience {
+                        Some(_) => self.kill(Cause::Cancelled { forced: true }).await,
+                        None => self.late(deadline).await,
+                    });
+                }
+                () = cancel.cancelled(), if patience.is_none() => {
+                    patience = Some(Instant::now() + grace);
+                    // A helper that cannot take this is noticed by the reader or by the clock.
+                    let _ = timeout(grace, self.send(&Request::Cancel { id })).await;
+                    continue;
+                }
+            };
+            match event {
+                Some(Ok(Event::Progress {
+                    id: of,
+                    done,
+                    total,
+                    what,
+                })) => {
+                    if let Some(progress) = progress.filter(|_| of == id) {
+                        progress(Progress { done, total, what });
+                    }
+                }
+                Some(Ok(Event::Done { id: of, answer })) if of == id => return Ok(answer),
+                Some(Ok(Event::Error { id: of, error })) if of == id => {
+                    let status = error.status();
+                    let cancelled = status == Status::CANCELLED && patience.is_some();
+                    // A panic poisons the instance: the next operation gets a new process.
+                    let usable = status != Status::PANIC && status != Status::POISONED;
+                    return Err(Ended {
+                        cause: if cancelled {
+                            Cause::Cancelled { forced: false }
+                        } else {
+                            Cause::Plugin(Box::new(error))
+                        },
+                        log: Box::default(),
+                        usable,
+                    });
+                }
+                Some(Ok(other)) => {
+                    let what = format!("unexpected message {}", variant(&other));
+                    return Err(self.kill(Cause::Nonsense(what)).await);
+                }
+                Some(Err(e)) => return Err(self.kill(Cause::Nonsense(e.to_string())).await),
+                None => return Err(self.died().await),
+            }
+        }
+    }
+
+    async fn late(&mut self, deadline: Duration) -> Ended {
+        let after_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let cause = Cause::Deadline {
+            after_ms,
+            quarantined: false,
+        };
+        self.kill(cause).await
+    }
+
+    /// Kills the process for a reason of ours.
+    async fn kill(&mut self, cause: Cause) -> Ended {
+        self.process.kill();
+        self.settle().await;
+        Ended {
+            cause,
+            log: self.ring.lines(),
+            usable: false,
+        }
+    }
+
+    /// The connection ended by itself.
+    async fn died(&mut self) -> Ended {
+        let how = if let Ok(how) = timeout(SETTLE, self.process.ended()).await {
+            how
+        } else {
+            // It closed its connection and lives on.
+            self.process.kill();
+            Death::Unknown
+        };
+        self.settle().await;
+        Ended {
+            cause: Cause::Died {
+                how,
+                quarantined: false,
+            },
+            log: self.ring.lines(),
+            usable: false,
+        }
+    }
+
+    /// Waits for the end of the process, and for its last words.
+    async fn settle(&mut self) {
+        let _ = timeout(SETTLE, self.process.ended()).await;
+        let _ = timeout(SETTLE, &mut self.output).await;
+    }
+
+    /// Ends the process, at once.
+    pub(super) async fn end(self) {
+        self.process.kill();
+        let _ = timeout(SETTLE, self.process.ended()).await;
+    }
+
+    /// Asks the process to end, and waits.
+    pub(super) async fn stop(mut self, grace: Duration) {
+        if self.send(&Request::Stop).await.is_ok() {
+            let _ = timeout(grace, self.process.ended()).await;
+        }
+    }
+}
+
+fn variant(event: &Event) -> &'static str {
+    match event {
+        Event::Ready => "ready",
+        Event::Refused { .. } => "refused",
+        Event::Failed { .. } => "failed",
+        Event::Progress { .. } => "progress",
+        Event::Log { .. } => "log",
+        Event::Done { .. } => "done",
+        Event::Error { .. } => "error",
+    }
+}
+
+/// Reads the connection until it ends: log lines here, all else to the operation.
+async fn read(mut from: OwnedReadHalf, to: Sender<io::Result<Event>>, ring: Ring, plugin: String) {
+    loop {
+        let event = match frame::read_async::<Event>(&mut from).await {
+            Ok(Some(Event::Log {
+                level,
+                target,
+                message,
+            })) => {
+                ring.push(&format!("{level}: {message}"));
+                log::pass_on(&plugin, &level, &target, &message);
+                continue;
+            }
+            Ok(Some(event)) => Ok(event),
+            Ok(None) => return,
+            // A frame cut off by the end of the process is that end, not nonsense.
+            Err(e) if e.kind() != io::ErrorKind::InvalidData => return,
+            Err(e) => Err(e),
+        };
+        let broken = event.is_err();
+        if to.send(event).await.is_err() || broken {
+            return;
+        }
+    }
+}
+
+/// Collects what the process prints.
+async fn collect(output: pipe::Receiver, ring: Ring, plugin: String) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A line without an end must not fill the memory.
+        let mut limited = tokio::io::AsyncReadExt::take(&mut output, 64 << 10);
+        match limited.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                ring.push(text.trim_end());
+                log::pass_on(&plugin, "info", "output", text.trim_end());
+            }
+        }
+    }
+}

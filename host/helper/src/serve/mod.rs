@@ -1,0 +1,216 @@
+//! The helper's side: one plugin, one operation at a time.
+//!
+//! The main thread executes operations. A second thread reads the connection, so that cancellation
+//! and the end of the daemon are noticed while the plugin works or hangs.
+
+mod confine;
+mod device;
+mod link;
+mod logging;
+mod mount_files;
+
+use crate::error::PluginError;
+use crate::operation::Operation;
+use crate::protocol::{Event, Request, Start, VERSION};
+use daos_loader::{LoadError, Policy, load};
+use daos_plugin_api::abi::Status;
+use daos_plugin_api::host::{CallOptions, ControlOp, Instance, InstanceOptions};
+use daos_plugin_api::sdk::Error;
+use link::Link;
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Exit code of a helper that could not begin to serve.
+pub const EXIT_UNUSABLE: u8 = 2;
+
+/// Serves the daemon that started this process, over its standard input. Returns the exit code.
+pub fn run(plugin: &str, parent: u32) -> u8 {
+    match confine::enter(parent) {
+        Ok(stream) => serve(plugin, stream),
+        Err(message) => {
+            eprintln!("daos_server_helper: {message}");
+            EXIT_UNUSABLE
+        }
+    }
+}
+
+/// What the reading thread passes to the main thread.
+enum Work {
+    Start(Box<Start>),
+    Call(u64, Duration, Operation),
+    Stop,
+}
+
+/// Which call is to stop.
+#[derive(Default)]
+struct Cancellation {
+    current: AtomicU64,
+    wanted: AtomicBool,
+}
+
+fn serve(plugin: &str, stream: std::os::unix::net::UnixStream) -> u8 {
+    let cancellation = Arc::new(Cancellation::default());
+    let (sender, work) = channel();
+    let link = match Link::new(stream) {
+        Ok((link, reader)) => {
+            let cancellation = Arc::clone(&cancellation);
+            std::thread::spawn(move || read(reader, &sender, &cancellation));
+            link
+        }
+        Err(e) => {
+            eprintln!("daos_server_helper: cannot use the connection: {e}");
+            return EXIT_UNUSABLE;
+        }
+    };
+    let Ok(Work::Start(start)) = work.recv() else {
+        eprintln!("daos_server_helper: the first message was not `start`");
+        return EXIT_UNUSABLE;
+    };
+    logging::forward(&link, &start.log_level);
+    match begin(plugin, *start) {
+        Ok(instance) => {
+            link.send(&Event::Ready);
+            work_off(&instance, &link, &work, &cancellation);
+            0
+        }
+        Err(event) => {
+            link.send(&event);
+            EXIT_UNUSABLE
+        }
+    }
+}
+
+fn read(
+    reader: std::os::unix::net::UnixStream,
+    work: &std::sync::mpsc::Sender<Work>,
+    cancellation: &Cancellation,
+) {
+    while let Ok(Some(request)) = crate::frame::read::<Request>(&reader) {
+        let work_item = match request {
+            Request::Start(start) => Work::Start(start),
+            Request::Call {
+                id,
+                deadline_ms,
+                operation,
+            } => Work::Call(id, Duration::from_millis(deadline_ms), operation),
+            Request::Stop => Work::Stop,
+            Request::Cancel { id } => {
+                if cancellation.current.load(Ordering::SeqCst) == id {
+                    cancellation.wanted.store(true, Ordering::SeqCst);
+                }
+                continue;
+            }
+        };
+        if work.send(work_item).is_err() {
+            return;
+        }
+    }
+    // The daemon is gone, or has given this process up; whatever the plugin is doing ends here.
+    confine::end_everything();
+}
+
+/// Loads the plugin and makes its instance.
+fn begin(plugin: &str, start: Start) -> Result<Instance, Event> {
+    let refused = |message: String| Event::Refused { message };
+    if start.protocol != VERSION || start.plugin.name() != plugin {
+        return Err(refused(format!(
+            "this helper was started for plugin {plugin} and protocol {VERSION}, but asked for \
+             plugin {} and protocol {}; install daemon and helper of one version",
+            start.plugin.name(),
+            start.protocol
+        )));
+    }
+    let policy = Policy {
+        allow: start.allow,
+        ..Policy::default()
+    };
+    let loaded = load(&start.plugin, &policy).map_err(|e: LoadError| refused(e.to_string()))?;
+    let options = if loaded.info.is_built_in() {
+        InstanceOptions::built_in()
+    } else {
+        InstanceOptions::loaded()
+    };
+    Instance::create(loaded.table, options.settings(start.settings))
+        .map_err(|e| Event::Failed { error: e.into() })
+}
+
+fn work_off(instance: &Instance, link: &Link, work: &Receiver<Work>, cancellation: &Cancellation) {
+    while let Ok(Work::Call(id, deadline, operation)) = work.recv() {
+        cancellation.wanted.store(false, Ordering::SeqCst);
+        cancellation.current.store(id, Ordering::SeqCst);
+        let progress = |done: u64, total: u64, what: &str| {
+            link.send(&Event::Progress {
+                id,
+                done,
+                total,
+                what: what.to_owned(),
+            });
+        };
+        let options = CallOptions {
+            deadline: Some(deadline),
+            cancel: Some(&cancellation.wanted),
+            progress: Some(&progress),
+        };
+        let result = execute(instance, operation, options);
+        cancellation.current.store(0, Ordering::SeqCst);
+        let event = match result {
+            Ok(answer) => Event::Done { id, answer },
+            Err(error) => Event::Error {
+                id,
+                error: PluginError::from(error),
+            },
+        };
+        link.answer(id, &event);
+    }
+}
+
+fn execute(
+    instance: &Instance,
+    operation: Operation,
+    options: CallOptions<'_>,
+) -> Result<Value, Error> {
+    let document = |op: ControlOp, request: &Value| {
+        let answer = instance.control(op, &request.to_string(), options)?;
+        serde_json::from_str(&answer).map_err(|e| {
+            Error::new(
+                Status::INTERNAL,
+                format!("the plugin's answer to {} is malformed", op.name()),
+            )
+            .cause(e.to_string())
+            .remedy("report this to the plugin's vendor")
+        })
+    };
+    match operation {
+        Operation::Validate(request) => instance.validate(&request, options).map(|()| Value::Null),
+        Operation::Scan => encode(&instance.scan(options)?),
+        Operation::Prepare(request) => document(ControlOp::Prepare, &request.into()),
+        Operation::Release(request) => document(ControlOp::Release, &request.into()),
+        Operation::Devices(request) => encode(&instance.devices(&request, options)?),
+        Operation::Format(request) => encode(&instance.format(&request, options)?),
+        Operation::Mount(device) => instance.mount(&device, options).map(|()| Value::Null),
+        Operation::Unmount(device) => instance.unmount(&device, options).map(|()| Value::Null),
+        Operation::Health(device) => document(ControlOp::Health, &encode(&device)?),
+        Operation::Firmware(request) => document(ControlOp::Firmware, &request.into()),
+        Operation::InspectDevice(device) => encode(&device::inspect(instance, &device, options)?),
+        Operation::WriteLabel { device, label } => {
+            encode(&device::write_label(instance, &device, &label, options)?)
+        }
+        Operation::ClearLabel(device) => encode(&device::clear_label(instance, &device, options)?),
+        Operation::ReadMountFile { device, file } => encode(&mount_files::read(&device, file)?),
+        Operation::WriteMountFile {
+            device,
+            file,
+            content,
+        } => encode(&mount_files::write(&device, file, &content)?),
+        Operation::RemoveMountFile { device, file } => encode(&mount_files::remove(&device, file)?),
+    }
+}
+
+fn encode(answer: &impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(answer)
+        .map_err(|e| Error::new(Status::INTERNAL, "cannot encode the answer").cause(e.to_string()))
+}
