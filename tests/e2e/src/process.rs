@@ -1,0 +1,152 @@
+//! Running programs with a time limit, and finding what they leave.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A program that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its command line, for messages.
+    pub line: String,
+    /// Exit status; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Requires an exit status.
+    ///
+    /// # Panics
+    /// It was another one; shows what the program printed.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "exit status of {self}");
+        self
+    }
+
+    /// Everything that it printed.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// Its standard output as a JSON document.
+    ///
+    /// # Panics
+    /// It is none.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e} in the output of {self}"))
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}\n--- standard output\n{}\n--- standard error\n{}\n---",
+            self.line, self.stdout, self.stderr
+        )
+    }
+}
+
+/// Runs a program to its end, with nothing on standard input unless the command says otherwise.
+///
+/// # Panics
+/// It cannot be run, or takes longer than `limit` (it is killed then).
+#[track_caller]
+pub fn finish(mut command: Command, limit: Duration) -> Finished {
+    let line = format!("{command:?}");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot run {line}: {e}"));
+    let stdout = child.stdout.take().map(collect);
+    let stderr = child.stderr.take().map(collect);
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(1);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("our child can be waited for") {
+            break Some(status);
+        }
+        if Instant::now() >= deadline {
+            // Fails only if it has just ended.
+            let _ = child.kill();
+            let _ = child.wait();
+            break None;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    };
+    let text = |reader: Option<JoinHandle<String>>| {
+        reader.map_or_else(String::new, |r| r.join().unwrap_or_default())
+    };
+    let finished = Finished {
+        line,
+        code: status.and_then(|s| s.code()),
+        stdout: text(stdout),
+        stderr: text(stderr),
+    };
+    assert!(status.is_some(), "not done within {limit:?}: {finished}");
+    finished
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is what there is to show.
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Processes of a session that are not dead: whoever descends from its leader, also after the leader's
+/// end.
+pub fn session_processes(session: u32) -> Vec<u32> {
+    let numbers = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // After the name, which may hold anything: state, parent, group, session.
+            let mut fields = stat
+                .rsplit_once(") ")
+                .map_or("", |(_, rest)| rest)
+                .split(' ');
+            let state = fields.next().unwrap_or("X");
+            !matches!(state, "Z" | "X") && fields.nth(2) == Some(&session.to_string())
+        })
+        .collect()
+}
+
+/// Kills a whole session and waits until it is gone.
+pub(crate) fn kill_session(session: u32) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let alive = session_processes(session);
+        if alive.is_empty() {
+            return;
+        }
+        if Instant::now() > deadline {
+            eprintln!("processes {alive:?} of session {session} cannot be killed");
+            return;
+        }
+        for pid in alive {
+            // Fails only if it has just ended.
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,330 @@
+//! A storage node in a private directory.
+
+use crate::config::{Bdev, Engine, Plugins, Top, render};
+use crate::port::Port;
+use crate::private_dir::PrivateDir;
+use crate::process::{Finished, finish};
+use crate::programs::Programs;
+use crate::server::{LIMIT, Server};
+use nix::unistd::{Gid, Uid, chown};
+use serde_json::Value;
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Numbers of the user and the group `nobody`, as far as they are the same everywhere.
+const NOBODY: u32 = 65_534;
+
+/// Whether this program is root.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// Who runs the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Whoever runs the tests.
+    Caller,
+    /// Someone without privileges: `nobody` if root runs the tests, else whoever runs them.
+    Unprivileged,
+}
+
+impl User {
+    fn becomes_nobody(self) -> bool {
+        self == Self::Unprivileged && is_root()
+    }
+}
+
+/// A storage node in a private directory.
+pub struct Site {
+    dir: PrivateDir,
+    /// Where SCM lies if nothing can be mounted.
+    memory: Option<PrivateDir>,
+    user: User,
+    programs: Programs,
+    port: Port,
+    engines: RefCell<Vec<Engine>>,
+    plugins: Plugins,
+    top: String,
+    iface: String,
+    wrapper: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Site {
+    /// A node of the caller's, without engines yet.
+    ///
+    /// # Panics
+    /// Its directory or the programs cannot be made.
+    pub fn new() -> Self {
+        Self::of(User::Caller)
+    }
+
+    /// A node of that user's, without engines yet.
+    ///
+    /// # Panics
+    /// Its directory or the programs cannot be made.
+    pub fn of(user: User) -> Self {
+        let owner = user.becomes_nobody().then_some((NOBODY, NOBODY));
+        let mut programs = Programs::built().clone();
+        let dir = PrivateDir::new(&std::env::temp_dir(), owner);
+        if owner.is_some() {
+            programs = programs.copied_to(&dir.path().join("bin"));
+        }
+        let privileged = is_root() && owner.is_none();
+        let memory = (!privileged).then(|| PrivateDir::new(Path::new("/dev/shm"), owner));
+        let site = Self {
+            dir,
+            memory,
+            user,
+            programs,
+            port: Port::reserve(),
+            engines: RefCell::default(),
+            plugins: Plugins::BuiltIn,
+            top: String::new(),
+            iface: "lo".to_owned(),
+            wrapper: Vec::new(),
+            env: Vec::new(),
+        };
+        for name in ["sockets", "state", "tmp", "home", "plugins"] {
+            site.make_dir(name);
+        }
+        site
+    }
+
+    /// A node with one engine of two targets.
+    ///
+    /// # Panics
+    /// As [`Site::new`].
+    pub fn with_file() -> Self {
+        let site = Self::new();
+        let bdev = Bdev::File(site.path("bdev0"));
+        site.add_engine(bdev, 2);
+        site
+    }
+
+    /// Makes a directory of the node's user.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn make_dir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir(&path).unwrap_or_else(|e| panic!("cannot make {}: {e}", path.display()));
+        if self.user.becomes_nobody() {
+            let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+            chown(&path, Some(uid), Some(gid)).expect("root may give directories away");
+        }
+        path
+    }
+
+    /// Adds an engine on SCM of its own; returns its index.
+    pub fn add_engine(&self, bdev: Bdev, targets: u32) -> usize {
+        let mut engines = self.engines.borrow_mut();
+        let index = engines.len();
+        let memory = self.memory.as_ref().unwrap_or(&self.dir);
+        engines.push(Engine {
+            scm_mount: memory.path().join(format!("scm{index}")),
+            bdev,
+            targets,
+            extra: String::new(),
+        });
+        index
+    }
+
+    /// Changes an engine's entry for the next start.
+    pub fn change_engine(&self, index: usize, change: impl FnOnce(&mut Engine)) {
+        change(&mut self.engines.borrow_mut()[index]);
+    }
+
+    /// Mount point of an engine's SCM.
+    pub fn scm(&self, index: usize) -> PathBuf {
+        self.engines.borrow()[index].scm_mount.clone()
+    }
+
+    /// Mount points of all engines' SCM.
+    pub fn scms(&self) -> Vec<PathBuf> {
+        let engines = self.engines.borrow();
+        engines.iter().map(|e| e.scm_mount.clone()).collect()
+    }
+
+    /// Takes plugins from files, which are put into the site's `plugins` directory.
+    ///
+    /// # Panics
+    /// They cannot be put there.
+    pub fn use_plugin_files(&mut self) {
+        self.plugins = Plugins::Dir;
+        Programs::built().install_plugins(&self.path("plugins"));
+    }
+
+    /// Searches the site's `plugins` directory without putting anything there.
+    pub fn use_plugins_dir(&mut self) {
+        self.plugins = Plugins::Dir;
+    }
+
+    /// Adds lines to the top of the config.
+    pub fn add_config(&mut self, lines: &str) {
+        self.top += lines;
+    }
+
+    /// Sets the fabric interface.
+    pub fn set_iface(&mut self, iface: &str) {
+        self.iface = iface.to_owned();
+    }
+
+    /// Runs the server and the tools below a program, such as `ip netns exec NAME`.
+    pub fn set_wrapper(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(|w| (*w).to_owned()).collect();
+    }
+
+    /// A path in the site's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The site's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where its SCM lies: the site's directory, or a directory in memory.
+    pub fn memory_dir(&self) -> &Path {
+        self.memory.as_ref().unwrap_or(&self.dir).path()
+    }
+
+    /// Its control port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Address of its control plane.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port())
+    }
+
+    /// The configuration.
+    pub fn config_text(&self) -> String {
+        let top = Top {
+            dir: self.dir.path(),
+            port: self.port(),
+            plugins: self.plugins,
+            iface: &self.iface,
+            extra: &self.top,
+        };
+        render(&top, &self.engines.borrow())
+    }
+
+    /// Writes the configuration; returns its path.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn write_config(&self) -> PathBuf {
+        self.write_text(&self.config_text())
+    }
+
+    /// Writes a text of the test's as the configuration; returns its path.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn write_text(&self, text: &str) -> PathBuf {
+        let path = self.path("daos_server.yml");
+        fs::write(&path, text).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+        path
+    }
+
+    /// Sets a variable for everything that the site starts.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Path of one of the programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.path(name)
+    }
+
+    /// One of the programs as the site's user starts it.
+    pub fn command(&self, program: &str) -> Command {
+        self.command_of(&self.program(program))
+    }
+
+    /// A program as the site's user starts it: few variables, everything temporary below the site.
+    pub fn command_of(&self, path: &Path) -> Command {
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(path),
+            Some((wrapper, rest)) => {
+                let mut command = Command::new(wrapper);
+                command.args(rest).arg(path);
+                command
+            }
+        };
+        command
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("HOME", self.path("home"))
+            .env("TMPDIR", self.path("tmp"))
+            .env("RUST_BACKTRACE", "1")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.dir.path());
+        if self.user.becomes_nobody() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    /// Runs a program to its end.
+    #[track_caller]
+    pub fn run<S: AsRef<str>>(&self, program: &str, args: &[S]) -> Finished {
+        let mut command = self.command(program);
+        command.args(args.iter().map(AsRef::as_ref));
+        finish(command, LIMIT)
+    }
+
+    /// Runs `daos_shell` against the node.
+    #[track_caller]
+    pub fn shell(&self, args: &[&str]) -> Finished {
+        let address = self.address();
+        self.run("daos_shell", &[&["-i", "-l", &address], args].concat())
+    }
+
+    /// Runs `daos` against the node.
+    #[track_caller]
+    pub fn daos(&self, args: &[&str]) -> Finished {
+        let address = self.address();
+        self.run("daos", &[&["--access-point", &address], args].concat())
+    }
+
+    /// What `system query` says about the node; `None` while it does not answer.
+    #[track_caller]
+    pub fn state(&self) -> Option<Value> {
+        let done = self.shell(&["--json", "system", "query"]);
+        if done.code != Some(0) {
+            return None;
+        }
+        let state = done.json()["response"]["hosts"][self.address()].take();
+        assert!(state.is_object(), "no answer of this host in {done}");
+        Some(state)
+    }
+
+    /// Writes the configuration and starts the server.
+    #[track_caller]
+    pub fn start(&self) -> Server<'_> {
+        self.write_config();
+        self.start_with(&["-o", "daos_server.yml", "start", "-i"])
+    }
+
+    /// Starts the server with arguments of the test's.
+    #[track_caller]
+    pub fn start_with(&self, args: &[&str]) -> Server<'_> {
+        Server::start(self, args)
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::new()
+    }
+}

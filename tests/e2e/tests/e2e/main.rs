@@ -1,0 +1,20 @@
+//! The real programs together. Modules are named after what they prove; see `daos_e2e` for what a test
+//! stands on.
+
+mod command_lines;
+mod data;
+mod engine_death;
+mod foreign_storage;
+mod format_guards;
+mod front_door;
+mod hostile_plugins;
+mod lost_storage;
+mod main_job;
+mod namespaces;
+mod packaging;
+mod plugins_dir;
+mod server_death;
+mod single_instance;
+mod traces;
+mod two_engines;
+mod wrong_config;

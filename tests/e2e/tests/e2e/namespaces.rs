@@ -1,0 +1,170 @@
+//! The fabric between two network namespaces: client and engine share nothing but a pair of interfaces.
+
+use daos_e2e::{Bdev, Site, finish, is_root, not_run};
+use nix::sched::{CloneFlags, setns};
+use std::fs::File;
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Two namespaces with a cable between them.
+struct Namespaces {
+    server: String,
+    client: String,
+}
+
+fn ip(line: &str) -> Result<(), String> {
+    let mut command = Command::new("ip");
+    command.args(line.split(' '));
+    let done = finish(command, Duration::from_secs(10));
+    match done.code {
+        Some(0) => Ok(()),
+        _ => Err(format!("ip {line}: {}", done.stderr.trim())),
+    }
+}
+
+impl Namespaces {
+    fn new() -> Result<Self, String> {
+        if !is_root() {
+            return Err("network namespaces need root".to_owned());
+        }
+        let pid = std::process::id();
+        let spaces = Self {
+            server: format!("daos-e2e-{pid}-s"),
+            client: format!("daos-e2e-{pid}-c"),
+        };
+        let (s, c) = (&spaces.server, &spaces.client);
+        ip(&format!("netns add {s}"))?;
+        ip(&format!("netns add {c}"))?;
+        ip(&format!(
+            "-n {s} link add daos0 type veth peer name daos1 netns {c}"
+        ))?;
+        for (space, name, address) in [(s, "daos0", "192.0.2.1/24"), (c, "daos1", "192.0.2.2/24")] {
+            ip(&format!("-n {space} link set lo up"))?;
+            ip(&format!("-n {space} address add {address} dev {name}"))?;
+            ip(&format!("-n {space} link set {name} up"))?;
+        }
+        Ok(spaces)
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for name in [&self.server, &self.client] {
+            // Fails if it was never made.
+            let _ = ip(&format!("netns delete {name}"));
+        }
+    }
+}
+
+/// Moves this thread into a namespace.
+fn enter(space: &str) {
+    let file = File::open(format!("/run/netns/{space}")).expect("a namespace");
+    setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter");
+}
+
+/// Carries the control plane, which listens on loopback only, from one namespace into the other.
+struct Relay {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Relay {
+    fn start(spaces: &Namespaces, port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, from, to) = (
+            Arc::clone(&stop),
+            spaces.client.clone(),
+            spaces.server.clone(),
+        );
+        let (ready, listening) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            enter(&from);
+            let listener = TcpListener::bind(("127.0.0.1", port)).expect("an empty namespace");
+            listener.set_nonblocking(true).expect("our socket");
+            // From here on connections go out of the other namespace; the listener stays.
+            enter(&to);
+            ready.send(()).expect("the test waits");
+            while !stopped.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((near, _)) => carry(near, port),
+                    Err(_) => thread::sleep(Duration::from_millis(20)),
+                }
+            }
+        });
+        listening.recv().expect("the relay listens");
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+fn carry(near: TcpStream, port: u16) {
+    let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else {
+        return;
+    };
+    let pairs = [
+        (near.try_clone(), far.try_clone()),
+        (far.try_clone(), near.try_clone()),
+    ];
+    for (from, to) in pairs {
+        let (mut from, mut to) = (from.expect("our socket"), to.expect("our socket"));
+        from.set_nonblocking(false).expect("our socket");
+        thread::spawn(move || {
+            // The end of either side ends both; what it says is the peers' concern.
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the relay shows in the test as no connection.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn data_crosses_from_one_network_namespace_to_another() {
+    let test = "data_crosses_from_one_network_namespace_to_another";
+    let spaces = match Namespaces::new() {
+        Ok(spaces) => spaces,
+        Err(reason) => return not_run(test, &reason),
+    };
+    let mut site = Site::new();
+    let bdev = Bdev::File(site.path("bdev0"));
+    site.add_engine(bdev, 2);
+    site.set_iface("daos0");
+    let inside = |space: &str| format!("--net=/run/netns/{space}");
+    site.set_wrapper(&["nsenter", &inside(&spaces.server)]);
+    let mut server = site.start();
+    server.make_ready();
+
+    let relay = Relay::start(&spaces, site.port());
+    site_client(
+        &site,
+        &inside(&spaces.client),
+        &["bench", "--verify", "--seconds", "1"],
+    );
+    drop(relay);
+    server.stop();
+}
+
+fn site_client(site: &Site, net: &str, args: &[&str]) {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(net)
+        .arg(site.program("daos"))
+        .args(["--access-point", &site.address()])
+        .args(args);
+    finish(command, Duration::from_secs(60)).expect(0);
+}
