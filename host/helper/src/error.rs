@@ -116,14 +116,14 @@ pub enum Cause {
 pub struct HelperError {
     /// Name of the plugin.
     pub plugin: String,
-    /// Its version.
-    pub version: String,
+    /// Its version. Boxed, as every byte of an error is carried by each successful call's result.
+    pub version: Box<str>,
     /// Name of the operation; `load` while it was being loaded.
     pub operation: String,
     /// Why.
     pub cause: Cause,
     /// Last log lines of the plugin, oldest first; only where the cause leaves questions.
-    pub log: Box<[String]>,
+    pub log: Vec<String>,
 }
 
 impl HelperError {

@@ -38,7 +38,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn lines(&self) -> Box<[String]> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().cloned().collect()
     }

@@ -148,10 +148,10 @@ impl HelperPool {
         result.unwrap_or_else(|_| {
             Err(HelperError {
                 plugin: about.0,
-                version: about.1,
+                version: about.1.into(),
                 operation: name.to_owned(),
                 cause: Cause::Start("the daemon is shutting down".to_owned()),
-                log: Box::default(),
+                log: Vec::new(),
             })
         })
     }
@@ -201,7 +201,7 @@ impl Inner {
     ) -> Result<Value, HelperError> {
         let error = |name: &str, cause, log| HelperError {
             plugin: plugin.name().to_owned(),
-            version: plugin.manifest.version.clone(),
+            version: plugin.manifest.version.as_str().into(),
             operation: name.to_owned(),
             cause,
             log,
@@ -211,7 +211,7 @@ impl Inner {
         let mut turn = tokio::select! {
             turn = slot.lock() => turn,
             () = cancel.cancelled() => {
-                return Err(error(name, Cause::Cancelled { forced: false }, Box::default()));
+                return Err(error(name, Cause::Cancelled { forced: false }, Vec::new()));
             }
         };
         // One that died while idle is replaced without a word: nothing was lost.

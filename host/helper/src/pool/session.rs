@@ -26,7 +26,7 @@ const BACKLOG: usize = 256;
 /// A failed operation.
 pub(super) struct Ended {
     pub(super) cause: Cause,
-    pub(super) log: Box<[String]>,
+    pub(super) log: Vec<String>,
     /// Whether the helper can take another operation.
     pub(super) usable: bool,
 }
@@ -35,7 +35,7 @@ impl Ended {
     pub(super) fn unusable(cause: Cause) -> Self {
         Self {
             cause,
-            log: Box::default(),
+            log: Vec::new(),
             usable: false,
         }
     }
@@ -200,7 +200,7 @@ impl Session {
                         } else {
                             Cause::Plugin(Box::new(error))
                         },
-                        log: Box::default(),
+                        log: Vec::new(),
                         usable,
                     });
                 }

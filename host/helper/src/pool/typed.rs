@@ -22,10 +22,10 @@ impl HelperPool {
         let answer = self.call(plugin, operation, options).await?;
         serde_json::from_value(answer).map_err(|e| HelperError {
             plugin: plugin.name().to_owned(),
-            version: plugin.manifest.version.clone(),
+            version: plugin.manifest.version.as_str().into(),
             operation: name.to_owned(),
             cause: Cause::Nonsense(e.to_string()),
-            log: Box::default(),
+            log: Vec::new(),
         })
     }
 
