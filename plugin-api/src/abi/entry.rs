@@ -43,7 +43,7 @@ impl RootModule for PluginModuleRef {
 }
 
 /// Symbol under which abi_stable expects the library header of a Rust plugin.
-pub const RUST_ENTRY: &str = "_lib_header_root_20module_20loader";
+pub const RUST_ENTRY: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
 /// Symbol of the C entry, a function of type [`CEntry`].
 pub const C_ENTRY: &str = "daos_plugin_entry_v1";

@@ -56,7 +56,7 @@ macro_rules! export_plugin {
         );
 
         #[doc(hidden)]
-        #[unsafe(export_name = "_lib_header_root_20module_20loader")]
+        #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
         pub static DAOS_PLUGIN_RUST_ENTRY: $crate::sdk::abi_stable::library::LibHeader = {
             extern "C" fn root() -> $crate::sdk::abi_stable::library::RootModuleResult {
                 $crate::sdk::abi_stable::library::__call_root_module_loader(
