@@ -166,6 +166,15 @@ impl Superblock {
     /// # Errors
     /// [`SuperblockError`]; the old file is as it was.
     pub fn write(&self, path: &Path) -> Result<(), SuperblockError> {
+        let text = self.encode(path)?;
+        Ok(atomic::write(path, MODE, text.as_bytes())?)
+    }
+
+    /// The content of the file at `path`, for whoever writes it.
+    ///
+    /// # Errors
+    /// [`SuperblockError::Malformed`] when it could not be read back.
+    pub fn encode(&self, path: &Path) -> Result<String, SuperblockError> {
         let text =
             serde_yaml::to_string(self).map_err(|error| malformed(path, error.to_string()))?;
         // What could not be read back must not replace what can.
@@ -175,7 +184,7 @@ impl Superblock {
                 "a value does not survive being written".to_owned(),
             ));
         }
-        Ok(atomic::write(path, MODE, text.as_bytes())?)
+        Ok(text)
     }
 
     /// Reads a superblock from the bytes of the file at `path`.
