@@ -53,6 +53,8 @@ pub struct Start {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// From here on, what happens to the process is the plugin's doing.
+    Loading,
     /// The plugin is loaded and has an instance.
     Ready,
     /// The plugin was not loaded; the helper exits.

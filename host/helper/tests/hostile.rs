@@ -216,24 +216,89 @@ async fn answers_of_nonsense_are_errors() {
 }
 
 #[tokio::test]
-async fn an_answer_beyond_the_limit_is_an_error() {
-    let notes: Vec<String> = (0..20).map(|_| "x".repeat(1 << 20)).collect();
-    let big = json!({"devices": [], "notes": notes}).to_string();
-    // Too large for the way there already, as a setting; the helper never starts its plugin.
-    let bed = raw(json!({ "answer": big }));
+async fn messages_beyond_the_limit_are_errors_and_cost_no_process() {
+    let bed = hostile(json!({"scan": "huge"}));
+    let prepare = |len: usize| {
+        let request = Map::from_iter([("echo".to_owned(), Value::String("x".repeat(len)))]);
+        bed.call(Operation::Prepare(request))
+    };
+    let answer = prepare(10 << 20).await.unwrap();
+    assert_eq!(answer["echo"].as_str().unwrap().len(), 10 << 20);
+    let before = bed.pool.idle_process(HOSTILE);
+    let request = prepare(17 << 20).await.unwrap_err();
+    let answer = bed.scan().await.unwrap_err();
+    for error in [request, answer] {
+        assert!(error.to_string().contains("limit"), "{error}");
+    }
+    prepare(1).await.expect("the helper lives");
+    assert_eq!(bed.pool.idle_process(HOSTILE), before);
+    // Settings travel too.
+    let bed = raw(json!({ "answer": "x".repeat(17 << 20) }));
     let error = bed.scan().await.unwrap_err();
-    assert_eq!(error.operation, "load", "{error}");
-    // As an echo: the request fits, the answer (escaped twice) does not.
-    let bed = hostile(json!({}));
-    let text = Value::String("\u{1}".repeat(2 << 20));
-    let request: Map<String, Value> = Map::from_iter([("echo".to_owned(), text)]);
-    let answer = bed.call(Operation::Prepare(request)).await.unwrap();
-    assert_eq!(answer["echo"].as_str().unwrap().len(), 2 << 20);
-    let text = Value::String("x".repeat(17 << 20));
-    let request: Map<String, Value> = Map::from_iter([("echo".to_owned(), text)]);
-    let error = bed.call(Operation::Prepare(request)).await.unwrap_err();
+    assert_eq!(error.operation, "load");
     assert!(error.to_string().contains("limit"), "{error}");
-    bed.scan().await.expect("the helper lives");
+}
+
+#[tokio::test]
+async fn endless_progress_does_not_stop_the_clock() {
+    let bed = hostile(json!({"scan": "chatter"}));
+    let start = Instant::now();
+    let error = bed.pool.scan(&bed.plugin, deadline(300)).await.unwrap_err();
+    assert!(matches!(error.cause, Cause::Deadline { .. }), "{error}");
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+/// A program in the helper's place, whose standard input is the connection.
+fn impostor(script: &str) -> common::Bed {
+    bed(HOSTILE, json!({}), |options| {
+        let directory = options
+            .state
+            .as_ref()
+            .expect("a state directory")
+            .path()
+            .to_owned();
+        let program = fixture_files::put(
+            &directory,
+            "impostor",
+            format!("#!/bin/sh\n{script}").as_bytes(),
+        );
+        fixture_files::chmod(&program, 0o755);
+        options.program = program;
+    })
+}
+
+#[tokio::test]
+async fn nonsense_on_the_connection_ends_it() {
+    for script in [
+        "printf garbage >&0; sleep 100",
+        r#"printf '\002\000\000\000{}' >&0; sleep 100"#,
+    ] {
+        let bed = impostor(script);
+        let start = Instant::now();
+        let error = bed.scan().await.unwrap_err();
+        assert!(matches!(error.cause, Cause::Nonsense(_)), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn a_broken_helper_program_is_not_blamed_on_the_plugin() {
+    let bed = impostor("echo no such library; exit 127");
+    let error = bed.scan().await.unwrap_err();
+    let how = Death::Exit(127);
+    assert_eq!(
+        error.cause,
+        Cause::Died {
+            how,
+            quarantined: false
+        }
+    );
+    assert!(error.to_string().contains("no such library"), "{error}");
+    assert!(bed.state.quarantine().unwrap().records.is_empty());
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl PoolOptions {
             allow: None,
             settings: BTreeMap::new(),
             environment: Vec::new(),
-            load_deadline: Duration::from_secs(10),
+            load_deadline: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             log_lines: 10,
         }
@@ -209,10 +209,11 @@ impl Inner {
         let name = operation.name();
         let slot = self.slot(plugin.name());
         let mut turn = tokio::select! {
-            turn = slot.lock() => turn,
+            biased;
             () = cancel.cancelled() => {
                 return Err(error(name, Cause::Cancelled { forced: false }, Vec::new()));
             }
+            turn = slot.lock() => turn,
         };
         // One that died while idle is replaced without a word: nothing was lost.
         if turn.as_mut().is_some_and(|session| !session.is_alive()) {
@@ -273,8 +274,12 @@ impl Inner {
         match session.load(start, self.options.load_deadline).await {
             Ok(()) => Ok(session),
             Err(mut ended) => {
+                // A helper program that does not even get to the plugin is not the plugin's fault.
+                let loading = session.loading;
                 session.end().await;
-                self.quarantine(&fresh, &mut ended);
+                if loading {
+                    self.quarantine(&fresh, &mut ended);
+                }
                 Err(ended)
             }
         }

@@ -50,6 +50,8 @@ pub(super) struct Session {
     reader: JoinHandle<()>,
     output: JoinHandle<()>,
     next_id: u64,
+    /// The helper has begun to load the plugin.
+    pub(super) loading: bool,
 }
 
 impl Drop for Session {
@@ -90,6 +92,7 @@ impl Session {
             reader,
             output,
             next_id: 1,
+            loading: false,
         })
     }
 
@@ -108,8 +111,12 @@ impl Session {
 
     /// Has the plugin loaded.
     pub(super) async fn load(&mut self, start: Start, deadline: Duration) -> Result<(), Ended> {
-        if self.send(&Request::Start(Box::new(start))).await.is_err() {
-            return Err(self.died().await);
+        match self.send(&Request::Start(Box::new(start))).await {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(Ended::unusable(Cause::Start(e.to_string())));
+            }
+            Err(_) => return Err(self.died().await),
         }
         let until = Instant::now() + deadline;
         loop {
@@ -121,7 +128,13 @@ impl Session {
                 Some(Ok(Event::Ready)) => return Ok(()),
                 Some(Ok(Event::Refused { message })) => Cause::Refused(message),
                 Some(Ok(Event::Failed { error })) => Cause::Plugin(Box::new(error)),
-                Some(Ok(_)) => continue,
+                Some(Ok(Event::Loading)) => {
+                    self.loading = true;
+                    continue;
+                }
+                Some(Ok(other)) => {
+                    Cause::Nonsense(format!("unexpected message {}", variant(&other)))
+                }
                 Some(Err(e)) => Cause::Nonsense(e.to_string()),
                 None => return Err(self.died().await),
             };
@@ -162,8 +175,8 @@ impl Session {
         let mut patience: Option<Instant> = None;
         loop {
             let event = tokio::select! {
+                // The clock first: a plugin that never stops talking must not keep it from ringing.
                 biased;
-                event = self.events.recv() => event,
                 () = sleep_until(patience.unwrap_or(until).min(until)) => {
                     return Err(match patience {
                         Some(_) => self.kill(Cause::Cancelled { forced: true }).await,
@@ -176,6 +189,7 @@ impl Session {
                     let _ = timeout(grace, self.send(&Request::Cancel { id })).await;
                     continue;
                 }
+                event = self.events.recv() => event,
             };
             match event {
                 Some(Ok(Event::Progress {
@@ -276,6 +290,7 @@ impl Session {
 
 fn variant(event: &Event) -> &'static str {
     match event {
+        Event::Loading => "loading",
         Event::Ready => "ready",
         Event::Refused { .. } => "refused",
         Event::Failed { .. } => "failed",

@@ -71,6 +71,7 @@ fn serve(plugin: &str, stream: std::os::unix::net::UnixStream) -> u8 {
         return EXIT_UNUSABLE;
     };
     logging::forward(&link, &start.log_level);
+    link.send(&Event::Loading);
     match begin(plugin, *start) {
         Ok(instance) => {
             link.send(&Event::Ready);
