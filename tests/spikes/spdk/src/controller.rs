@@ -338,17 +338,14 @@ impl Controller {
         }
     }
 
-    /// Asks the controller to abort the command whose callback argument is `task`.
+    /// Asks the controller to abort the command whose callback argument is `task`; false if the
+    /// driver has no room for that now.
     ///
     /// # Safety
     /// On the queue's thread; the task is outstanding on `qpair`.
-    pub(crate) unsafe fn abort(
-        &self,
-        qpair: *mut sys::spdk_nvme_qpair,
-        task: *mut c_void,
-    ) -> Result<(), Status> {
+    pub(crate) unsafe fn abort(&self, qpair: *mut sys::spdk_nvme_qpair, task: *mut c_void) -> bool {
         // SAFETY: the caller vouches for queue and task; the callback needs no argument.
-        match unsafe {
+        let code = unsafe {
             sys::spdk_nvme_ctrlr_cmd_abort_ext(
                 self.handle,
                 qpair,
@@ -356,12 +353,9 @@ impl Controller {
                 Some(ignore),
                 std::ptr::null_mut(),
             )
-        } {
-            0 => Ok(()),
-            code if code == -libc::ENOENT => Err(Status::NOT_FOUND),
-            code if code == -libc::ENOMEM => Err(Status::AGAIN),
-            _ => Err(Status::IO),
-        }
+        };
+        // Any other refusal means that there is nothing to abort any more.
+        code != -libc::ENOMEM
     }
 
     fn announce(&self, kind: u32) {

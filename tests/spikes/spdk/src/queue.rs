@@ -45,6 +45,8 @@ struct Flight {
     waiting: List,
     /// What an abort that nobody asked for means at the moment.
     aborted: Status,
+    /// Aborts that the driver had no room for, if any are left.
+    aborts_wait: bool,
 }
 
 impl Flight {
@@ -79,6 +81,7 @@ impl SpdkQueue {
             done: List::new(),
             waiting: List::new(),
             aborted: Status::RESET,
+            aborts_wait: false,
         };
         Ok(Self {
             controller: controller.clone(),
@@ -152,6 +155,37 @@ impl SpdkQueue {
                 };
                 start(self.flight, task, true);
             }
+        }
+    }
+
+    /// Tries again to place aborts that the driver had no room for.
+    fn retry_aborts(&mut self) {
+        // SAFETY: the queue's own structure, on its thread; no borrow is held across the driver's
+        // calls, in which aborted requests may end.
+        unsafe {
+            while let Some(task) = (*self.flight).outstanding.find(|task| task.abort_waits) {
+                (*task).abort_waits = false;
+                if !self.place_abort(task) {
+                    return;
+                }
+            }
+            (*self.flight).aborts_wait = false;
+        }
+    }
+
+    /// Hands an abort to the driver; false = no room, it waits.
+    ///
+    /// # Safety
+    /// `task` is outstanding.
+    unsafe fn place_abort(&self, task: *mut Task) -> bool {
+        // SAFETY: the caller vouches for the task.
+        unsafe {
+            let placed = self.controller.abort((*self.flight).qpair, task.cast());
+            if !placed {
+                (*task).abort_waits = true;
+                (*self.flight).aborts_wait = true;
+            }
+            placed
         }
     }
 
@@ -243,7 +277,11 @@ impl BdevQueue for SpdkQueue {
                 if inside.state == State::Drain {
                     self.drop_waiting()
                 } else {
-                    self.resume_waiting()
+                    self.resume_waiting();
+                    // SAFETY: the queue's own structure, on its thread.
+                    if unsafe { (*self.flight).aborts_wait } {
+                        self.retry_aborts();
+                    }
                 }
             }
         }
@@ -267,7 +305,7 @@ impl BdevQueue for SpdkQueue {
     fn abort(&mut self, tag: u64) -> Result<(), Status> {
         let inside = self.gate.enter();
         // SAFETY: the queue's own structure, on its thread.
-        let found = unsafe { (*self.flight).outstanding.find(tag) };
+        let found = unsafe { (*self.flight).outstanding.find(|task| task.tag == tag) };
         let Some(task) = found else {
             return Err(Status::NOT_FOUND);
         };
@@ -277,8 +315,9 @@ impl BdevQueue for SpdkQueue {
         // SAFETY: the task is outstanding on this queue.
         unsafe {
             (*task).cancelled = true;
-            self.controller.abort((*self.flight).qpair, task.cast())
+            self.place_abort(task);
         }
+        Ok(())
     }
 
     fn reconnect(&mut self) -> Result<(), Status> {

@@ -30,6 +30,8 @@ pub(crate) struct Task {
     pub(crate) fua: bool,
     /// The host asked to abort it.
     pub(crate) cancelled: bool,
+    /// The driver had no room for the abort yet.
+    pub(crate) abort_waits: bool,
     /// Its completion callback has run and it awaits the host's poll.
     pub(crate) ended: bool,
 }
@@ -60,6 +62,7 @@ impl Task {
                 op: request.op,
                 fua: request.flags & Request::FUA != 0,
                 cancelled: false,
+                abort_waits: false,
                 ended: false,
             });
         }
@@ -205,12 +208,12 @@ impl List {
         Some(task)
     }
 
-    pub(crate) fn find(&self, tag: u64) -> Option<*mut Task> {
+    pub(crate) fn find(&self, wanted: impl Fn(&Task) -> bool) -> Option<*mut Task> {
         let mut task = self.first;
         while !task.is_null() {
             // SAFETY: tasks of this list are live.
             unsafe {
-                if (*task).tag == tag {
+                if wanted(&*task) {
                     return Some(task);
                 }
                 task = (*task).next;

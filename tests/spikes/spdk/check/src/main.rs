@@ -62,10 +62,15 @@ fn run(path: &str, group: &str, settings: &str) -> Result<bool, String> {
         serde_json::from_str(settings).map_err(|e| format!("settings {settings}: {e}"))?;
     let table = load::table(path)?;
     let cases: &[Case] = match group {
-        "conformance" => return Ok(conformance::passes(table, &settings, load::NVME_512)),
+        "conformance" => return Ok(conformance::passes(table, &settings, load::NVME_512, &[])),
         "conformance-4096" => {
             let address = format!("{}/1", load::NVME_MIXED);
-            return Ok(conformance::passes(table, &settings, &address));
+            return Ok(conformance::passes(
+                table,
+                &settings,
+                &address,
+                conformance::ABOUT_BLOCKS,
+            ));
         }
         "device" => device::CASES,
         "io" => io::CASES,
