@@ -1,1 +1,46 @@
-//! Placeholder.
+//! Client library of the built-in engine.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), daos_client::Error> {
+//! use daos_client::{Client, ObjectId, Options, Uuid};
+//!
+//! let client = Client::connect(Options::access_point("node1:10001")).await?;
+//! let container = client.container(Uuid::from_u128(1), Uuid::from_u128(2));
+//! let object = ObjectId { hi: 0, lo: 7 };
+//! container.put(object, b"2024-06-01", b"temperature", b"21.5").await?;
+//! assert_eq!(container.get(object, b"2024-06-01", b"temperature").await?, b"21.5");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * A [`Client`] finds its engine through the control plane or is told where it is, loads the
+//!   fabric plugin of the engine's provider, and keeps one thread that owns the fabric endpoint.
+//!   Calls are pipelined: any number of tasks may call at once.
+//! * Data of up to [`daos_wire::INLINE_MAX`] bytes travels in messages, more by remote memory
+//!   access of the engine to memory of this process.
+//! * Every value has a CRC-32C, computed here before it leaves and verified here when it returns.
+//! * A call outlives its engine: until its deadline it is repeated, at the engine's new address if
+//!   it was restarted. A change keeps its sequence number, so that the engine recognises it.
+//!
+//! Architecture invariants: the fabric is touched by the driver's thread alone (registration of
+//! memory excepted, which a lock serialises); `unsafe` lives in `block`, `pool` and
+//! `driver::link`; nothing here decides what is durable - an acknowledgement comes from the engine.
+
+mod block;
+mod call;
+mod client;
+mod container;
+mod driver;
+mod error;
+mod locate;
+mod options;
+mod pool;
+mod provider;
+mod retry;
+
+pub use client::{Client, TargetInfo};
+pub use container::{Container, Punch};
+pub use daos_wire::{EngineUri, ObjectId, WireStatus, crc32c};
+pub use error::{Error, Operation};
+pub use options::{EngineAddress, Options};
+pub use uuid::Uuid;

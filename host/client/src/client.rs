@@ -1,0 +1,119 @@
+//! A client and its connection.
+
+use crate::call::{Call, Core};
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::locate::Locator;
+use crate::pool::Pool;
+use crate::retry::Patience;
+use crate::{Container, Options};
+use daos_wire::Opcode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+/// A client of one engine; clones share its connection. Usable from any task of a tokio runtime
+/// with time and network enabled. The connection ends with the last clone and container.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) core: Arc<Core>,
+}
+
+/// One target of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetInfo {
+    /// Its number.
+    pub target: u32,
+    /// Bytes of its share of the block device.
+    pub total: u64,
+    /// Bytes free of them.
+    pub free: u64,
+}
+
+impl Client {
+    /// Finds the engine, opens the fabric, and asks the engine whether it is there.
+    ///
+    /// # Errors
+    /// The control plane cannot be reached or knows no engine, the fabric plugin is missing or
+    /// fails, or the engine does not answer within the deadline.
+    pub async fn connect(options: Options) -> Result<Self, Error> {
+        let locator = Locator::new(&options).await?;
+        let client = Uuid::new_v4();
+        let started = Driver::start(
+            locator.view().provider.clone(),
+            options.interface,
+            options.plugins_dir,
+            client,
+        )
+        .await?;
+        let core = Core {
+            driver: started.driver,
+            locator,
+            pool: Pool::new(started.domain),
+            client,
+            address: started.address,
+            sequence: AtomicU64::new(1),
+            permits: Semaphore::new(options.in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            deadline: options.deadline,
+            attempt: options.attempt,
+        };
+        let client = Self {
+            core: Arc::new(core),
+        };
+        client.query_target(0).await?;
+        Ok(client)
+    }
+
+    /// The number by which the engine knows this client.
+    pub fn uuid(&self) -> Uuid {
+        self.core.client
+    }
+
+    /// Targets of the engine, as last found.
+    pub fn targets(&self) -> u32 {
+        self.core.locator.view().targets.len() as u32
+    }
+
+    /// A container. Nothing is asked of the engine: pools and containers are parts of the names of
+    /// objects.
+    pub fn container(&self, pool: Uuid, container: Uuid) -> Container {
+        Container::new(self.clone(), pool, container)
+    }
+
+    /// Asks every target how full it is.
+    ///
+    /// # Errors
+    /// The first target that does not answer well.
+    pub async fn query(&self) -> Result<Vec<TargetInfo>, Error> {
+        let mut all = Vec::new();
+        for target in 0..self.targets() {
+            all.push(self.query_target(target).await?);
+        }
+        Ok(all)
+    }
+
+    async fn query_target(&self, target: u32) -> Result<TargetInfo, Error> {
+        let mut call = Call::new(Opcode::Query);
+        call.target = Some(target);
+        let mut patience = Patience::new(self.core.deadline);
+        let answered = self.core.call(&call, 0, &mut patience).await?;
+        let answer = answered.answer;
+        let known = self.targets();
+        if (answer.count, answer.targets) != (target, known) {
+            return Err(Error::Protocol {
+                operation: call.operation(),
+                target,
+                cause: format!(
+                    "it says that it is target {} of {}, its address is that of target {target} of {known}",
+                    answer.count, answer.targets
+                ),
+            });
+        }
+        Ok(TargetInfo {
+            target,
+            total: answer.total,
+            free: answer.free,
+        })
+    }
+}

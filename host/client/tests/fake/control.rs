@@ -1,0 +1,81 @@
+//! A control plane that knows one engine.
+
+use daos_client::EngineUri;
+use daos_proto::mgmt::get_attach_info_resp::RankUri;
+use daos_proto::mgmt::mgmt_svc_server::{MgmtSvc, MgmtSvcServer};
+use daos_proto::mgmt::{GetAttachInfoReq, GetAttachInfoResp, SystemQueryReq, SystemQueryResp};
+use std::sync::{Arc, Mutex};
+use tonic::{Request, Response, Status};
+
+/// Address of the control plane, and what it tells.
+pub struct Control {
+    pub access_point: String,
+    uri: Arc<Mutex<Option<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Service(Arc<Mutex<Option<String>>>);
+
+#[tonic::async_trait]
+impl MgmtSvc for Service {
+    async fn get_attach_info(
+        &self,
+        request: Request<GetAttachInfoReq>,
+    ) -> Result<Response<GetAttachInfoResp>, Status> {
+        let header = |name| request.metadata().get(name).and_then(|v| v.to_str().ok());
+        if header("x-daos-component") != Some("client") || header("x-daos-version").is_none() {
+            return Err(Status::permission_denied("headers are missing"));
+        }
+        let Some(uri) = self.0.lock().unwrap().clone() else {
+            return Err(Status::internal("no engine serves"));
+        };
+        let rank = RankUri {
+            uri,
+            ..RankUri::default()
+        };
+        Ok(Response::new(GetAttachInfoResp {
+            rank_uris: vec![rank],
+            ..GetAttachInfoResp::default()
+        }))
+    }
+
+    async fn system_query(
+        &self,
+        _request: Request<SystemQueryReq>,
+    ) -> Result<Response<SystemQueryResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+}
+
+impl Control {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let access_point = listener.local_addr().unwrap().to_string();
+        let uri = Arc::new(Mutex::new(None));
+        let service = MgmtSvcServer::new(Service(uri.clone()));
+        let task = tokio::spawn(async move {
+            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
+        });
+        Self {
+            access_point,
+            uri,
+            task,
+        }
+    }
+
+    /// Which engine to tell of.
+    pub fn set(&self, uri: Option<&EngineUri>) {
+        *self.uri.lock().unwrap() = uri.map(ToString::to_string);
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
