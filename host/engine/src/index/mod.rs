@@ -79,7 +79,7 @@ impl Index {
     /// If the file cannot be read.
     pub fn get<R>(&self, key: &[u8], f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, IndexError> {
         match self.overlay.get(key) {
-            Some(value) => Ok(value.map(|value| f(value))),
+            Some(value) => Ok(value.map(f)),
             None => self.store.get(key, f),
         }
     }

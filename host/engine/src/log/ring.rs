@@ -127,6 +127,36 @@ impl<M: LogMemory> Ring<M> {
         Ok(ring)
     }
 
+    /// Whether `memory` holds a log of `identity` that anything was ever written to. Reads only.
+    ///
+    /// # Errors
+    /// [`LogError::Scm`], [`LogError::TooSmall`].
+    pub fn has_records(memory: &M, identity: Identity) -> Result<bool, LogError> {
+        if memory.len() < MIN_REGION {
+            return Err(LogError::TooSmall(memory.len()));
+        }
+        let mut header = [0u8; HEADER];
+        memory.read(0, &mut header)?;
+        let capacity = match decode_header(&header) {
+            Header::Valid {
+                identity: found,
+                capacity,
+            } if found == identity => capacity,
+            _ => return Ok(false),
+        };
+        let Some(slot) = newest_slot(memory)? else {
+            return Ok(true); // a header without slots was not left by an interrupted `create`
+        };
+        let mut bytes = [0u8; RECORD_HEADER];
+        let offset = RING_START + (slot.head % capacity.max(1)) as usize;
+        if offset + RECORD_HEADER > memory.len() {
+            return Ok(true);
+        }
+        memory.read(offset, &mut bytes)?;
+        let first = RecordHeader::decode(&bytes);
+        Ok(slot.sequence > 1 || first.is_some_and(|r| r.sequence == slot.sequence))
+    }
+
     /// Sequence that the next record gets.
     pub fn next_sequence(&self) -> u64 {
         self.next

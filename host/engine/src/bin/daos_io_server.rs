@@ -1,0 +1,20 @@
+//! The I/O engine of a DAOS storage node; see `daos_io_server --help`.
+
+use clap::Parser;
+use daos_engine::config::Options;
+use daos_engine::error::StartError;
+use daos_engine::{logging, run};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = logging::init().and_then(|()| run::run(&options));
+    match result {
+        Ok(code) => code.into(),
+        Err(StartError { code, text }) => {
+            // The last line on standard error: the daemon shows it.
+            eprintln!("daos_io_server: {text}");
+            code.into()
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Transfers between buffers and the target's share of its block device.
+//!
+//! A transfer covers all extents of a value; it is cut into requests that the device can take and
+//! ends when the last of them completes. The buffer is with the device in between.
+
+use crate::index::value::Extents;
+use crate::memory::{Buffer, Scratch};
+use daos_plugin_api::abi::{BdevGeometry, BdevOp, Completion, IoVec, Request, Status, Wait};
+use daos_plugin_api::host::BdevQueue;
+use std::collections::VecDeque;
+
+/// Most requests that a target has outstanding at its device.
+pub const DEPTH: u32 = 128;
+
+/// Completions taken at once.
+const BATCH: usize = 32;
+
+/// Where the share of a target lies on its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// First byte on the device; a multiple of the unit.
+    pub start: u64,
+    /// Units of the share.
+    pub units: u64,
+    /// Bytes of a unit.
+    pub unit: u32,
+}
+
+/// A transfer that has ended.
+pub struct Done {
+    /// As given when it began.
+    pub user: u64,
+    /// Its buffer.
+    pub buffer: Buffer,
+    /// OK, or the first failure.
+    pub status: Status,
+}
+
+struct Transfer {
+    user: u64,
+    buffer: Buffer,
+    left: u32,
+    status: Status,
+}
+
+/// A request that waits for its turn.
+#[derive(Clone, Copy)]
+struct Piece {
+    transfer: u32,
+    op: BdevOp,
+    flags: u8,
+    /// Into the buffer.
+    offset: usize,
+    len: usize,
+    lba: u64,
+}
+
+/// A queue and the transfers on it.
+pub struct Device {
+    // Dropped first: when it is closed the device no longer touches the memory below.
+    queue: BdevQueue,
+    share: Share,
+    geometry: BdevGeometry,
+    iovecs: Box<[IoVec]>,
+    scratch: Scratch,
+    /// Transfer of each request slot.
+    slots: Box<[u32]>,
+    free_slots: Vec<u32>,
+    transfers: Vec<Option<Transfer>>,
+    free_transfers: Vec<u32>,
+    backlog: VecDeque<Piece>,
+}
+
+impl Device {
+    /// Transfers through `queue`, which takes `depth` requests.
+    pub fn new(queue: BdevQueue, share: Share, depth: u32) -> Self {
+        let geometry = *queue.device().geometry();
+        let slots = depth as usize;
+        let empty = IoVec {
+            ptr: std::ptr::null_mut(),
+            len: 0,
+        };
+        Self {
+            queue,
+            share,
+            geometry,
+            iovecs: vec![empty; slots].into_boxed_slice(),
+            scratch: Scratch::new(slots, geometry.scratch_size),
+            slots: vec![0; slots].into_boxed_slice(),
+            free_slots: (0..depth).rev().collect(),
+            transfers: Vec::new(),
+            free_transfers: Vec::new(),
+            backlog: VecDeque::new(),
+        }
+    }
+
+    /// The share.
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Units that a value of `len` bytes takes.
+    pub fn units_for(&self, len: usize) -> u32 {
+        // Values have at most 1 MiB.
+        len.div_ceil(self.share.unit as usize) as u32
+    }
+
+    /// Whether the device has anything to do.
+    pub fn is_busy(&self) -> bool {
+        !self.backlog.is_empty() || self.free_slots.len() < self.slots.len()
+    }
+
+    /// Writes the front of `buffer` to `extents`; when it ends without error, the bytes are durable.
+    pub fn write(&mut self, user: u64, buffer: Buffer, extents: &Extents) {
+        let volatile = self.geometry.flags & BdevGeometry::VOLATILE_CACHE != 0;
+        let flags = if volatile { Request::FUA } else { 0 };
+        self.begin(BdevOp::WRITE, flags, user, buffer, extents);
+    }
+
+    /// Reads `extents` to the front of `buffer`.
+    pub fn read(&mut self, user: u64, buffer: Buffer, extents: &Extents) {
+        self.begin(BdevOp::READ, 0, user, buffer, extents);
+    }
+
+    fn begin(&mut self, op: BdevOp, flags: u8, user: u64, buffer: Buffer, extents: &Extents) {
+        let unit = self.share.unit as usize;
+        let block = self.geometry.block_size as usize;
+        let most = (self.geometry.max_transfer_blocks as usize).saturating_mul(block);
+        assert!(
+            extents.units() as usize * unit <= buffer.len(),
+            "the buffer is too small"
+        );
+        let transfer = self.free_transfers.pop().unwrap_or_else(|| {
+            self.transfers.push(None);
+            (self.transfers.len() - 1) as u32 // as many as there are buffers
+        });
+        let mut left = 0;
+        let mut offset = 0;
+        for extent in extents.as_slice() {
+            let mut at = self.share.start + extent.start * unit as u64;
+            let end = offset + extent.units as usize * unit;
+            while offset < end {
+                let len = most.min(end - offset);
+                self.backlog.push_back(Piece {
+                    transfer,
+                    op,
+                    flags,
+                    offset,
+                    len,
+                    lba: at / block as u64,
+                });
+                left += 1;
+                offset += len;
+                at += len as u64;
+            }
+        }
+        self.transfers[transfer as usize] = Some(Transfer {
+            user,
+            buffer,
+            left,
+            status: Status::OK,
+        });
+    }
+
+    /// Hands waiting requests to the device and appends transfers that have ended to `out`.
+    ///
+    /// # Errors
+    /// If the queue itself fails; transfers under way stay where they are.
+    pub fn poll(&mut self, out: &mut Vec<Done>) -> Result<(), Status> {
+        self.submit(out)?;
+        let mut batch = [Completion {
+            tag: 0,
+            status: Status::OK,
+            reserved: 0,
+        }; BATCH];
+        while self.free_slots.len() < self.slots.len() {
+            let count = self.queue.poll(&mut batch)?;
+            for completion in &batch[..count] {
+                let slot = completion.tag as u32; // tags are slot numbers
+                self.free_slots.push(slot);
+                let transfer = self.slots[slot as usize];
+                self.piece_done(transfer, completion.status, out);
+            }
+            if count < BATCH {
+                break;
+            }
+        }
+        self.submit(out)
+    }
+
+    /// How the thread may sleep while the device is busy.
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn arm_wait(&mut self) -> Result<Wait, Status> {
+        self.queue.arm_wait()
+    }
+
+    fn submit(&mut self, out: &mut Vec<Done>) -> Result<(), Status> {
+        while !self.backlog.is_empty() && !self.free_slots.is_empty() {
+            let mut requests = [EMPTY_REQUEST; BATCH];
+            let mut count = 0;
+            while count < BATCH
+                && let Some(slot) = self
+                    .free_slots
+                    .get(self.free_slots.len().wrapping_sub(count + 1))
+                && let Some(piece) = self.backlog.get(count)
+            {
+                requests[count] = self.request(*slot, *piece);
+                count += 1;
+            }
+            // SAFETY: the buffer is in `transfers`, iovec and scratch are in boxes of `self` and
+            // belong to the slot: all stay until the completion is polled or the queue, which is
+            // the first field, is dropped.
+            let taken = match unsafe { self.queue.submit(&requests[..count]) } {
+                Ok(taken) => taken,
+                Err(status) => {
+                    // The queue takes nothing any more: what waits fails, what is out will complete.
+                    while let Some(piece) = self.backlog.pop_front() {
+                        self.piece_done(piece.transfer, status, out);
+                    }
+                    return Ok(());
+                }
+            };
+            for request in &requests[..taken] {
+                self.free_slots.pop();
+                if let Some(piece) = self.backlog.pop_front() {
+                    self.slots[request.tag as usize] = piece.transfer;
+                }
+            }
+            if taken < count {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, slot: u32, piece: Piece) -> Request {
+        let buffer = self.transfers[piece.transfer as usize].as_ref();
+        let start = buffer.map_or(std::ptr::null_mut(), |t| t.buffer.ptr());
+        let iov = &mut self.iovecs[slot as usize];
+        *iov = IoVec {
+            ptr: start.wrapping_add(piece.offset),
+            len: piece.len,
+        };
+        Request {
+            op: piece.op,
+            flags: piece.flags,
+            reserved: 0,
+            iov_count: 1,
+            lba: piece.lba,
+            blocks: (piece.len / self.geometry.block_size as usize) as u64,
+            iov,
+            tag: u64::from(slot),
+            scratch: self.scratch.slot(slot as usize),
+        }
+    }
+
+    fn piece_done(&mut self, transfer: u32, status: Status, out: &mut Vec<Done>) {
+        let place = &mut self.transfers[transfer as usize];
+        let Some(running) = place else { return };
+        if running.status.is_ok() {
+            running.status = status;
+        }
+        running.left -= 1;
+        if running.left == 0
+            && let Some(ended) = place.take()
+        {
+            self.free_transfers.push(transfer);
+            out.push(Done {
+                user: ended.user,
+                buffer: ended.buffer,
+                status: ended.status,
+            });
+        }
+    }
+}
+
+const EMPTY_REQUEST: Request = Request {
+    op: BdevOp::READ,
+    flags: 0,
+    reserved: 0,
+    iov_count: 0,
+    lba: 0,
+    blocks: 0,
+    iov: std::ptr::null(),
+    tag: 0,
+    scratch: std::ptr::null_mut(),
+};

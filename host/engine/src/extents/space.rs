@@ -1,0 +1,152 @@
+//! When freed space may be used again.
+//!
+//! An extent that a newer value replaced is reused only when the index commit that drops it is
+//! durable - until then a crash brings the old entry back - and when no read of it is under way.
+
+use super::alloc::{Allocator, Misplaced};
+use crate::index::value::{Extent, Extents};
+use std::collections::{HashMap, VecDeque};
+
+/// Space of a target on its device.
+pub struct Space {
+    map: Allocator,
+    /// Extents whose end waits for the index to have a log sequence.
+    dropped: VecDeque<(u64, Extents)>,
+    /// Reads under way, by the first unit of the extent.
+    readers: HashMap<u64, u32>,
+    /// Extents that are free but for a reader.
+    lingering: Vec<Extents>,
+}
+
+impl Space {
+    /// `units` free units.
+    pub fn new(units: u64) -> Self {
+        Self {
+            map: Allocator::new(units),
+            dropped: VecDeque::new(),
+            readers: HashMap::new(),
+            lingering: Vec::new(),
+        }
+    }
+
+    /// Units in all and free now.
+    pub fn usage(&self) -> (u64, u64) {
+        (self.map.units(), self.map.free_units())
+    }
+
+    /// Whether space will become free once the index has caught up.
+    pub fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
+    /// Takes `units` units; `None` if they are not there.
+    pub fn allocate(&mut self, units: u32) -> Option<Extents> {
+        self.map.allocate(units)
+    }
+
+    /// Takes the extents of a value found at start.
+    ///
+    /// # Errors
+    /// If they belong to another value or lie outside.
+    pub fn reserve(&mut self, extents: &Extents) -> Result<(), Misplaced> {
+        extents
+            .as_slice()
+            .iter()
+            .try_for_each(|extent| self.map.reserve(*extent))
+    }
+
+    /// Frees extents that nothing ever referred to: their write failed.
+    pub fn abandon(&mut self, extents: &Extents) {
+        self.release(*extents);
+    }
+
+    /// The change with log sequence `sequence` replaced the value in `extents`.
+    pub fn drop_after(&mut self, sequence: u64, extents: Extents) {
+        self.dropped.push_back((sequence, extents));
+    }
+
+    /// The index has everything up to `applied` durably.
+    pub fn settle(&mut self, applied: u64) {
+        while let Some((sequence, extents)) = self.dropped.front().copied()
+            && sequence <= applied
+        {
+            self.dropped.pop_front();
+            self.release(extents);
+        }
+    }
+
+    /// A read of `extents` begins.
+    pub fn pin(&mut self, extents: &Extents) {
+        if let Some(Extent { start, .. }) = extents.as_slice().first() {
+            *self.readers.entry(*start).or_default() += 1;
+        }
+    }
+
+    /// It is over.
+    pub fn unpin(&mut self, extents: &Extents) {
+        let Some(Extent { start, .. }) = extents.as_slice().first() else {
+            return;
+        };
+        if let Some(count) = self.readers.get_mut(start) {
+            *count -= 1;
+            if *count == 0 {
+                self.readers.remove(start);
+                if let Some(n) = self.lingering.iter().position(|e| e == extents) {
+                    let extents = self.lingering.swap_remove(n);
+                    self.release(extents);
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, extents: Extents) {
+        let first = extents.as_slice().first();
+        if first.is_some_and(|first| self.readers.contains_key(&first.start)) {
+            self.lingering.push(extents);
+            return;
+        }
+        for extent in extents.as_slice() {
+            if let Err(error) = self.map.free(*extent) {
+                // A defect of ours: the space stays unused until the next start rebuilds the map.
+                tracing::error!(%error, "free-space map is inconsistent");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn space_comes_back_after_the_commit_and_the_last_reader() {
+        let mut space = Space::new(100);
+        let value = space.allocate(60).unwrap();
+        space.drop_after(7, value);
+        space.settle(6);
+        assert_eq!(space.usage(), (100, 40));
+        assert!(space.has_dropped());
+        space.pin(&value);
+        space.pin(&value);
+        space.settle(7);
+        assert_eq!(space.usage(), (100, 40), "a reader is there");
+        space.unpin(&value);
+        assert_eq!(space.usage(), (100, 40), "another reader is there");
+        space.unpin(&value);
+        assert_eq!(space.usage(), (100, 100));
+        space.pin(&value);
+        space.unpin(&value);
+        assert_eq!(space.usage(), (100, 100), "reading alone frees nothing");
+    }
+
+    #[test]
+    fn what_was_never_referred_to_comes_back_at_once() {
+        let mut space = Space::new(10);
+        let value = space.allocate(10).unwrap();
+        assert!(space.allocate(1).is_none());
+        space.abandon(&value);
+        assert_eq!(space.usage(), (10, 10));
+        space.reserve(&value).unwrap();
+        assert!(space.reserve(&value).is_err());
+    }
+}

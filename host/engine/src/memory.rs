@@ -1,0 +1,200 @@
+//! I/O memory of a target, handed out as buffers.
+//!
+//! A [`Buffer`] is a token: whoever holds it is the only one who touches its bytes. Modules that
+//! hand memory to a device or to the fabric take the buffer and give it back when the device is
+//! done with it, so nothing else can look at memory that a device may be writing.
+
+use daos_plugin_api::abi::FABRIC_LOCAL;
+use daos_plugin_api::host::{BdevDevice, FabricDomain, FabricMemory};
+use daos_plugin_api::sdk::Error;
+use std::sync::Arc;
+
+/// Pool memory with its registration; freed with the last buffer.
+struct Backing {
+    // Dropped in this order: the registration must end before the memory goes.
+    registration: FabricMemory,
+    _memory: daos_plugin_api::host::PoolMemory,
+}
+
+/// A piece of pool memory that belongs to whoever holds it.
+pub struct Buffer {
+    backing: Arc<Backing>,
+    ptr: *mut u8,
+    len: usize,
+}
+
+// SAFETY: a buffer is the only way to its bytes; the memory itself has no thread.
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    /// First byte, aligned to the buffer's size up to 2 MiB.
+    pub fn ptr(&self) -> *mut u8 {
+        self.ptr
+    }
+
+    /// Bytes.
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Local descriptor of the fabric registration.
+    pub fn descriptor(&self) -> u64 {
+        self.backing.registration.descriptor()
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: inside the pool memory that `backing` keeps, zeroed when allocated; the token is
+        // unique and no device has the memory while it is here.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+
+    /// The bytes, to be changed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `bytes`.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
+    }
+}
+
+/// Bytes of a message buffer.
+pub const MESSAGE: usize = daos_wire::REQUEST_MAX;
+/// Bytes of a small data buffer.
+pub const SMALL: usize = 64 << 10;
+/// Bytes of a large data buffer: the largest single value.
+pub const LARGE: usize = daos_wire::SINGLE_MAX as usize;
+
+const _: () = assert!(daos_wire::REPLY_MAX <= MESSAGE);
+
+/// How many buffers of each kind a target has.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferCounts {
+    /// Requests that may be outstanding.
+    pub messages: usize,
+    /// Transfers of up to 64 KiB at once.
+    pub small: usize,
+    /// Transfers of up to 1 MiB at once.
+    pub large: usize,
+}
+
+impl Default for BufferCounts {
+    fn default() -> Self {
+        Self {
+            messages: 128,
+            small: 32,
+            large: 16,
+        }
+    }
+}
+
+/// Buffers of a target.
+pub struct Buffers {
+    /// For requests and their replies; taken once by the target.
+    pub messages: Vec<Buffer>,
+    small: Vec<Buffer>,
+    large: Vec<Buffer>,
+}
+
+impl Buffers {
+    /// Allocates the memory of one target from the class of `device` and registers it with the
+    /// fabric. To be called from the thread that calls the domain's functions.
+    ///
+    /// # Errors
+    /// What the plugins say.
+    pub fn allocate(
+        device: &BdevDevice,
+        domain: &FabricDomain,
+        counts: BufferCounts,
+    ) -> Result<Self, Error> {
+        let len = counts.large * LARGE + counts.small * SMALL + counts.messages * MESSAGE;
+        let memory = device.allocate(len)?;
+        let start = memory.ptr();
+        // SAFETY: the memory is freed after the registration has ended (field order of `Backing`);
+        // peers get no rights.
+        let registration =
+            unsafe { domain.register(start, memory.len(), FABRIC_LOCAL) }.map_err(|status| {
+                Error::new(
+                    status,
+                    format!("cannot register {len} bytes with the fabric"),
+                )
+                .cause(status.name())
+            })?;
+        let backing = Arc::new(Backing {
+            registration,
+            _memory: memory,
+        });
+        let mut offset = 0;
+        // The largest first, so that each is aligned to its size.
+        let mut cut = |count: usize, len: usize| -> Vec<Buffer> {
+            (0..count)
+                .map(|_| {
+                    let at = offset;
+                    offset += len;
+                    Buffer {
+                        backing: Arc::clone(&backing),
+                        ptr: start.wrapping_add(at),
+                        len,
+                    }
+                })
+                .collect()
+        };
+        let large = cut(counts.large, LARGE);
+        let small = cut(counts.small, SMALL);
+        let messages = cut(counts.messages, MESSAGE);
+        Ok(Self {
+            messages,
+            small,
+            large,
+        })
+    }
+
+    /// Takes a data buffer for `len` bytes, up to [`LARGE`]; `None` if all are in use.
+    pub fn take(&mut self, len: usize) -> Option<Buffer> {
+        if len <= SMALL
+            && let Some(buffer) = self.small.pop()
+        {
+            return Some(buffer);
+        }
+        (len <= LARGE).then(|| self.large.pop()).flatten()
+    }
+
+    /// Gives a data buffer back.
+    pub fn put(&mut self, buffer: Buffer) {
+        if buffer.len == SMALL {
+            self.small.push(buffer);
+        } else {
+            self.large.push(buffer);
+        }
+    }
+}
+
+/// A cache line; plugins want their scratch aligned to it.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Scratch memory for requests: one piece per request slot, where it stays.
+pub struct Scratch {
+    lines: Box<[Line]>,
+    per_slot: usize,
+}
+
+impl Scratch {
+    /// Scratch of `size` bytes for each of `slots` requests.
+    pub fn new(slots: usize, size: u32) -> Self {
+        let per_slot = (size as usize).div_ceil(64);
+        Self {
+            lines: vec![Line([0; 64]); slots * per_slot].into_boxed_slice(),
+            per_slot,
+        }
+    }
+
+    /// The piece of a slot; null if requests have none.
+    pub fn slot(&mut self, slot: usize) -> *mut u8 {
+        if self.per_slot == 0 {
+            return std::ptr::null_mut();
+        }
+        let lines = &mut self.lines[slot * self.per_slot..(slot + 1) * self.per_slot];
+        lines.as_mut_ptr().cast()
+    }
+}

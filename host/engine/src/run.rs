@@ -1,0 +1,145 @@
+//! The program: start, tell the daemon, serve until a signal, stop.
+
+use crate::config::Options;
+use crate::engine::Engine;
+use crate::error::{StartError, exit};
+use crate::upcall::{self, Management};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Runs an engine until SIGTERM, SIGINT or SIGQUIT; returns the exit code.
+///
+/// # Errors
+/// Why it does not start.
+pub fn run(options: &Options) -> Result<u8, StartError> {
+    // One thread: it is the admin thread of the plugins and the dRPC server.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::failed)?;
+    // Before anything is opened, so that an early signal ends the start in order, too.
+    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let engine = Engine::start(options)?;
+    let served = runtime.block_on(serve(options, &engine, &mut signals));
+    let stopped = engine.stop();
+    served?;
+    match stopped {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(exit::OK)
+        }
+        Err(why) => {
+            tracing::error!(why, "stopped after targets had failed");
+            Ok(exit::TARGET)
+        }
+    }
+}
+
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> Result<Self, StartError> {
+        let make = |kind| signal(kind).map_err(StartError::failed);
+        Ok(Self([
+            make(SignalKind::terminate())?,
+            make(SignalKind::interrupt())?,
+            make(SignalKind::quit())?,
+        ]))
+    }
+
+    async fn any(&mut self) {
+        let [term, int, quit] = &mut self.0;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            _ = quit.recv() => {}
+        }
+    }
+}
+
+async fn serve(
+    options: &Options,
+    engine: &Engine,
+    signals: &mut Signals,
+) -> Result<(), StartError> {
+    let superblock = &engine.formatted().superblock;
+    if options.no_server {
+        print_ready(options, superblock.rank.unwrap_or(options.index), engine);
+        watch(engine, signals).await;
+        return Ok(());
+    }
+    let management = Management::new();
+    let socket = upcall::socket_path(options);
+    let server = upcall::listen(&socket, Arc::clone(&management))?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let listener = tokio::spawn(server.serve(async {
+        // A sender that is gone means the same as one that has sent.
+        let _ = stopped.await;
+    }));
+    let result = tokio::select! {
+        result = introduce(options, engine, &socket, &management) => result.map(|()| true),
+        () = signals.any() => Ok(false),
+    };
+    if let Ok(true) = result {
+        watch(engine, signals).await;
+    }
+    // The receiver is gone only if the listener has ended already.
+    let _ = stop.send(());
+    match listener.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the dRPC listener failed"),
+        Err(error) => tracing::warn!(%error, "the dRPC listener panicked"),
+    }
+    result.map(drop)
+}
+
+async fn introduce(
+    options: &Options,
+    engine: &Engine,
+    socket: &std::path::Path,
+    management: &Management,
+) -> Result<(), StartError> {
+    upcall::notify_ready(options, engine, socket).await?;
+    let rank = management.set_up().await;
+    print_ready(options, rank, engine);
+    Ok(())
+}
+
+/// Does the admin work until a signal arrives or no target is left.
+async fn watch(engine: &Engine, signals: &mut Signals) {
+    let mut tick = interval(Duration::from_micros(engine.poll_period_us()));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = signals.any() => {
+                tracing::info!(requests = engine.requests(), "stopping");
+                return;
+            }
+            _ = tick.tick() => {
+                engine.poll_devices();
+                if engine.has_dead_target() {
+                    tracing::error!("a target has ended; the engine stops so that it is restarted");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The line that says the engine serves; in the words of the original.
+fn print_ready(options: &Options, rank: u32, engine: &Engine) {
+    println!(
+        "DAOS I/O server (v{}) process {} started on rank {rank} (out of 1) with {} target xstream set(s), {} helper XS per target, firstcore {}.",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        options.targets,
+        options.helpers,
+        options.first_core
+    );
+    if options.no_server {
+        println!("uri {}", engine.uri());
+    }
+}

@@ -1,0 +1,315 @@
+//! A target: one thread that owns an endpoint, a queue of a block device and its storage.
+//!
+//! Each round takes what the network, the device and the commits have finished, moves the requests
+//! concerned on, makes the log durable once for all of them, and only then sends their replies.
+
+mod ops;
+mod requests;
+
+pub use ops::Limits;
+
+use crate::commit::Committer;
+use crate::extents::device::{Device, Done};
+use crate::memory::Buffers;
+use crate::net::{Event, Net};
+use crate::scm::ScmLog;
+use crate::storage::Storage;
+use crate::wake::{self, Wake};
+use ops::Op;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longest time that a change waits for its index commit.
+const COMMIT_DELAY: Duration = Duration::from_millis(100);
+/// Changes that make a commit worth while at once.
+const COMMIT_BATCH: usize = 2048;
+/// Empty rounds with work outstanding before the thread sleeps.
+const SPIN: u32 = 32;
+/// How long a stop waits for requests under way.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the main thread and a target share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The target shall end.
+    pub stop: AtomicBool,
+    /// Requests answered.
+    pub requests: AtomicU64,
+    /// Wakes the target.
+    pub wake: Wake,
+}
+
+/// What a target is made of.
+pub struct Parts {
+    /// Number of the target, from 0.
+    pub number: u32,
+    /// Targets of the engine.
+    pub targets: u32,
+    /// Log, index and space.
+    pub storage: Storage<ScmLog>,
+    /// Its share of a block device.
+    pub device: Device,
+    /// Its endpoint.
+    pub net: Net,
+    /// Its buffers.
+    pub buffers: Buffers,
+    /// Its commits.
+    pub committer: Committer,
+    /// Shared with the main thread.
+    pub shared: Arc<Shared>,
+}
+
+/// A running target.
+pub struct Target {
+    // Device and endpoint go first: buffers may still be with them.
+    device: Device,
+    net: Net,
+    number: u32,
+    targets: u32,
+    storage: Storage<ScmLog>,
+    buffers: Buffers,
+    committer: Committer,
+    shared: Arc<Shared>,
+    ops: Vec<Op>,
+    /// Requests that wait for a data buffer, for room in the log, for space on the device.
+    wait_buffer: VecDeque<u32>,
+    wait_log: VecDeque<u32>,
+    wait_space: Vec<u32>,
+    /// Replies that are ready, sent after the seal: request and length.
+    replies: Vec<(u32, usize)>,
+    events: Vec<Event>,
+    done: Vec<Done>,
+    /// Scratch for encoded keys.
+    key: Vec<u8>,
+    from: Vec<u8>,
+    from_next: Vec<u8>,
+    committing: bool,
+    oldest_change: Option<Instant>,
+    commit_retry: Option<Instant>,
+    stopping: bool,
+    /// Why the target serves nothing any more.
+    failed: Option<String>,
+}
+
+impl Target {
+    /// Puts a target together and offers its message buffers to the fabric.
+    pub fn new(mut parts: Parts) -> Self {
+        let messages = std::mem::take(&mut parts.buffers.messages);
+        let mut target = Self {
+            device: parts.device,
+            net: parts.net,
+            number: parts.number,
+            targets: parts.targets,
+            storage: parts.storage,
+            buffers: parts.buffers,
+            committer: parts.committer,
+            shared: parts.shared,
+            ops: Vec::with_capacity(messages.len()),
+            wait_buffer: VecDeque::new(),
+            wait_log: VecDeque::new(),
+            wait_space: Vec::new(),
+            replies: Vec::new(),
+            events: Vec::new(),
+            done: Vec::new(),
+            key: Vec::new(),
+            from: Vec::new(),
+            from_next: Vec::new(),
+            committing: false,
+            oldest_change: None,
+            commit_retry: None,
+            stopping: false,
+            failed: None,
+        };
+        for (index, message) in messages.into_iter().enumerate() {
+            target.ops.push(Op::default());
+            target.net.receive(index as u64, message);
+        }
+        target
+    }
+
+    /// Serves until it is told to stop; ends with everything committed to the index.
+    ///
+    /// # Errors
+    /// Why the target had to give up earlier.
+    pub fn run(&mut self) -> Result<(), String> {
+        let mut empty = 0;
+        let mut stop_by = None;
+        loop {
+            let busy = self.round();
+            if self.shared.stop.load(Ordering::Acquire) {
+                let by = *stop_by.get_or_insert_with(|| Instant::now() + STOP_PATIENCE);
+                self.stopping = true;
+                if self.is_idle() || Instant::now() > by {
+                    return self.finish();
+                }
+            }
+            empty = if busy { 0 } else { empty + 1 };
+            let outstanding = self.net.is_busy() || self.device.is_busy();
+            if empty > if outstanding { SPIN } else { 0 } {
+                self.sleep();
+                empty = 0;
+            }
+        }
+    }
+
+    /// One round; whether anything happened.
+    fn round(&mut self) -> bool {
+        let mut busy = false;
+        let mut events = std::mem::take(&mut self.events);
+        if let Err(status) = self.net.poll(&mut events) {
+            self.fail(format!("the endpoint failed: {status}"));
+        }
+        busy |= !events.is_empty();
+        for event in events.drain(..) {
+            self.on_net(event);
+        }
+        self.events = events;
+        let mut done = std::mem::take(&mut self.done);
+        if self.device.is_busy()
+            && let Err(status) = self.device.poll(&mut done)
+        {
+            self.fail(format!("the device queue failed: {status}"));
+        }
+        busy |= !done.is_empty();
+        for done in done.drain(..) {
+            self.on_device(done);
+        }
+        self.done = done;
+        while let Some(committed) = self.committer.poll() {
+            busy = true;
+            self.on_commit(committed.upto, &committed.result);
+        }
+        self.retry_waiting();
+        self.seal();
+        self.maybe_commit();
+        busy
+    }
+
+    /// Makes the round's changes durable and sends its replies.
+    fn seal(&mut self) {
+        if self.failed.is_none()
+            && let Err(error) = self.storage.seal()
+        {
+            self.fail(format!("changes could not be made durable: {error}"));
+        }
+        for (index, len) in std::mem::take(&mut self.replies) {
+            self.send_reply(index, len);
+        }
+        let mut events = std::mem::take(&mut self.events);
+        if let Err(status) = self.net.submit(&mut events) {
+            self.fail(format!("the endpoint failed: {status}"));
+        }
+        for event in events.drain(..) {
+            self.on_net(event);
+        }
+        self.events = events;
+    }
+
+    fn maybe_commit(&mut self) {
+        if self.storage.waiting() == 0 || self.committing || self.failed.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        if self.commit_retry.is_some_and(|at| now < at) {
+            return;
+        }
+        let oldest = *self.oldest_change.get_or_insert(now);
+        let due = now.duration_since(oldest) >= COMMIT_DELAY
+            || self.storage.waiting() >= COMMIT_BATCH
+            || self.storage.is_log_crowded()
+            || !self.wait_log.is_empty()
+            || !self.wait_space.is_empty();
+        if due && let Some(batch) = self.storage.start_commit() {
+            self.committing = true;
+            self.oldest_change = None;
+            self.committer.start(self.storage.writer(), batch);
+        }
+    }
+
+    fn on_commit(&mut self, upto: u64, result: &Result<(), crate::index::IndexError>) {
+        self.committing = false;
+        self.commit_retry = None;
+        if let Err(error) = result {
+            tracing::error!(target_number = self.number, %error, "index commit failed; puts are refused until one succeeds");
+            self.commit_retry = Some(Instant::now() + Duration::from_secs(1));
+        }
+        if let Err(error) = self.storage.finish_commit(upto, result) {
+            self.fail(format!("the log could not be trimmed: {error}"));
+        }
+        self.retry_space();
+    }
+
+    /// Stops serving: what is durable is not known to be what was promised any more.
+    fn fail(&mut self, why: String) {
+        if self.failed.is_none() {
+            tracing::error!(
+                target_number = self.number,
+                why,
+                "target failed; restart the engine to recover it"
+            );
+            self.failed = Some(why);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.failed.is_some()
+            || (!self.net.is_busy()
+                && !self.device.is_busy()
+                && !self.committing
+                && self.wait_buffer.is_empty()
+                && self.wait_log.is_empty()
+                && self.wait_space.is_empty())
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        if let Some(why) = self.failed.clone() {
+            return Err(why);
+        }
+        if let Some(batch) = self.storage.start_commit() {
+            let result = self.storage.writer().commit(&batch);
+            // Whatever is not in the index is in the log: the next start replays it.
+            if let Err(error) = &result {
+                tracing::warn!(target_number = self.number, %error, "last index commit failed");
+            }
+            self.storage
+                .finish_commit(batch.upto, &result)
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn sleep(&mut self) {
+        let mut waits = [daos_plugin_api::abi::Wait::BUSY; 2];
+        let mut count = 1;
+        match self.net.arm_wait() {
+            Ok(wait) => waits[0] = wait,
+            Err(status) => self.fail(format!("the endpoint cannot wait: {status}")),
+        }
+        if self.device.is_busy() {
+            match self.device.arm_wait() {
+                Ok(wait) => waits[1] = wait,
+                Err(status) => self.fail(format!("the device queue cannot wait: {status}")),
+            }
+            count = 2;
+        }
+        let limit = if self.failed.is_some() {
+            // Nothing but the stop is waited for.
+            count = 0;
+            Some(Duration::from_secs(1))
+        } else if self.storage.waiting() > 0 && !self.committing {
+            let until = self
+                .commit_retry
+                .or(self.oldest_change.map(|at| at + COMMIT_DELAY));
+            Some(until.map_or(COMMIT_DELAY, |at| {
+                at.saturating_duration_since(Instant::now())
+            }))
+        } else if self.stopping {
+            Some(Duration::from_millis(10))
+        } else {
+            None
+        };
+        wake::sleep(&self.shared.wake, &waits[..count], limit);
+    }
+}

@@ -1,0 +1,301 @@
+//! What each kind of request does.
+
+use super::Target;
+use super::ops::Stage;
+use crate::index::key::{self, Scope};
+use crate::index::value::Body;
+use crate::storage::StorageError;
+use daos_wire::{
+    DecodeError, ListWriter, Opcode, PunchScope, REPLY_HEADER, REPLY_MAX, Reply, Request,
+    WireStatus, crc32c, target_of,
+};
+
+/// How a get is answered.
+enum Found {
+    /// The value stands in the message already.
+    Inline { len: usize, checksum: u32 },
+    /// The value is on the device.
+    Extents { len: u32 },
+    /// The value in the index does not match its checksum.
+    Corrupt,
+}
+
+impl Target {
+    /// A message of `len` bytes arrived for request `index`.
+    pub(super) fn on_request(&mut self, index: u32, len: usize) {
+        let op = &mut self.ops[index as usize];
+        let Some(message) = &op.message else { return };
+        let bytes = &message.bytes()[..len];
+        op.stage = Stage::Idle;
+        op.is_punch = false;
+        op.opcode = 0;
+        let request = match Request::decode(bytes) {
+            Ok(request) => request,
+            Err(error) => {
+                let sender = Request::decode_sender(bytes)
+                    .and_then(|(c, s, a)| Some((c, s, self.net.resolve(a).ok()?)));
+                let Some((client, sequence, peer)) = sender else {
+                    tracing::debug!(%error, "a message is no request and its sender unknown");
+                    if let Some(message) = op.message.take() {
+                        self.net.receive(u64::from(index), message);
+                    }
+                    return;
+                };
+                (op.client, op.sequence, op.peer) = (client, sequence, peer);
+                let status = match error {
+                    DecodeError::Version(_) => WireStatus::VERSION,
+                    DecodeError::Field("opcode") => WireStatus::NOT_SUPPORTED,
+                    _ => WireStatus::INVALID,
+                };
+                return self.refuse(index, status, &error.to_string());
+            }
+        };
+        let peer = match self.net.resolve(request.address) {
+            Ok(peer) => peer,
+            Err(status) => {
+                tracing::debug!(%status, "the sender of a request has no usable address");
+                if let Some(message) = op.message.take() {
+                    self.net.receive(u64::from(index), message);
+                }
+                return;
+            }
+        };
+        op.opcode = request.opcode as u16;
+        op.client = request.client;
+        op.sequence = request.sequence;
+        op.peer = peer;
+        op.checksum = request.checksum;
+        op.value_len = request.value_len as usize; // at most 1 MiB
+        op.rma = request.rma;
+        op.inline = len - request.inline.len()..len;
+        let scope = Scope {
+            pool: request.pool,
+            container: request.container,
+            object: request.object,
+        };
+        let misplaced = !request.dkey.is_empty()
+            && request.opcode != Opcode::ListDkeys
+            && target_of(request.object, request.dkey, self.targets) != self.number;
+        let opcode = request.opcode;
+        match (opcode, request.scope) {
+            (Opcode::Put | Opcode::Get, _) => {
+                key::single(&mut op.key, &scope, request.dkey, request.akey);
+            }
+            (Opcode::Punch, PunchScope::Object) => key::object(&mut op.key, &scope),
+            (Opcode::Punch, _) => {
+                key::dkey(&mut op.key, &scope, request.dkey);
+                if request.scope == PunchScope::Akey {
+                    key::escape(&mut op.key, request.akey);
+                }
+                op.is_punch = true;
+            }
+            (Opcode::ListDkeys, _) => {
+                key::object(&mut op.key, &scope);
+                self.from.clone_from(&op.key);
+                if !request.dkey.is_empty() {
+                    key::escape(&mut self.from, request.dkey);
+                    key::skip_past(&mut self.from);
+                }
+            }
+            (Opcode::ListAkeys, _) => {
+                key::dkey(&mut op.key, &scope, request.dkey);
+                self.from.clone_from(&op.key);
+                if !request.akey.is_empty() {
+                    key::escape(&mut self.from, request.akey);
+                    key::skip_past(&mut self.from);
+                }
+            }
+            (Opcode::Query, _) => {}
+        }
+        op.is_punch = opcode == Opcode::Punch;
+        let limit = request.limit;
+        if self.stopping {
+            return self.refuse(index, WireStatus::STOPPING, "");
+        }
+        if let Some(why) = self.failed.clone() {
+            return self.refuse(index, WireStatus::IO, &why);
+        }
+        if misplaced {
+            let text = format!(
+                "target {} of {} does not hold this dkey",
+                self.number, self.targets
+            );
+            return self.refuse(index, WireStatus::WRONG_TARGET, &text);
+        }
+        match opcode {
+            Opcode::Put => self.put(index),
+            Opcode::Get => self.get(index),
+            Opcode::Punch => self.log_punch(index),
+            Opcode::ListDkeys | Opcode::ListAkeys => self.list(index, limit),
+            Opcode::Query => self.query(index),
+        }
+    }
+
+    fn put(&mut self, index: u32) {
+        let op = &mut self.ops[index as usize];
+        let inline = op.rma.is_none();
+        let in_index = if inline { op.value_len } else { 0 };
+        if !self.storage.admits(&op.key, in_index) {
+            return self.refuse(index, WireStatus::NO_SPACE, "the index is full");
+        }
+        if inline {
+            let message = op.message.as_ref().map_or(&[][..], |m| m.bytes());
+            if crc32c(&message[op.inline.clone()]) != op.checksum {
+                return self.refuse(index, WireStatus::DAMAGED, "");
+            }
+            return self.log_put(index);
+        }
+        let waiting = !self.wait_buffer.is_empty();
+        match (!waiting)
+            .then(|| self.buffers.take(op.value_len))
+            .flatten()
+        {
+            Some(buffer) => self.fetch(index, buffer),
+            None => {
+                op.stage = Stage::BufferForPut;
+                self.wait_buffer.push_back(index);
+            }
+        }
+    }
+
+    pub(super) fn get(&mut self, index: u32) {
+        let op = &mut self.ops[index as usize];
+        let Some(message) = &mut op.message else {
+            return;
+        };
+        let room = &mut message.bytes_mut()[REPLY_HEADER..];
+        let found = self.storage.get(&op.key, |value| match value.body {
+            Body::Inline(bytes) if crc32c(bytes) == value.checksum => {
+                room[..bytes.len()].copy_from_slice(bytes);
+                Found::Inline {
+                    len: bytes.len(),
+                    checksum: value.checksum,
+                }
+            }
+            Body::Inline(_) => Found::Corrupt,
+            Body::Extents(_) => Found::Extents { len: value.len },
+        });
+        match found {
+            Ok(Some(Found::Inline { len, checksum })) => {
+                let reply = Reply {
+                    value_len: len as u64,
+                    checksum,
+                    ..op.reply(WireStatus::OK)
+                };
+                self.answer_in_place(index, &reply, len);
+            }
+            Ok(Some(Found::Corrupt)) => {
+                self.refuse(
+                    index,
+                    WireStatus::CORRUPT,
+                    "the index holds other bytes than were written",
+                );
+            }
+            Ok(Some(Found::Extents { len })) => {
+                if op.rma.is_none_or(|rma| rma.len < u64::from(len)) {
+                    let reply = Reply {
+                        value_len: u64::from(len),
+                        ..op.reply(WireStatus::NO_ROOM)
+                    };
+                    return self.answer(index, &reply);
+                }
+                op.value_len = len as usize;
+                // Whole units are read, so the buffer must hold those.
+                let bytes = self.device.units_for(op.value_len) as usize
+                    * self.device.share().unit as usize;
+                match self.buffers.take(bytes) {
+                    Some(buffer) => self.read(index, buffer),
+                    None => {
+                        op.stage = Stage::BufferForGet;
+                        self.wait_buffer.push_back(index);
+                    }
+                }
+            }
+            Ok(None) => self.refuse(index, WireStatus::NOT_FOUND, ""),
+            Err(error) => self.refuse_storage(index, &error),
+        }
+    }
+
+    /// Lists the first part of each distinct key under the prefix in `op.key`, from `self.from` on.
+    fn list(&mut self, index: u32, limit: u32) {
+        let op = &mut self.ops[index as usize];
+        let Some(message) = &mut op.message else {
+            return;
+        };
+        let room = &mut message.bytes_mut()[REPLY_HEADER..REPLY_MAX];
+        let mut writer = ListWriter::new(room);
+        let mut count = 0;
+        let mut more = false;
+        let result: Result<(), StorageError> = loop {
+            let mut found = false;
+            let mut broken = false;
+            let scanned = self.storage.keys(&op.key, &self.from, |entry| {
+                found = true;
+                match key::unescape(&entry[op.key.len()..], &mut self.key) {
+                    Some(len) => {
+                        let end = op.key.len() + len;
+                        broken = self.key.is_empty();
+                        self.from_next.clear();
+                        self.from_next.extend_from_slice(&entry[..end]);
+                    }
+                    None => broken = true,
+                }
+                false
+            });
+            if let Err(error) = scanned {
+                break Err(error);
+            }
+            if broken {
+                break Err(StorageError::Corrupt(
+                    "a key in the index is damaged".into(),
+                ));
+            }
+            if !found {
+                break Ok(());
+            }
+            if (limit > 0 && count == limit) || !writer.push(&self.key) {
+                more = true;
+                break Ok(());
+            }
+            count += 1;
+            std::mem::swap(&mut self.from, &mut self.from_next);
+            key::skip_past(&mut self.from);
+        };
+        let (used, count) = writer.finish();
+        match result {
+            Ok(()) => {
+                let reply = Reply {
+                    more,
+                    count,
+                    checksum: crc32c(&room[..used]),
+                    ..op.reply(WireStatus::OK)
+                };
+                self.answer_in_place(index, &reply, used);
+            }
+            Err(error) => self.refuse_storage(index, &error),
+        }
+    }
+
+    fn query(&mut self, index: u32) {
+        let (units, free) = self.storage.usage();
+        let unit = u64::from(self.device.share().unit);
+        let reply = Reply {
+            count: self.number,
+            targets: self.targets,
+            total: units * unit,
+            free: free * unit,
+            ..self.ops[index as usize].reply(WireStatus::OK)
+        };
+        self.answer(index, &reply);
+    }
+
+    /// Finishes a reply whose inline part stands in the message already.
+    fn answer_in_place(&mut self, index: u32, reply: &Reply<'_>, inline: usize) {
+        let op = &mut self.ops[index as usize];
+        let Some(message) = &mut op.message else {
+            return;
+        };
+        let len = reply.encode_header(message.bytes_mut(), inline);
+        self.replies.push((index, len));
+    }
+}

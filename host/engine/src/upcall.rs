@@ -1,0 +1,125 @@
+//! dRPC with the daemon: it is told that the engine listens, and it gives the engine its rank.
+
+use crate::config::Options;
+use crate::engine::Engine;
+use crate::error::StartError;
+use daos_drpc::methods::{mgmt, module, srv};
+use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server, reply};
+use daos_proto::mgmt::{DaosResp, SetRankReq};
+use daos_proto::srv::NotifyReadyReq;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// How long the daemon may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Module 2 of the engine's dRPC socket.
+pub struct Management {
+    rank: AtomicU32,
+    has_rank: AtomicBool,
+    set_up: Notify,
+}
+
+impl Management {
+    /// Before the daemon has called.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            rank: AtomicU32::new(0),
+            has_rank: AtomicBool::new(false),
+            set_up: Notify::new(),
+        })
+    }
+
+    /// Waits for SetUp, the daemon's last call of a start; returns the rank it gave.
+    pub async fn set_up(&self) -> u32 {
+        self.set_up.notified().await;
+        self.rank.load(Ordering::Acquire)
+    }
+}
+
+impl Module for Management {
+    fn id(&self) -> i32 {
+        module::MGMT
+    }
+
+    fn call(self: Arc<Self>, request: Request) -> Reply {
+        Box::pin(async move {
+            match request.method {
+                mgmt::SET_RANK => {
+                    let set: SetRankReq = request.decode()?;
+                    self.rank.store(set.rank, Ordering::Release);
+                    self.has_rank.store(true, Ordering::Release);
+                    tracing::info!(rank = set.rank, "rank set");
+                }
+                mgmt::SET_UP if !self.has_rank.load(Ordering::Acquire) => {
+                    return Err(Refusal::Failed("SetUp before SetRank".to_owned()));
+                }
+                // Keeps one wake-up if nobody waits yet.
+                mgmt::SET_UP => self.set_up.notify_one(),
+                mgmt::PING_RANK => {}
+                // Everything acknowledged is durable already; SIGTERM commits the rest.
+                mgmt::PREP_SHUTDOWN => {}
+                _ => return Err(Refusal::UnknownMethod),
+            }
+            reply(&DaosResp { status: 0 })
+        })
+    }
+}
+
+/// Path of the engine's own socket.
+pub fn socket_path(options: &Options) -> PathBuf {
+    let name = format!("daos_engine_{}.sock", std::process::id());
+    options.socket_dir.join(name)
+}
+
+/// Listens for the daemon.
+///
+/// # Errors
+/// If the socket directory is missing or not writable.
+pub fn listen(path: &Path, management: Arc<Management>) -> Result<Server, StartError> {
+    Server::bind(path, Router::new().with(management)).map_err(|e| {
+        StartError::failed(format_args!(
+            "{e}; the socket directory (key `socket_dir`) must exist and be writable"
+        ))
+    })
+}
+
+/// Tells the daemon that the engine listens and can be reached.
+///
+/// # Errors
+/// If the daemon is not there or does not want this engine.
+pub async fn notify_ready(
+    options: &Options,
+    engine: &Engine,
+    socket: &Path,
+) -> Result<(), StartError> {
+    let server = options.socket_dir.join("daos_server.sock");
+    let failed = |e: daos_drpc::Error| {
+        StartError::failed(format_args!("daos_server does not take the engine: {e}"))
+    };
+    let absolute = std::path::absolute(socket).map_err(StartError::failed)?;
+    let incarnation = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64); // fits until the year 2554
+    let request = NotifyReadyReq {
+        uri: engine.uri().to_string(),
+        nctxs: options.targets,
+        drpc_listener_sock: absolute.display().to_string(),
+        instance_idx: options.index,
+        ntgts: options.targets,
+        incarnation,
+        ..NotifyReadyReq::default()
+    };
+    let mut client = Client::connect(&server, ANSWER_WITHIN)
+        .await
+        .map_err(failed)?;
+    let body = prost::Message::encode_to_vec(&request);
+    client
+        .call(module::SRV, srv::NOTIFY_READY, body, ANSWER_WITHIN)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
