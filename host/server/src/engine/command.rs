@@ -33,6 +33,8 @@ pub(crate) struct Start {
     pub(crate) plugins: Vec<(&'static str, PathBuf)>,
     /// Number of block devices.
     pub(crate) bdevs: usize,
+    /// SCM class, and its configuration as JSON.
+    pub(crate) scm: (String, String),
 }
 
 /// Arguments in the order of the original, our own last.
@@ -46,8 +48,12 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
     if let Some(modules) = &server.modules {
         push("-m", modules);
     }
-    if server.targets > 0 {
-        push("-t", &server.targets.to_string());
+    // Without -t the original takes all cores; ours is told how many that are.
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match (server.targets, &config.engine_path) {
+        (0, Some(_)) => {}
+        (0, None) => push("-t", &cores().to_string()),
+        (targets, _) => push("-t", &targets.to_string()),
     }
     push("-x", &server.nr_xs_helpers.to_string());
     if let Some(core) = server.first_core {
@@ -64,6 +70,8 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
     push("-H", &"0");
     push("-s", &server.scm_mount);
     if config.engine_path.is_none() {
+        push("--scm-class", &start.scm.0);
+        push("--scm-config", &start.scm.1);
         for (kind, path) in &start.plugins {
             push(&format!("--{kind}-plugin"), path);
         }
@@ -177,12 +185,14 @@ mod tests {
             bdevs: 1,
             ..Start::default()
         };
+        let mut config = config();
+        config.engine_path = Some("/opt/daos_engine".into());
         assert_eq!(
-            line(&config(), &start),
+            line(&config, &start),
             "-t 2 -x 0 -f 0 -g daos_server -d /run/d -T 2 -n /mnt/d/daos_nvme.conf -I 0 -r 0 -H 0 -s /mnt/d"
         );
         assert_eq!(
-            line(&config(), &Start::default()),
+            line(&config, &Start::default()),
             "-t 2 -x 0 -f 0 -g daos_server -d /run/d -T 1 -I 0 -r 0 -H 0 -s /mnt/d"
         );
     }
@@ -194,8 +204,11 @@ mod tests {
             first: true,
             plugins: vec![("bdev", "/p/x.so".into())],
             bdevs: 1,
+            scm: ("ram".to_owned(), "{}".to_owned()),
         };
-        assert!(line(&config, &start).ends_with("-s /mnt/d --bdev-plugin /p/x.so --first-start"));
+        assert!(line(&config, &start).ends_with(
+            "-s /mnt/d --scm-class ram --scm-config {} --bdev-plugin /p/x.so --first-start"
+        ));
         config.engine_path = Some("/opt/daos_engine".into());
         assert!(line(&config, &start).ends_with("-s /mnt/d"));
     }

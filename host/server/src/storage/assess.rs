@@ -66,11 +66,7 @@ async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assess
                 },
                 None => Assessment::Formatted {
                     superblock: Box::new(superblock),
-                    start: Start {
-                        first: false,
-                        plugins: layout.plugin_files(),
-                        bdevs: contents.len(),
-                    },
+                    start: layout.start(false),
                 },
             }
         }

@@ -181,8 +181,7 @@ impl Run<'_> {
                 recorded.push(made);
             }
         }
-        let bdevs = recorded.len();
-        if bdevs > 0 {
+        if !recorded.is_empty() {
             self.events
                 .progress(&self.targets[0], FormatPhase::Config, 0, 1, "");
             let text = DeviceConfig {
@@ -215,14 +214,7 @@ impl Run<'_> {
         self.write_file(MountFile::Superblock, text).await?;
         self.events
             .progress(&self.targets[0], FormatPhase::Start, 1, 1, "");
-        Ok((
-            superblock,
-            Start {
-                first: true,
-                plugins: self.engine.layout.plugin_files(),
-                bdevs,
-            },
-        ))
+        Ok((superblock, self.engine.layout.start(true)))
     }
 
     async fn format_scm(&mut self) -> Result<(), Trouble> {

@@ -1,5 +1,6 @@
 //! The devices of an engine as its configuration and its plugins name them.
 
+use crate::engine::Start;
 use crate::plugins::{Plugins, Trouble};
 use daos_config::{ClassSchema, Config};
 use daos_loader::PluginInfo;
@@ -102,8 +103,19 @@ impl Layout {
         self.scm_mount.join(superblock::FILE_NAME)
     }
 
+    /// How the engine is started on this storage.
+    pub(super) fn start(&self, first: bool) -> Start {
+        let config = serde_json::Value::Object(self.scm.devices[0].config.clone());
+        Start {
+            first,
+            plugins: self.plugin_files(),
+            bdevs: self.bdev.as_ref().map_or(0, |t| t.devices.len()),
+            scm: (self.scm.class.clone(), config.to_string()),
+        }
+    }
+
     /// Plugins of this engine that come from files, for its command line.
-    pub(super) fn plugin_files(&self) -> Vec<(&'static str, PathBuf)> {
+    fn plugin_files(&self) -> Vec<(&'static str, PathBuf)> {
         let mut files = Vec::new();
         let mut add = |kind, path: Option<&Path>| files.extend(path.map(|p| (kind, p.to_owned())));
         add("scm", self.scm.plugin.path());
