@@ -10,6 +10,7 @@ mod logging;
 mod plugins;
 mod scan;
 mod services;
+mod socket_dir;
 mod start;
 mod state;
 mod storage;

@@ -4,6 +4,7 @@ use crate::cli::Cli;
 use crate::engine::{Supervisor, Upcalls, supervise};
 use crate::plugins::Plugins;
 use crate::services::{HostService, MgmtService};
+use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::storage::{self, Assessment};
 use crate::{check, logging};
@@ -13,16 +14,13 @@ use daos_drpc::Router;
 use daos_proto::host::host_svc_server::HostSvcServer;
 use daos_proto::host::{EngineState, ServerPhase};
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read, Seek, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::{info, warn};
 
@@ -75,7 +73,7 @@ fn require_insecure(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<bool> {
-    let _lock = lock(&config.socket_dir, path)?;
+    let lock = SocketDir::hold(&config.socket_dir, path)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; choose another port with -p or `port:`")
@@ -91,10 +89,10 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         .map(|index| supervise(Arc::clone(&state), index))
         .collect();
     upcalls.connect(supervisors.clone());
-    let mut drpc_end = state.stopping();
+    let (end_drpc, drpc_end) = oneshot::channel::<()>();
     let drpc = tokio::spawn(drpc.serve(async move {
-        // An error means that the state is gone, which is the end as well.
-        let _ = drpc_end.wait_for(|stop| *stop).await;
+        // An error means that the server is gone, which is the end as well.
+        let _ = drpc_end.await;
     }));
 
     warn!(
@@ -138,11 +136,14 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         let _ = end.await;
     }
     reporter.abort();
+    // Engines that end may still have called; now nobody does. Nobody listens if this fails.
+    let _ = end_drpc.send(());
     // The socket is removed when it ends; calls under way have a grace period of their own.
     let _ = tokio::time::timeout(Duration::from_secs(2), drpc).await;
     // Streams that clients hold open must not keep the server.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     plugins.rest().await;
+    drop(lock);
     info!("stopped");
     Ok(true)
 }
@@ -237,45 +238,4 @@ async fn wait_for_end(state: &State) -> anyhow::Result<()> {
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     Ok(())
-}
-
-/// Makes the socket directory if only its last part is missing, and holds it for this process.
-fn lock(dir: &Path, config: &Path) -> anyhow::Result<Flock<File>> {
-    if !dir.is_dir() {
-        DirBuilder::new().mode(0o755).create(dir).with_context(|| {
-            format!(
-                "Unable to create socket directory: {}; make it for this user, or choose another with -d or \
-                 `socket_dir:`",
-                dir.display()
-            )
-        })?;
-    }
-    let path = dir.join("daos_server.lock");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(|| {
-            format!(
-                "permissions failure accessing socket directory {}",
-                dir.display()
-            )
-        })?;
-    let mut holder = String::new();
-    // Only for the message; an unreadable holder is "unknown".
-    let _ = file.read_to_string(&mut holder);
-    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
-        let pid = holder.lines().next().unwrap_or("unknown");
-        anyhow::anyhow!(
-            "{} is in use ({error}): daos_server with process id {pid} runs already for {}; stop it first",
-            dir.display(),
-            config.display()
-        )
-    })?;
-    lock.set_len(0)?;
-    lock.rewind()?;
-    writeln!(lock, "{}", std::process::id())?;
-    Ok(lock)
 }

@@ -193,6 +193,7 @@ impl Task {
             }
             let end = self.watch(&mut child, pid).await;
             tail.drained().await;
+            self.forget_socket();
             // Only the start right after a format may label devices that have lost their contents.
             start.first = false;
             if born.elapsed() >= RECOVERED_AFTER {
@@ -305,6 +306,15 @@ impl Task {
                     }
                 },
             }
+        }
+    }
+
+    /// Removes the socket of a process that has ended.
+    fn forget_socket(&self) {
+        let socket = self.state.engine(self.index).drpc_socket;
+        if !socket.is_empty() {
+            // One that ended properly has removed it itself.
+            let _ = std::fs::remove_file(socket);
         }
     }
 
