@@ -1,0 +1,271 @@
+//! What a crash does to SCM: what was flushed and drained stays, of the rest any words may.
+
+use crash_images::{Crash, Power, Tear};
+use daos_plugin_api::abi::{ScmInfo, Status};
+use daos_plugin_api::conformance::{Target, check};
+use daos_plugin_api::control::{ClassKind, ClassRequest, DeviceSpec, FormatRequest};
+use daos_plugin_api::host::{CallOptions, Instance, InstanceOptions, ScmMapping, ScmMemory};
+use daos_plugin_api::sdk::thunks;
+use scm_ram::ScmRam;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use tempfile::TempDir;
+
+struct Bed {
+    power: Power,
+    instance: Instance,
+    spec: DeviceSpec,
+    _crash: Crash,
+    _dir: TempDir,
+}
+
+fn options() -> CallOptions<'static> {
+    CallOptions::default()
+}
+
+/// The wrapped plugin mounts a tmpfs if it may; without that capability it uses a directory.
+fn forgo_mounting() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut sets = capabilities(None).expect("capabilities");
+    sets.effective.remove(CapabilitySet::SYS_ADMIN);
+    set_capabilities(None, sets).expect("drop a capability");
+}
+
+impl Bed {
+    fn new() -> Self {
+        forgo_mounting();
+        let dir = TempDir::with_prefix_in("crash-images-", "/dev/shm").expect("a tmpfs");
+        let config = json!({"scm_mount": dir.path().join("scm"), "scm_size_mib": 8});
+        let Value::Object(config) = config else {
+            unreachable!("an object literal")
+        };
+        let power = Power::on();
+        let crash = Crash::wrap(thunks::table::<ScmRam>(), &power, Tear::Block).expect("wrapped");
+        let instance =
+            Instance::create(crash.table(), InstanceOptions::built_in()).expect("instance");
+        let request = ClassRequest {
+            class: "ram".into(),
+            config,
+        };
+        let spec = instance
+            .devices(&request, options())
+            .expect("devices")
+            .remove(0);
+        let request = FormatRequest {
+            device: spec.clone(),
+            overwrite_foreign: false,
+        };
+        instance.format(&request, options()).expect("format");
+        Self {
+            power,
+            instance,
+            spec,
+            _crash: crash,
+            _dir: dir,
+        }
+    }
+
+    fn open(&self) -> ScmMemory {
+        self.instance.open_scm(&self.spec, options()).expect("open")
+    }
+
+    /// The region as a fresh opener sees it.
+    fn words(&self) -> Vec<u64> {
+        let memory = self.open();
+        let region = memory.open_region("r", options()).expect("region");
+        (0..512).map(|n| get(&region, n)).collect()
+    }
+}
+
+fn put(region: &ScmMapping, word: usize, value: u64) {
+    assert!(word * 8 + 8 <= region.len());
+    // SAFETY: inside the mapping, aligned, and only this thread uses it.
+    unsafe { region.ptr().cast::<u64>().add(word).write(value) }
+}
+
+fn get(region: &ScmMapping, word: usize) -> u64 {
+    assert!(word * 8 + 8 <= region.len());
+    // SAFETY: as above.
+    unsafe { region.ptr().cast::<u64>().add(word).read() }
+}
+
+/// What is seen of the region after a crash with each seed.
+fn outcomes<T: Ord>(work: impl Fn(&ScmMapping), see: impl Fn(&[u64]) -> T) -> BTreeSet<T> {
+    (0..40)
+        .map(|seed| {
+            let bed = Bed::new();
+            let memory = bed.open();
+            let region = memory.create_region("r", 4096, options()).expect("region");
+            work(&region);
+            bed.power.crash(seed).expect("crash");
+            drop((region, memory));
+            see(&bed.words())
+        })
+        .collect()
+}
+
+#[test]
+fn stores_that_were_not_persisted_survive_word_by_word() {
+    let seen = outcomes(
+        |region| {
+            put(region, 0, 1);
+            put(region, 1, 2);
+        },
+        |words| (words[0], words[1]),
+    );
+    assert_eq!(seen, BTreeSet::from([(0, 0), (1, 0), (0, 2), (1, 2)]));
+}
+
+#[test]
+fn persisted_words_cannot_vanish() {
+    let seen = outcomes(
+        |region| {
+            put(region, 0, 1);
+            region.persist(0, 8).expect("persist");
+            put(region, 100, 2);
+            region.flush(800, 8).expect("flush");
+            region.drain().expect("drain");
+            put(region, 200, 3);
+        },
+        |words| {
+            assert_eq!((words[0], words[100]), (1, 2));
+            words[200]
+        },
+    );
+    assert_eq!(seen, BTreeSet::from([0, 3]));
+}
+
+#[test]
+fn a_flush_without_its_drain_promises_nothing() {
+    let seen = outcomes(
+        |region| {
+            put(region, 0, 1);
+            region.flush(0, 8).expect("flush");
+        },
+        |words| words[0],
+    );
+    assert_eq!(seen, BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn a_drain_covers_the_flushes_of_its_own_thread_only() {
+    let seen = outcomes(
+        |region| {
+            put(region, 0, 1);
+            region.flush(0, 8).expect("flush");
+            std::thread::scope(|scope| {
+                scope.spawn(|| region.drain().expect("drain"));
+            });
+        },
+        |words| words[0],
+    );
+    assert_eq!(seen, BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn a_drain_covers_what_was_flushed_not_what_was_stored_since() {
+    let seen = outcomes(
+        |region| {
+            put(region, 0, 1);
+            region.flush(0, 8).expect("flush");
+            put(region, 0, 2);
+            region.drain().expect("drain");
+        },
+        |words| words[0],
+    );
+    assert_eq!(seen, BTreeSet::from([1, 2]));
+}
+
+#[test]
+fn persisting_covers_the_whole_line_and_not_the_next() {
+    let seen = outcomes(
+        |region| {
+            put(region, 7, 1);
+            put(region, 8, 2);
+            region.persist(0, 1).expect("persist");
+        },
+        |words| {
+            assert_eq!(words[7], 1);
+            words[8]
+        },
+    );
+    assert_eq!(seen, BTreeSet::from([0, 2]));
+}
+
+#[test]
+fn the_same_seed_leaves_the_same_image() {
+    let image = |seed| {
+        let bed = Bed::new();
+        let memory = bed.open();
+        let region = memory.create_region("r", 4096, options()).expect("region");
+        (0..512).for_each(|n| put(&region, n, n as u64 + 1));
+        let survival = bed.power.crash(seed).expect("crash");
+        drop((region, memory));
+        (survival, bed.words())
+    };
+    let first = image(5);
+    assert_eq!(first, image(5));
+    assert_ne!(first, image(6));
+    assert!(first.0.kept > 100 && first.0.lost > 100, "{:?}", first.0);
+}
+
+#[test]
+fn what_was_mapped_stays_dead() {
+    let bed = Bed::new();
+    let memory = bed.open();
+    let region = memory.create_region("r", 4096, options()).expect("region");
+    put(&region, 0, 1);
+    region.persist(0, 8).expect("persist");
+    bed.power.fail();
+    put(&region, 0, 9);
+    assert_eq!(region.persist(0, 8), Err(Status::DEVICE_GONE));
+    bed.power.crash(0).expect("crash");
+    put(&region, 0, 9);
+    assert_eq!(region.persist(0, 8), Err(Status::DEVICE_GONE));
+    let status = memory
+        .create_region("s", 4096, options())
+        .err()
+        .map(|e| e.status);
+    assert_eq!(status, Some(Status::DEVICE_GONE));
+    // The next life does not care when the last one lets go.
+    let next = bed.open();
+    let again = next.open_region("r", options()).expect("region");
+    assert!([1, 9].contains(&get(&again, 0)));
+    put(&again, 1, 5);
+    drop((region, memory));
+    again.persist(8, 8).expect("persist");
+    let second = bed.instance.open_scm(&bed.spec, options()).err();
+    assert_eq!(second.map(|e| e.status), Some(Status::BUSY));
+}
+
+#[test]
+fn without_a_crash_nothing_is_lost_by_closing() {
+    let bed = Bed::new();
+    let memory = bed.open();
+    assert_eq!(memory.info().expect("info").flags & ScmInfo::EPHEMERAL, 0);
+    let region = memory.create_region("r", 4096, options()).expect("region");
+    put(&region, 3, 7);
+    drop((region, memory));
+    assert_eq!(bed.words()[3], 7);
+    // But it is still only in the cache.
+    let lost = (0..40).any(|seed| {
+        let bed = Bed::new();
+        let memory = bed.open();
+        let region = memory.create_region("r", 4096, options()).expect("region");
+        put(&region, 3, 7);
+        drop((region, memory));
+        bed.power.crash(seed).expect("crash");
+        bed.words()[3] == 0
+    });
+    assert!(lost);
+}
+
+#[test]
+fn cached_scm_keeps_every_promise() {
+    forgo_mounting();
+    let dir = TempDir::with_prefix_in("crash-images-", "/dev/shm").expect("a tmpfs");
+    let config = json!({"scm_mount": dir.path().join("scm"), "scm_size_mib": 16});
+    let crash = Crash::wrap(thunks::table::<ScmRam>(), &Power::on(), Tear::Block);
+    let crash = crash.expect("wrapped");
+    check(crash.table(), Target::new(ClassKind::Scm, "ram", config));
+}
