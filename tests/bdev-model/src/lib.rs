@@ -10,6 +10,7 @@ pub mod cases;
 pub mod driver;
 pub mod machine;
 pub mod model;
+pub mod shared_object;
 
 use daos_plugin_api::abi::PluginTable;
 use daos_plugin_api::control::{ClassRequest, DeviceSpec};
