@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .ok_or("usage: load_cost PLUGIN.so [ROUNDS]")?;
     let rounds: usize = arguments.next().map_or(Ok(31), |text| text.parse())?;
     // Not in /tmp, where the copies might be refused for a directory above them.
-    let directory = std::env::current_exe()?.with_file_name("load_cost.d");
+    let directory = std::env::current_exe()?.with_file_name("load_cost_copies");
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir(&directory)?;
     let result = measure(&source, rounds, &directory);
