@@ -209,7 +209,10 @@ fn phase_of(engines: &[EngineStatus]) -> (ServerPhase, String, String) {
     let needs_admin = |e: &EngineStatus| {
         matches!(
             e.state,
-            EngineState::AwaitFormat | EngineState::StorageMismatch | EngineState::Formatting
+            EngineState::AwaitFormat
+                | EngineState::StorageMismatch
+                | EngineState::Formatting
+                | EngineState::Errored
         )
     };
     if let Some((index, engine)) = engines.iter().enumerate().find(|(_, e)| needs_admin(e)) {
@@ -276,6 +279,12 @@ mod tests {
     #[test]
     fn one_unformatted_engine_means_maintenance() {
         let engines = [engine(EngineState::Ready), engine(EngineState::AwaitFormat)];
+        assert_eq!(phase_of(&engines).0, ServerPhase::Maintenance);
+    }
+
+    #[test]
+    fn an_engine_that_is_given_up_means_maintenance() {
+        let engines = [engine(EngineState::Errored), engine(EngineState::Ready)];
         assert_eq!(phase_of(&engines).0, ServerPhase::Maintenance);
     }
 
