@@ -27,14 +27,14 @@ impl Bdev {
     fn keys(&self) -> String {
         match self {
             Self::File(path) => format!(
-                "  bdev_class: file\n  bdev_list: ['{}']\n  bdev_size_mib: 256\n",
+                "  bdev_class: file\n  bdev_list: ['{}']\n  bdev_size_mib: 512\n",
                 path.display()
             ),
             Self::Kdev(path) => {
                 format!("  bdev_class: kdev\n  bdev_list: ['{}']\n", path.display())
             }
             Self::Malloc => {
-                "  bdev_class: malloc\n  bdev_number: 1\n  bdev_size_mib: 256\n".to_owned()
+                "  bdev_class: malloc\n  bdev_number: 1\n  bdev_size_mib: 512\n".to_owned()
             }
         }
     }

@@ -11,6 +11,73 @@ pub(crate) fn bench(site: &Site) {
         .expect(0);
 }
 
+/// Values of one byte and of the largest size.
+pub(crate) struct Objects {
+    /// What `--pool` and `--cont` say.
+    container: [&'static str; 4],
+    values: Vec<(&'static str, PathBuf)>,
+}
+
+impl Objects {
+    /// Stores them.
+    #[track_caller]
+    pub(crate) fn put(site: &Site) -> Self {
+        let dir = site.make_dir("objects");
+        let container = [
+            "--pool",
+            "4f3c1b6e-0000-4000-8000-000000000001",
+            "--cont",
+            "4f3c1b6e-0000-4000-8000-000000000002",
+        ];
+        let mut values = Vec::new();
+        for (name, size) in [("one", 1), ("inline", 4096), ("largest", 1 << 20)] {
+            let path = dir.join(name);
+            let bytes: Vec<u8> = (0..size)
+                .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+                .collect();
+            std::fs::write(&path, bytes).expect("our directory");
+            let file = path.display().to_string();
+            let put = [
+                "object",
+                "put",
+                container[0],
+                container[1],
+                container[2],
+                container[3],
+            ];
+            site.daos(&[&put[..], &["0.1", "monday", name, "--file", &file]].concat())
+                .expect(0);
+            values.push((name, path));
+        }
+        Self { container, values }
+    }
+
+    /// Fetches them and compares each byte.
+    #[track_caller]
+    pub(crate) fn check(&self, site: &Site) {
+        let [a, b, c, d] = self.container;
+        for (name, path) in &self.values {
+            let got = site.path("tmp").join(name);
+            let file = got.display().to_string();
+            site.daos(&[
+                "object", "get", a, b, c, d, "0.1", "monday", name, "--file", &file,
+            ])
+            .expect(0);
+            let bytes = |path| std::fs::read(path).expect("our file");
+            assert!(bytes(path) == bytes(&got), "{name} has changed");
+            std::fs::remove_file(&got).expect("our file");
+        }
+        let list = site
+            .daos(&["object", "list", a, b, c, d, "0.1", "monday"])
+            .expect(0);
+        for (name, _) in &self.values {
+            assert!(list.stdout.contains(name), "{name} is missing in {list}");
+        }
+        let missing = site.daos(&["object", "get", a, b, c, d, "0.1", "monday", "none"]);
+        assert!(missing.expect(1).stderr.contains("none"));
+    }
+}
+
 /// Values whose acknowledgements are recorded, so that each can be asked for later.
 pub(crate) struct Workload<'a> {
     site: &'a Site,
@@ -33,9 +100,9 @@ impl<'a> Workload<'a> {
         }
     }
 
-    /// Whether something was acknowledged already.
-    pub(crate) fn has_acknowledgements(&self) -> bool {
-        std::fs::metadata(&self.record).is_ok_and(|m| m.len() > 0)
+    /// How many lines the record has.
+    pub(crate) fn acknowledged(&self) -> usize {
+        std::fs::read(&self.record).map_or(0, |text| text.iter().filter(|b| **b == b'\n').count())
     }
 
     fn command(&self, args: &[&str]) -> std::process::Command {

@@ -2,6 +2,7 @@
 //! with it says so.
 
 use crate::data::{Workload, bench};
+use crate::traces::assert_only_storage_is_left;
 use daos_e2e::{Bdev, LoopDevice, Site, eventually, not_run};
 use std::fs;
 use std::thread;
@@ -15,9 +16,10 @@ fn killed_while_writing(bdev: impl FnOnce(&Site) -> Bdev) {
     server.make_ready();
     let workload = Workload::new(&site, "work");
     for (life, pause) in [300, 50, 700].into_iter().enumerate() {
+        let before = workload.acknowledged();
         let mut writer = workload.write_on();
         eventually("something is acknowledged", || {
-            workload.has_acknowledgements().then_some(())
+            (workload.acknowledged() > before + 20).then_some(())
         });
         thread::sleep(Duration::from_millis(pause));
         let dead = server.kill_engine(0);
@@ -36,6 +38,7 @@ fn killed_while_writing(bdev: impl FnOnce(&Site) -> Bdev) {
     );
     bench(&site);
     server.stop();
+    assert_only_storage_is_left(&site);
 }
 
 #[test]

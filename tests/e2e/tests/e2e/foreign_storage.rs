@@ -70,7 +70,7 @@ fn random_bytes_in_a_file() {
     let path = site.path("bdev0");
     let mut file = File::create(&path).expect("our directory");
     file.write_all(&noise(8 * MIB)).expect("space");
-    file.set_len(256 * MIB as u64).expect("space");
+    file.set_len(512 * MIB as u64).expect("space");
     refused_then_allowed(&site, &path, &[]);
 }
 
@@ -79,7 +79,7 @@ fn a_file_system_in_a_file() {
     let site = Site::with_file();
     let path = site.path("bdev0");
     let file = File::create(&path).expect("our directory");
-    file.set_len(256 * MIB as u64).expect("space");
+    file.set_len(512 * MIB as u64).expect("space");
     mkfs(&path);
     refused_then_allowed(&site, &path, &["ext4"]);
 }

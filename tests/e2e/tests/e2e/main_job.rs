@@ -61,7 +61,9 @@ fn main_job(mut site: Site, bdev: Bdev, plugins: Plugins) {
         assert_eq!(row["builtin"], plugins == Plugins::BuiltIn, "{row:#}");
     }
 
+    let objects = data::Objects::put(&site);
     data::bench(&site);
+    objects.check(&site);
 
     server.stop();
     assert_only_storage_is_left(&site);
@@ -73,6 +75,12 @@ fn main_job(mut site: Site, bdev: Bdev, plugins: Plugins) {
         usize::from(privileged),
         "SCM that was mounted stays mounted"
     );
+    if class != "malloc" {
+        let mut server = site.start();
+        server.wait_phase("ready");
+        objects.check(&site);
+        server.stop();
+    }
 }
 
 fn on_file(user: User, plugins: Plugins) {

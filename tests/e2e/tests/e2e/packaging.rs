@@ -1,6 +1,6 @@
 //! What a package installs: the unit starts the server, and systemd learns what it does.
 
-use daos_e2e::{Finished, Site, eventually, finish, not_run};
+use daos_e2e::{Bdev, Finished, Server, Site, eventually, finish, not_run};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -85,36 +85,77 @@ fn the_runtime_directory_is_made_at_boot() {
     }
 }
 
-#[test]
-fn the_units_command_tells_systemd_what_it_does() {
-    let mut site = Site::with_file();
-    let path = site.path("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_nonblocking(true).expect("a socket");
-    site.set_env("NOTIFY_SOCKET", &path.display().to_string());
-    let said = |what: &str| {
-        let mut all = String::new();
+/// What a server tells the service manager.
+struct Manager {
+    socket: UnixDatagram,
+    told: String,
+}
+
+impl Manager {
+    fn of(site: &mut Site) -> Self {
+        let path = site.path("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket");
+        site.set_env("NOTIFY_SOCKET", &path.display().to_string());
+        Self {
+            socket,
+            told: String::new(),
+        }
+    }
+
+    /// Waits until it was told something; returns all that it was told.
+    #[track_caller]
+    fn wait(&mut self, what: &str) -> &str {
         eventually(what, || {
             let mut buffer = [0; 4096];
-            while let Ok(n) = socket.recv(&mut buffer) {
-                all += &String::from_utf8_lossy(&buffer[..n]);
-                all.push('\n');
+            while let Ok(n) = self.socket.recv(&mut buffer) {
+                self.told += &String::from_utf8_lossy(&buffer[..n]);
+                self.told.push('\n');
             }
-            all.contains(what).then(|| all.clone())
-        })
-    };
+            self.told.contains(what).then_some(())
+        });
+        &self.told
+    }
+}
 
+fn start<'a>(site: &'a Site) -> Server<'a> {
     site.write_config();
     let arguments = arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut server = site.start_with(&arguments);
+    site.start_with(&arguments)
+}
+
+#[test]
+fn the_units_command_tells_systemd_what_it_does() {
+    let mut site = Site::with_file();
+    let mut manager = Manager::of(&mut site);
+    let mut server = start(&site);
     // Waiting for an administrator is a service that has started.
-    let told = said("READY=1");
+    let told = manager.wait("READY=1");
     assert!(told.contains("STATUS=maintenance: "), "{told}");
     assert!(told.contains("storage format"), "{told}");
     server.make_ready();
-    said("STATUS=ready: ");
+    manager.wait("STATUS=ready: ");
     server.terminate();
-    said("STOPPING=1");
+    manager.wait("STOPPING=1");
     assert!(server.wait().success());
+}
+
+#[test]
+fn a_node_whose_engine_cannot_start_has_started_and_says_why() {
+    let mut site = Site::new();
+    let bdev = Bdev::File(site.make_dir("bdev0"));
+    site.add_engine(bdev, 1);
+    let mut manager = Manager::of(&mut site);
+    let mut server = start(&site);
+    let told = manager.wait("READY=1");
+    assert!(told.contains("bdev0"), "{told}");
+    let state = server.wait_phase("maintenance");
+    let device = site.path("bdev0").display().to_string();
+    assert!(
+        state["reason"].as_str().unwrap_or("").contains(&device),
+        "{state:#}"
+    );
+    assert_ne!(state["hint"], "", "{state:#}");
+    server.stop();
 }

@@ -45,7 +45,7 @@ const TABLE: &[Wrong] = &[
     Wrong {
         name: "an unknown key of an engine",
         change: |t| swap(t, "  nr_xs_helpers: 0", "  nr_xs_helper: 0"),
-        at: "nr_xs_helper",
+        at: "nr_xs_helper: ",
         says: &["nr_xs_helper", "did you mean \"nr_xs_helpers\"?"],
     },
     Wrong {
@@ -62,7 +62,7 @@ const TABLE: &[Wrong] = &[
     },
     Wrong {
         name: "a key that breaks the plugin's schema",
-        change: |t| swap(t, "bdev_size_mib: 256", "bdev_size_mib: much"),
+        change: |t| swap(t, "bdev_size_mib: 512", "bdev_size_mib: much"),
         at: "much",
         says: &["bdev_size_mib"],
     },
