@@ -51,6 +51,9 @@ struct Running {
     thread: JoinHandle<Result<(), String>>,
 }
 
+/// Address of a target, once it serves.
+type Answer = mpsc::Receiver<Result<Vec<u8>, StartError>>;
+
 impl Engine {
     /// Starts an engine on formatted storage; on return all targets serve.
     ///
@@ -184,6 +187,10 @@ impl Engine {
     /// # Errors
     /// Which targets had failed, and why.
     pub fn stop(mut self) -> Result<(), String> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> Result<(), String> {
         let mut failures = Vec::new();
         for target in &self.targets {
             target.shared.stop.store(true, Ordering::Release);
@@ -203,6 +210,14 @@ impl Engine {
             Ok(())
         } else {
             Err(failures.join("; "))
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(why) = self.shut_down() {
+            tracing::error!(why, "stopped after targets had failed");
         }
     }
 }
@@ -356,11 +371,7 @@ impl Starter<'_> {
         Ok(addresses)
     }
 
-    fn start(
-        &self,
-        number: u32,
-        helpers: &Helpers,
-    ) -> Result<(Running, mpsc::Receiver<Result<Vec<u8>, StartError>>), StartError> {
+    fn start(&self, number: u32, helpers: &Helpers) -> Result<(Running, Answer), StartError> {
         let device = &self.devices[number as usize % self.devices.len()];
         let buffers = {
             let _guard = self

@@ -4,6 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
 const LIMIT: u64 = 64 << 20;
 
 fn open(path: &std::path::Path) -> Index {
@@ -54,8 +56,8 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index");
         let mut index = open(&path);
-        let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        let mut history: Vec<(u64, BTreeMap<Vec<u8>, Vec<u8>>)> = vec![(0, model.clone())];
+        let mut model = Model::new();
+        let mut history: Vec<(u64, Model)> = vec![(0, model.clone())];
         let mut sequence = 0;
         let mut batch: Option<Batch> = None;
         for step in steps {

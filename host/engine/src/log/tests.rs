@@ -66,7 +66,10 @@ fn payload(sequence: u64, len: usize, salt: u64) -> Vec<u8> {
         .collect()
 }
 
-fn collect(memory: Fake) -> Result<(Ring<Fake>, Vec<(u64, Vec<u8>)>), LogError> {
+/// Sequence and bytes of each record.
+type Records = Vec<(u64, Vec<u8>)>;
+
+fn collect(memory: Fake) -> Result<(Ring<Fake>, Records), LogError> {
     let mut seen = Vec::new();
     let ring = Ring::open(memory, ME, |sequence, bytes| {
         seen.push((sequence, bytes.to_vec()));

@@ -1,0 +1,243 @@
+//! The program itself: killed without warning, restarted, and asked for everything it acknowledged.
+
+mod common;
+
+use common::{Shape, Storage, container, runtime, value};
+use daos_client::ObjectId;
+use daos_wire::EngineUri;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A running engine; killed when dropped.
+struct Process {
+    child: Child,
+    uri: EngineUri,
+}
+
+impl Process {
+    fn start(storage: &Storage) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_daos_io_server"))
+            .args(storage.arguments())
+            .arg("--no-server")
+            .env("D_LOG_MASK", "WARN")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the engine runs");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut uri = None;
+        for line in lines {
+            let line = line.expect("a line");
+            if let Some(text) = line.strip_prefix("uri ") {
+                uri = Some(text.parse().expect("a URI"));
+                break;
+            }
+            assert!(
+                line.starts_with("DAOS I/O server (v") && line.contains("started on rank 0"),
+                "{line}"
+            );
+        }
+        let Some(uri) = uri else {
+            let status = child.wait();
+            panic!("the engine did not start: {status:?}");
+        };
+        Self { child, uri }
+    }
+
+    fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+        self.child.wait().expect("it ends")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already in most tests.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const OBJECT: ObjectId = ObjectId { hi: 0, lo: 77 };
+
+/// Acknowledged writes: key, seed and length of the value.
+type Acknowledged = Arc<Mutex<BTreeMap<u64, (u64, usize)>>>;
+
+fn size_of(seed: u64) -> usize {
+    [1, 64, 700, 4096, 5000, 40_000, 200_000, 1 << 20][seed as usize % 8]
+}
+
+/// Writes and overwrites until the engine is gone; notes what was acknowledged, and what may have
+/// happened without an answer.
+async fn load(uri: EngineUri, round: u64, acknowledged: Acknowledged, maybe: Acknowledged) {
+    let mut options = daos_client::Options::uri(uri);
+    options.interface = "lo".into();
+    options.deadline = Duration::from_secs(2);
+    options.attempt = Duration::from_secs(2);
+    let Ok(client) = daos_client::Client::connect(options).await else {
+        return;
+    };
+    let c = client.container(common::POOL, common::CONTAINER);
+    for n in 0.. {
+        let key = n * 7 % 41;
+        let seed = round * 100_000 + n;
+        let bytes = value(seed, size_of(seed));
+        maybe.lock().unwrap().insert(key, (seed, bytes.len()));
+        if c.put(OBJECT, &key.to_be_bytes(), b"a", &bytes)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        acknowledged
+            .lock()
+            .unwrap()
+            .insert(key, (seed, bytes.len()));
+        maybe.lock().unwrap().remove(&key);
+    }
+}
+
+#[test]
+fn everything_acknowledged_survives_kill_9() {
+    let storage = Storage::format(Shape {
+        bdev_mib: 160,
+        scm_mib: 128,
+        ..Shape::default()
+    });
+    let rt = runtime();
+    let acknowledged = Acknowledged::default();
+    let mut total = 0;
+    for round in 1..=5u64 {
+        let mut process = Process::start(&storage);
+        let maybe = Acknowledged::default();
+        let writer = rt.spawn(load(
+            process.uri.clone(),
+            round,
+            Arc::clone(&acknowledged),
+            Arc::clone(&maybe),
+        ));
+        std::thread::sleep(Duration::from_millis(150 + 130 * round));
+        let status = process.signal(Signal::SIGKILL);
+        assert!(!status.success());
+        rt.block_on(writer).unwrap();
+        let process = Process::start(&storage);
+        let expected = acknowledged.lock().unwrap().clone();
+        let maybe = maybe.lock().unwrap().clone();
+        assert!(!expected.is_empty());
+        rt.block_on(async {
+            let (_client, c) = container(&process.uri).await;
+            for (key, (seed, len)) in &expected {
+                let got = c.get(OBJECT, &key.to_be_bytes(), b"a").await.unwrap();
+                let unanswered = maybe
+                    .get(key)
+                    .is_some_and(|(seed, len)| got == value(*seed, *len));
+                assert!(
+                    unanswered || got == value(*seed, *len),
+                    "key {key} in round {round}"
+                );
+                if unanswered {
+                    acknowledged.lock().unwrap().insert(*key, maybe[key]);
+                }
+            }
+        });
+        total += expected.len();
+        drop(process);
+    }
+    println!("{total} acknowledged values read back after 5 kills");
+}
+
+#[test]
+fn sigterm_ends_it_cleanly_and_the_next_start_replays_nothing() {
+    let storage = Storage::format(Shape::default());
+    let rt = runtime();
+    let mut process = Process::start(&storage);
+    rt.block_on(async {
+        let (_client, c) = container(&process.uri).await;
+        for n in 0..50u64 {
+            c.put(OBJECT, &n.to_be_bytes(), b"a", &value(n, size_of(n)))
+                .await
+                .unwrap();
+        }
+    });
+    let status = process.signal(Signal::SIGTERM);
+    assert_eq!(status.code(), Some(0));
+    let process = Process::start(&storage);
+    rt.block_on(async {
+        let (_client, c) = container(&process.uri).await;
+        for n in 0..50u64 {
+            assert_eq!(
+                c.get(OBJECT, &n.to_be_bytes(), b"a").await.unwrap(),
+                value(n, size_of(n))
+            );
+        }
+    });
+}
+
+#[test]
+fn exit_codes_and_last_lines_say_why_it_does_not_start() {
+    let storage = Storage::format(Shape::default());
+    let run = |extra: &[&str], without: &[&str]| {
+        let arguments = storage.arguments();
+        let arguments = arguments.iter().filter(|a| !without.contains(&a.as_str()));
+        let output = Command::new(env!("CARGO_BIN_EXE_daos_io_server"))
+            .args(arguments)
+            .args(extra)
+            .env_remove("D_PROVIDER")
+            .env("D_LOG_MASK", "ERR")
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let last = text.lines().last().unwrap_or_default().to_owned();
+        (output.status.code(), last)
+    };
+    let (code, last) = run(&["--no-server"], &["--provider", "tcp"]);
+    assert_eq!(code, Some(2));
+    assert!(last.contains("D_PROVIDER"), "{last}");
+    let (code, last) = run(&["--no-server", "--bdev-plugin", "/nonexistent/x.so"], &[]);
+    assert_eq!(code, Some(2));
+    assert!(last.contains("/nonexistent/x.so"), "{last}");
+    // Nobody listens on daos_server.sock.
+    let (code, last) = run(&[], &[]);
+    assert_eq!(code, Some(1));
+    assert!(last.contains("daos_server"), "{last}");
+    std::fs::remove_file(storage.mount.join("superblock")).unwrap();
+    let (code, last) = run(&["--no-server"], &[]);
+    assert_eq!(code, Some(3));
+    assert!(
+        last.contains("superblock") && last.contains("storage format"),
+        "{last}"
+    );
+}
+
+#[test]
+fn an_idle_engine_sleeps() {
+    let storage = Storage::format(Shape::default());
+    let rt = runtime();
+    let process = Process::start(&storage);
+    let (_client, c) = rt.block_on(container(&process.uri));
+    rt.block_on(async {
+        c.put(OBJECT, b"d", b"a", &value(1, 100_000)).await.unwrap();
+        c.get(OBJECT, b"d", b"a").await.unwrap();
+    });
+    // Past the last commit; the client stays connected.
+    std::thread::sleep(Duration::from_millis(500));
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
+        let after_name = stat.rsplit(')').next().unwrap();
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(3));
+    let used = ticks() - before;
+    println!(
+        "idle: {used} ticks of 10 ms in 3 s with {} targets",
+        storage.shape.targets
+    );
+    assert!(used <= 3, "{used} ticks of 10 ms in 3 s");
+}
