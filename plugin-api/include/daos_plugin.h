@@ -660,7 +660,8 @@ typedef struct daos_request {
    */
   uint64_t lba;
   /**
-   * Number of blocks; the lengths in iov add up to it.
+   * Number of blocks, at least 1 except for flush; the lengths in iov add up to it. Segments
+   * that are not whole blocks may be INVALID.
    */
   uint64_t blocks;
   /**
@@ -781,7 +782,8 @@ typedef struct daos_bdev_table {
    */
   daos_status (*reset)(daos_handle bdev, daos_call_ptr call);
   /**
-   * Opens a queue that takes up to depth outstanding requests.
+   * Opens a queue that takes up to depth outstanding requests; 0 and more than
+   * max_queue_depth are INVALID.
    */
   daos_status (*open_queue)(daos_handle bdev, daos_call_ptr call, uint32_t depth, daos_handle *queue);
   /**
@@ -791,7 +793,8 @@ typedef struct daos_bdev_table {
   void (*close_queue)(daos_handle queue);
   /**
    * Takes the first n of count requests and returns n; n < count means "full, poll first".
-   * A malformed request is taken and completes as INVALID. Never blocks. A negative value is
+   * A malformed request is taken and completes as INVALID, one that the geometry does not claim
+   * as NOT_SUPPORTED. Never blocks. A negative value is
    * a negated daos_status and nothing was taken.
    */
   int32_t (*submit)(daos_handle queue, const struct daos_request *requests, uint32_t count);
@@ -919,7 +922,7 @@ typedef struct daos_scm_table {
    */
   daos_status (*mount_point)(daos_handle scm, struct daos_sink out);
   /**
-   * Maps the region name (1 to 64 of [A-Za-z0-9._-]). With DAOS_SCM_CREATE it must not exist
+   * Maps the region name (1 to 64 of [A-Za-z0-9._-], not . or ..). With DAOS_SCM_CREATE it must not exist
    * and is made of len zero bytes, else it must exist and len is ignored.
    */
   daos_status (*open_region)(daos_handle scm,
@@ -992,7 +995,8 @@ typedef struct daos_fabric_info {
   uint64_t flags;
 } daos_fabric_info;
 /**
- * Local memory of READ and WRITE must be registered.
+ * Local memory of every operation, SEND and RECV included, must be registered and named by its
+ * descriptor.
  */
 #define DAOS_FABRIC_INFO_LOCAL_REGISTRATION 1
 /**
@@ -1027,7 +1031,8 @@ typedef struct daos_memory_region {
  */
 typedef uint8_t daos_fabric_op;
 /**
- * Sends len bytes with tag to peer; complete when the memory may be reused.
+ * Sends len bytes with tag to peer; complete when the memory may be reused, which does not
+ * mean that the peer has the message, or lives.
  */
 #define DAOS_FABRIC_OP_SEND 1
 /**
@@ -1132,6 +1137,10 @@ typedef struct daos_fabric_completion {
  * Functions of the fabric data face. Domain functions are called from one thread at a time, also
  * while endpoints are in use; an endpoint is opened, used and closed by one thread.
  *
+ * submit may be full for all peers or for none: a peer that is slow or not connected yet must not
+ * make operations towards others wait. A refused remote access completes as ACCESS; a provider
+ * whose protocol breaks the connection instead completes it as UNREACHABLE and connects again.
+ *
  * Messages between two endpoints arrive in the order sent. A message that meets no matching
  * RECV is held by the plugin until one is offered. The sender is not reported: senders put
  * their address into their own header.
@@ -1186,7 +1195,8 @@ typedef struct daos_fabric_table {
    */
   daos_status (*resolve)(daos_handle endpoint, const uint8_t *address, uintptr_t len, uint64_t *peer);
   /**
-   * Forgets a peer; operations outstanding towards it complete as CANCELLED or UNREACHABLE.
+   * Forgets a peer; operations outstanding towards it complete as CANCELLED, UNREACHABLE or with
+   * their own result, when the provider lets go of them.
    */
   daos_status (*release)(daos_handle endpoint, uint64_t peer);
   /**
@@ -1200,7 +1210,8 @@ typedef struct daos_fabric_table {
   int32_t (*poll)(daos_handle endpoint, struct daos_fabric_completion *completions, uint32_t capacity);
   /**
    * Asks to cancel an operation; it still completes exactly once. NOT_FOUND if it is not
-   * outstanding.
+   * outstanding. A transmission may be past cancelling: its memory is free only with its
+   * completion, or with close_endpoint.
    */
   daos_status (*cancel)(daos_handle endpoint, uint64_t user);
   /**

@@ -49,7 +49,8 @@ pub struct Request {
     pub iov_count: u32,
     /// First block.
     pub lba: u64,
-    /// Number of blocks; the lengths in `iov` add up to it.
+    /// Number of blocks, at least 1 except for flush; the lengths in `iov` add up to it. Segments
+    /// that are not whole blocks may be INVALID.
     pub blocks: u64,
     /// Memory of read, write and compare.
     pub iov: *const IoVec,
@@ -183,14 +184,16 @@ pub struct BdevTable {
     /// Resets the device. Queues turn quiesced: each outstanding request completes exactly once
     /// (with its result or RESET), new ones are not accepted until `reconnect`.
     pub reset: Option<unsafe extern "C" fn(bdev: Handle, call: CallPtr) -> Status>,
-    /// Opens a queue that takes up to `depth` outstanding requests.
+    /// Opens a queue that takes up to `depth` outstanding requests; 0 and more than
+    /// `max_queue_depth` are INVALID.
     pub open_queue:
         unsafe extern "C" fn(bdev: Handle, call: CallPtr, depth: u32, queue: *mut Handle) -> Status,
     /// Closes it. Outstanding requests are aborted: when this returns the device no longer
     /// touches their memory; they get no completion.
     pub close_queue: unsafe extern "C" fn(queue: Handle),
     /// Takes the first n of `count` requests and returns n; n < count means "full, poll first".
-    /// A malformed request is taken and completes as INVALID. Never blocks. A negative value is
+    /// A malformed request is taken and completes as INVALID, one that the geometry does not claim
+    /// as NOT_SUPPORTED. Never blocks. A negative value is
     /// a negated [`Status`] and nothing was taken.
     pub submit: unsafe extern "C" fn(queue: Handle, requests: *const Request, count: u32) -> i32,
     /// Stores up to `capacity` completions, returns how many; negative as for `submit`.

@@ -9,7 +9,8 @@ use abi_stable::StableAbi;
 pub struct FabricOp(pub u8);
 
 impl FabricOp {
-    /// Sends `len` bytes with `tag` to `peer`; complete when the memory may be reused.
+    /// Sends `len` bytes with `tag` to `peer`; complete when the memory may be reused, which does not
+    /// mean that the peer has the message, or lives.
     pub const SEND: Self = Self(1);
     /// Offers memory for one incoming message whose tag matches `tag` outside `ignore`.
     pub const RECV: Self = Self(2);
@@ -114,7 +115,8 @@ pub struct FabricInfo {
 }
 
 impl FabricInfo {
-    /// Local memory of READ and WRITE must be registered.
+    /// Local memory of every operation, SEND and RECV included, must be registered and named by its
+    /// descriptor.
     pub const LOCAL_REGISTRATION: u64 = 1;
     /// Progress only happens inside `poll`: a target of RMA must poll too.
     pub const MANUAL_PROGRESS: u64 = 2;
@@ -122,6 +124,10 @@ impl FabricInfo {
 
 /// Functions of the fabric data face. Domain functions are called from one thread at a time, also
 /// while endpoints are in use; an endpoint is opened, used and closed by one thread.
+///
+/// `submit` may be full for all peers or for none: a peer that is slow or not connected yet must not
+/// make operations towards others wait. A refused remote access completes as ACCESS; a provider
+/// whose protocol breaks the connection instead completes it as UNREACHABLE and connects again.
 ///
 /// Messages between two endpoints arrive in the order sent. A message that meets no matching
 /// RECV is held by the plugin until one is offered. The sender is not reported: senders put
@@ -170,7 +176,8 @@ pub struct FabricTable {
         len: usize,
         peer: *mut u64,
     ) -> Status,
-    /// Forgets a peer; operations outstanding towards it complete as CANCELLED or UNREACHABLE.
+    /// Forgets a peer; operations outstanding towards it complete as CANCELLED, UNREACHABLE or with
+    /// their own result, when the provider lets go of them.
     pub release: unsafe extern "C" fn(endpoint: Handle, peer: u64) -> Status,
     /// Takes the first n of `count` operations and returns n; n < count means "full, poll first".
     /// Negative: a negated [`Status`], nothing taken. Never blocks.
@@ -183,7 +190,8 @@ pub struct FabricTable {
         capacity: u32,
     ) -> i32,
     /// Asks to cancel an operation; it still completes exactly once. NOT_FOUND if it is not
-    /// outstanding.
+    /// outstanding. A transmission may be past cancelling: its memory is free only with its
+    /// completion, or with `close_endpoint`.
     pub cancel: unsafe extern "C" fn(endpoint: Handle, user: u64) -> Status,
     /// How the endpoint's thread may sleep. Includes the provider's "try wait" step: an answer
     /// other than BUSY means that nothing is pending that the descriptor would not announce.

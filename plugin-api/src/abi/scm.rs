@@ -69,7 +69,7 @@ pub struct ScmTable {
     pub info: unsafe extern "C" fn(scm: Handle, out: *mut ScmInfo) -> Status,
     /// Writes the absolute path of a directory for files on this memory.
     pub mount_point: unsafe extern "C" fn(scm: Handle, out: Sink) -> Status,
-    /// Maps the region `name` (1 to 64 of `[A-Za-z0-9._-]`). With [`SCM_CREATE`] it must not exist
+    /// Maps the region `name` (1 to 64 of `[A-Za-z0-9._-]`, not `.` or `..`). With [`SCM_CREATE`] it must not exist
     /// and is made of `len` zero bytes, else it must exist and `len` is ignored.
     pub open_region: unsafe extern "C" fn(
         scm: Handle,
