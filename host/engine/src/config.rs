@@ -46,7 +46,7 @@ pub struct Options {
     /// Bypass of the health check; accepted for compatibility.
     #[arg(short = 'b', hide = true)]
     pub bypass_health: bool,
-    /// NUMA node whose memory is preferred.
+    /// NUMA node on whose cores the targets run.
     #[arg(short = 'p', value_name = "NODE")]
     pub numa_node: Option<u32>,
     /// Index of this engine on its host.

@@ -12,6 +12,7 @@ use crate::log::{Identity, Ring};
 use crate::media::{self, Formatted};
 use crate::memory::{BufferCounts, Buffers};
 use crate::net::Net;
+use crate::pin::Placement;
 use crate::plugins::Plugins;
 use crate::scm::ScmLog;
 use crate::state::EngineState;
@@ -99,6 +100,7 @@ impl Engine {
             devices: &devices,
             domain: &domain,
             domain_lock: Arc::new(Mutex::new(())),
+            placement: Placement::new(options)?,
         };
         let helpers = Helpers::start(options.helpers as usize)
             .map_err(|e| StartError::failed(format_args!("cannot start helper threads: {e}")))?;
@@ -344,6 +346,7 @@ struct Starter<'a> {
     domain: &'a FabricDomain,
     /// Functions of the domain are called by one thread at a time.
     domain_lock: Arc<Mutex<()>>,
+    placement: Placement,
 }
 
 impl Starter<'_> {
@@ -390,7 +393,7 @@ impl Starter<'_> {
         let seed = Seed {
             number,
             targets: self.options.targets,
-            core: self.options.first_core as usize + number as usize,
+            placement: self.placement.clone(),
             log: self.log(number)?,
             index: EngineState::index_path(&self.mount, number),
             state: self.state.clone(),
@@ -471,7 +474,7 @@ impl Starter<'_> {
 struct Seed {
     number: u32,
     targets: u32,
-    core: usize,
+    placement: Placement,
     log: ScmMapping,
     index: PathBuf,
     state: EngineState,
@@ -489,7 +492,7 @@ struct Seed {
 impl Seed {
     /// The life of a target's thread.
     fn grow(self, answer: &mpsc::Sender<Result<Vec<u8>, StartError>>) -> Result<(), String> {
-        pin(self.number, self.core);
+        self.placement.apply(self.number);
         let lock = Arc::clone(&self.domain_lock);
         let instances = self.instances.clone();
         let mut guards = Vec::new();
@@ -624,31 +627,4 @@ fn recover(
     let storage =
         Storage::create(store, memory, identity, units, limit).map_err(|e| damaged(&e))?;
     Ok((storage, Recovered::default()))
-}
-
-/// Runs this thread on one core.
-fn pin(number: u32, core: usize) {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    if cores.is_empty() {
-        tracing::warn!(
-            target_number = number,
-            "cores are unknown; the target is not pinned"
-        );
-        return;
-    }
-    if core >= cores.len() {
-        tracing::warn!(
-            target_number = number,
-            cores = cores.len(),
-            "fewer cores than first_core + targets; the target shares one"
-        );
-    }
-    let chosen = cores[core % cores.len()];
-    if !core_affinity::set_for_current(chosen) {
-        tracing::warn!(
-            target_number = number,
-            core = chosen.id,
-            "the target could not be pinned"
-        );
-    }
 }

@@ -22,6 +22,7 @@ pub mod logging;
 pub mod media;
 pub mod memory;
 pub mod net;
+pub mod pin;
 pub mod plugins;
 pub mod record;
 pub mod run;

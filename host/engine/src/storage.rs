@@ -285,8 +285,13 @@ impl<M: LogMemory> Storage<M> {
         self.index.writer()
     }
 
-    /// Takes what is sealed and waits; `None` if that is nothing or a commit is under way.
+    /// Takes what waits for a commit; `None` if that is nothing, if a commit is under way, or if
+    /// there are changes that are not sealed: one of them may hide a sealed one, which the log would
+    /// then forget although the index never had it.
     pub fn start_commit(&mut self) -> Option<Batch> {
+        if self.ring.durable_sequence() + 1 < self.ring.next_sequence() {
+            return None;
+        }
         self.index.take_batch(self.ring.durable_sequence())
     }
 
@@ -384,3 +389,6 @@ pub fn extents_of(value: &StoredValue<'_>) -> Option<Extents> {
         Body::Inline(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

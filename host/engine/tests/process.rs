@@ -4,6 +4,10 @@ mod common;
 
 use common::{Shape, Storage, container, runtime, value};
 use daos_client::ObjectId;
+use daos_drpc::methods::{mgmt, module, srv};
+use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server};
+use daos_proto::mgmt::{DaosResp, SetRankReq};
+use daos_proto::srv::NotifyReadyReq;
 use daos_wire::EngineUri;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,7 +28,8 @@ impl Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_daos_io_server"))
             .args(storage.arguments())
             .arg("--no-server")
-            .env("D_LOG_MASK", "WARN")
+            .env("D_LOG_MASK", "INFO")
+            .env("D_LOG_FILE", storage.dir().join("engine.log"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -166,7 +171,16 @@ fn sigterm_ends_it_cleanly_and_the_next_start_replays_nothing() {
     });
     let status = process.signal(Signal::SIGTERM);
     assert_eq!(status.code(), Some(0));
+    let log_path = storage.dir().join("engine.log");
+    std::fs::remove_file(&log_path).unwrap();
     let process = Process::start(&storage);
+    let log = std::fs::read_to_string(&log_path).unwrap();
+    let recovered: Vec<&str> = log
+        .lines()
+        .filter(|l| l.contains("target recovered"))
+        .collect();
+    assert_eq!(recovered.len(), 2, "{log}");
+    assert!(recovered.iter().all(|l| l.contains("replayed=0")), "{log}");
     rt.block_on(async {
         let (_client, c) = container(&process.uri).await;
         for n in 0..50u64 {
@@ -240,4 +254,85 @@ fn an_idle_engine_sleeps() {
         storage.shape.targets
     );
     assert!(used <= 3, "{used} ticks of 10 ms in 3 s");
+}
+
+/// Stands in for daos_server: takes NotifyReady.
+struct Daemon(tokio::sync::mpsc::UnboundedSender<NotifyReadyReq>);
+
+impl Module for Daemon {
+    fn id(&self) -> i32 {
+        module::SRV
+    }
+
+    fn call(self: Arc<Self>, request: Request) -> Reply {
+        Box::pin(async move {
+            assert_eq!(request.method, srv::NOTIFY_READY);
+            self.0
+                .send(request.decode()?)
+                .map_err(|e| Refusal::Failed(e.to_string()))?;
+            Ok(Vec::new())
+        })
+    }
+}
+
+#[test]
+fn the_daemon_is_told_and_gives_the_rank() {
+    let storage = Storage::format(Shape::default());
+    let rt = runtime();
+    let (sender, mut ready) = tokio::sync::mpsc::unbounded_channel();
+    let server = {
+        let _guard = rt.enter();
+        let router = Router::new().with(Arc::new(Daemon(sender)));
+        Server::bind(&storage.dir().join("daos_server.sock"), router).unwrap()
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let daemon = rt.spawn(server.serve(async {
+        let _ = stopped.await;
+    }));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_daos_io_server"))
+        .args(storage.arguments())
+        .env("D_LOG_MASK", "ERR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the engine runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let limit = Duration::from_secs(20);
+    let socket = rt.block_on(async {
+        let ready = tokio::time::timeout(limit, ready.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((ready.ntgts, ready.instance_idx), (2, 0));
+        assert_eq!(ready.uri.parse::<EngineUri>().unwrap().targets.len(), 2);
+        let socket = std::path::PathBuf::from(&ready.drpc_listener_sock);
+        let mut client = Client::connect(&socket, limit).await.unwrap();
+        let early: Result<DaosResp, _> =
+            client.request(module::MGMT, mgmt::SET_UP, &(), limit).await;
+        assert!(early.is_err(), "SetUp before SetRank");
+        let set = SetRankReq {
+            rank: 5,
+            map_version: 1,
+            ..SetRankReq::default()
+        };
+        let mut client = Client::connect(&socket, limit).await.unwrap();
+        for method in [mgmt::SET_RANK, mgmt::SET_UP, mgmt::PING_RANK] {
+            let answer: DaosResp = client
+                .request(module::MGMT, method, &set, limit)
+                .await
+                .unwrap();
+            assert_eq!(answer.status, 0);
+        }
+        socket
+    });
+    let line = lines.next().expect("a line").unwrap();
+    assert!(
+        line.contains("started on rank 5") && line.contains("with 2 target xstream set(s)"),
+        "{line}"
+    );
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists(), "the engine's socket is left behind");
+    let _ = stop.send(());
+    rt.block_on(daemon).unwrap().unwrap();
 }

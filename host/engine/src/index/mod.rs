@@ -148,9 +148,9 @@ impl Index {
     }
 
     /// Takes the waiting changes for a commit; `None` if there are none or a batch is on its way.
-    /// All of them must be durable in the log up to `durable`.
-    pub fn take_batch(&mut self, durable: u64) -> Option<Batch> {
-        self.overlay.take_batch(durable)
+    /// All of them are durable in the log, the last one with sequence `newest`.
+    pub fn take_batch(&mut self, newest: u64) -> Option<Batch> {
+        self.overlay.take_batch(newest)
     }
 
     /// The batch up to `sequence` is durable in the file.

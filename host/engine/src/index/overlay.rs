@@ -24,8 +24,8 @@ struct Pending {
 #[derive(Default)]
 pub struct Overlay {
     entries: BTreeMap<Arc<[u8]>, Pending>,
-    /// Sequence up to which a batch is on its way.
-    in_flight: Option<u64>,
+    /// A batch is on its way.
+    in_flight: bool,
     /// Changes since the last batch.
     waiting: usize,
 }
@@ -64,36 +64,37 @@ impl Overlay {
             .map(|(key, pending)| (&**key, pending.value.as_deref()))
     }
 
-    /// Takes all changes up to `upto` that no batch took; `None` while a batch is on its way.
-    pub fn take_batch(&mut self, upto: u64) -> Option<Batch> {
-        if self.in_flight.is_some() || self.waiting == 0 {
+    /// Takes all changes; `None` while a batch is on its way or if nothing waits. `newest` is the
+    /// sequence of the last change: a batch that left changes out would pretend that the file has
+    /// older changes of the same keys.
+    pub fn take_batch(&mut self, newest: u64) -> Option<Batch> {
+        if self.in_flight || self.waiting == 0 {
             return None;
         }
+        debug_assert!(self.entries.values().all(|p| p.sequence <= newest));
         let changes = self
             .entries
             .iter()
-            .filter(|(_, pending)| pending.sequence <= upto)
             .map(|(key, pending)| (Arc::clone(key), pending.value.clone()))
             .collect();
-        self.in_flight = Some(upto);
-        self.waiting = self
-            .entries
-            .values()
-            .filter(|pending| pending.sequence > upto)
-            .count();
-        Some(Batch { upto, changes })
+        self.in_flight = true;
+        self.waiting = 0;
+        Some(Batch {
+            upto: newest,
+            changes,
+        })
     }
 
     /// The batch is in the file: forgets what it holds and what did not change since.
     pub fn committed(&mut self, sequence: u64) {
-        self.in_flight = None;
+        self.in_flight = false;
         self.entries
             .retain(|_, pending| pending.sequence > sequence);
     }
 
     /// The batch is not in the file: its changes wait again.
     pub fn commit_failed(&mut self) {
-        self.in_flight = None;
+        self.in_flight = false;
         self.waiting = self.entries.len();
     }
 }

@@ -53,7 +53,7 @@ proptest! {
 
     #[test]
     fn reads_like_a_map_in_every_state(steps in steps(), prefix in prop::collection::vec(0u8..3, 0..2), from in prop::collection::vec(0u8..3, 0..3)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = dir.path().join("index");
         let mut index = open(&path);
         let mut model = Model::new();
@@ -111,7 +111,7 @@ proptest! {
 
 #[test]
 fn a_full_file_is_an_error_and_what_was_committed_stays() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = dir.path().join("index");
     let mut index =
         Index::open(Store::open(&path, 2 << 20, 1 << 20).unwrap(), |_, _| Ok(())).unwrap();
@@ -146,7 +146,7 @@ fn a_full_file_is_an_error_and_what_was_committed_stays() {
 
 #[test]
 fn a_file_that_is_no_index_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = dir.path().join("index");
     std::fs::write(&path, vec![0x5a; 100_000]).unwrap();
     assert!(Store::open(&path, LIMIT, 1 << 20).is_err());

@@ -19,6 +19,8 @@ mod ring;
 pub use ring::{Ring, Usage};
 
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 mod tests;
 
 use daos_plugin_api::abi::Status;

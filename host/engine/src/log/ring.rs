@@ -375,7 +375,7 @@ impl<M: LogMemory> Ring<M> {
 
     /// Gives the memory back, for tests that crash it.
     #[cfg(test)]
-    pub(super) fn into_memory(self) -> M {
+    pub(crate) fn into_memory(self) -> M {
         self.memory
     }
 }

@@ -1,6 +1,7 @@
 //! The log against crashes: an SCM that on a crash keeps what was persisted and a random subset of
 //! the words that were not.
 
+use super::fake::Fake;
 use super::*;
 use proptest::prelude::*;
 
@@ -8,53 +9,6 @@ const ME: Identity = Identity {
     engine: Uuid::from_u128(7),
     target: 3,
 };
-
-/// Memory with a persisted image beside the current one.
-#[derive(Clone)]
-struct Fake {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-}
-
-impl Fake {
-    fn new(len: usize) -> Self {
-        Self {
-            now: vec![0; len],
-            durable: vec![0; len],
-        }
-    }
-
-    /// What is there after a crash: of each word that was not persisted, `keep` decides.
-    fn crash(mut self, mut keep: impl FnMut() -> bool) -> Self {
-        for (now, durable) in self.now.chunks_mut(8).zip(self.durable.chunks_mut(8)) {
-            if now != durable && keep() {
-                durable.copy_from_slice(now);
-            }
-        }
-        self.now.clone_from(&self.durable);
-        self
-    }
-}
-
-impl LogMemory for Fake {
-    fn len(&self) -> usize {
-        self.now.len()
-    }
-    fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), Status> {
-        out.copy_from_slice(&self.now[offset..offset + out.len()]);
-        Ok(())
-    }
-    fn write(&mut self, offset: usize, data: &[u8]) {
-        self.now[offset..offset + data.len()].copy_from_slice(data);
-    }
-    fn persist(&mut self, offset: usize, len: usize) -> Result<(), Status> {
-        // Whole cache lines, as hardware does.
-        let (start, end) = (offset / 64 * 64, (offset + len).next_multiple_of(64));
-        let end = end.min(self.now.len());
-        self.durable[start..end].copy_from_slice(&self.now[start..end]);
-        Ok(())
-    }
-}
 
 fn payload(sequence: u64, len: usize, salt: u64) -> Vec<u8> {
     let mut x = sequence.wrapping_mul(0x9e37_79b9) ^ salt.wrapping_mul(0x517c_c1b7);
@@ -260,13 +214,7 @@ proptest! {
                 }
                 Step::Crash(seed) => {
                     let durable = ring.durable_sequence();
-                    let mut x = seed | 1;
-                    let memory = ring.into_memory().crash(|| {
-                        x ^= x << 13;
-                        x ^= x >> 7;
-                        x ^= x << 17;
-                        x & 1 == 0
-                    });
+                    let memory = ring.into_memory().crash(super::fake::coin(seed));
                     let (again, seen) = collect(memory).unwrap();
                     ring = again;
                     for (n, (sequence, bytes)) in seen.iter().enumerate() {

@@ -89,6 +89,8 @@ pub struct Target {
     oldest_change: Option<Instant>,
     commit_retry: Option<Instant>,
     stopping: bool,
+    /// Receives that failed since the last request.
+    bad_receives: u32,
     /// Why the target serves nothing any more.
     failed: Option<String>,
 }
@@ -120,6 +122,7 @@ impl Target {
             oldest_change: None,
             commit_retry: None,
             stopping: false,
+            bad_receives: 0,
             failed: None,
         };
         for (index, message) in messages.into_iter().enumerate() {

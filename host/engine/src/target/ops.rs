@@ -11,6 +11,9 @@ use daos_wire::{INLINE_MAX, Reply, RmaDescriptor, WireStatus, crc32c};
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
+/// Receives that may fail in a row before the endpoint counts as broken.
+const BAD_RECEIVES_MAX: u32 = 10_000;
+
 /// Limits of a target that follow from its resources.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -90,13 +93,17 @@ impl Target {
         match event.kind {
             Kind::Received => {
                 if event.status.is_ok() {
+                    self.bad_receives = 0;
                     self.ops[index as usize].message = Some(event.buffer);
                     self.on_request(index, event.len);
                 } else {
                     // Too long or cut off: nobody to answer.
                     tracing::debug!(status = %event.status, "a message was not received");
-                    if event.status == Status::TRUNCATED || self.failed.is_none() {
+                    self.bad_receives += 1;
+                    if self.bad_receives < BAD_RECEIVES_MAX {
                         self.net.receive(event.user, event.buffer);
+                    } else {
+                        self.fail(format!("the endpoint receives nothing: {}", event.status));
                     }
                 }
             }

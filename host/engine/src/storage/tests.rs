@@ -1,0 +1,233 @@
+//! Log, index and space together against crashes, with a model of what was acknowledged.
+
+use super::*;
+use crate::index::value::Extent;
+use crate::log::fake::{Fake, coin};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const ME: Identity = Identity {
+    engine: Uuid::from_u128(7),
+    target: 0,
+};
+const UNITS: u64 = 60;
+const LIMIT: u64 = 1 << 20;
+const BY: Origin = Origin {
+    client: Uuid::from_u128(1),
+    sequence: 1,
+};
+
+/// What is under a key: the checksum tells which value, the extents where it is.
+type Model = BTreeMap<Vec<u8>, (u32, Option<Extents>)>;
+
+fn store(path: &Path) -> Store {
+    Store::open(path, 32 << 20, 1 << 20).unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Inline(Vec<u8>),
+    Extents(Vec<u8>, u32),
+    Punch(Vec<u8>),
+    Seal,
+    StartCommit,
+    FinishCommit,
+    FailCommit,
+    /// Seed of what the memory keeps; whether the index file has the commit under way.
+    Crash(u64, bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = prop::collection::vec(0u8..3, 1..4);
+    let step = prop_oneof![
+        4 => key.clone().prop_map(Step::Inline),
+        5 => (key.clone(), 1u32..8).prop_map(|(k, n)| Step::Extents(k, n)),
+        2 => prop::collection::vec(0u8..3, 0..3).prop_map(Step::Punch),
+        4 => Just(Step::Seal),
+        2 => Just(Step::StartCommit),
+        3 => Just(Step::FinishCommit),
+        1 => Just(Step::FailCommit),
+        1 => (any::<u64>(), any::<bool>()).prop_map(|(seed, done)| Step::Crash(seed, done)),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+fn contents(storage: &Storage<Fake>) -> Model {
+    let mut out = Model::new();
+    let mut keys = Vec::new();
+    storage
+        .keys(b"", b"", |key| {
+            keys.push(key.to_vec());
+            true
+        })
+        .unwrap();
+    for key in keys {
+        let found = storage.get(&key, |v| (v.checksum, extents_of(v))).unwrap();
+        out.insert(key, found.unwrap());
+    }
+    out
+}
+
+/// Each unit that a value is in belongs to it alone.
+fn check_units(model: &Model) {
+    let mut owner = [false; UNITS as usize];
+    let extents = model.values().filter_map(|(_, e)| *e);
+    for Extent { start, units } in extents.flat_map(|e| e.as_slice().to_vec()) {
+        for unit in start..start + u64::from(units) {
+            assert!(!owner[unit as usize], "unit {unit} belongs to two values");
+            owner[unit as usize] = true;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// After any crash the target holds the state of some moment not before the last seal, and the
+    /// space of no acknowledged value was given to another.
+    #[test]
+    fn a_crash_loses_nothing_that_was_sealed(steps in steps(), end: u64) {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = dir.path().join("index");
+        let memory = Fake::new(4096 + (128 << 10));
+        let mut storage = Storage::create(store(&path), memory, ME, UNITS, LIMIT).unwrap();
+        let mut now = Model::new();
+        // Every state since the last seal; the first of them is sealed.
+        let mut states = vec![now.clone()];
+        let mut batch: Option<Batch> = None;
+        let mut stamp = 0;
+        for step in steps.into_iter().chain([Step::Crash(end, false)]) {
+            match step {
+                Step::Inline(key) | Step::Extents(key, 0) => {
+                    stamp += 1;
+                    let value = StoredValue { checksum: stamp, len: 3, body: Body::Inline(b"abc") };
+                    storage.put(BY, &key, &value).unwrap();
+                    now.insert(key, (stamp, None));
+                    states.push(now.clone());
+                }
+                Step::Extents(key, units) => if let Some(extents) = storage.space().allocate(units) {
+                    stamp += 1;
+                    let value = StoredValue { checksum: stamp, len: units * 4096, body: Body::Extents(extents) };
+                    storage.put(BY, &key, &value).unwrap();
+                    now.insert(key, (stamp, Some(extents)));
+                    check_units(&now);
+                    // What a crash could bring back must not have lost its place either.
+                    for (key, (_, old)) in &states[0] {
+                        let overlap = old.iter().flat_map(|e| e.as_slice()).any(|o| extents.as_slice().iter()
+                            .any(|n| n.start < o.start + u64::from(o.units) && o.start < n.start + u64::from(n.units)));
+                        prop_assert!(!overlap, "the place of the sealed value of {key:?} was reused");
+                    }
+                    states.push(now.clone());
+                },
+                Step::Punch(prefix) => {
+                    let before = now.len();
+                    now.retain(|key, _| !key.starts_with(&prefix));
+                    prop_assert_eq!(storage.punch(BY, &prefix).unwrap() as usize, before - now.len());
+                    states.push(now.clone());
+                }
+                Step::Seal => {
+                    storage.seal().unwrap();
+                    states = vec![now.clone()];
+                }
+                Step::StartCommit => if batch.is_none() {
+                    batch = storage.start_commit();
+                },
+                Step::FinishCommit => if let Some(batch) = batch.take() {
+                    let result = storage.writer().commit(&batch);
+                    storage.finish_commit(batch.upto, &result).unwrap();
+                },
+                Step::FailCommit => if let Some(batch) = batch.take() {
+                    storage.finish_commit(batch.upto, &Err(IndexError::NoSpace("test".into()))).unwrap();
+                    prop_assert!(!storage.admits(b"k", 1));
+                        storage.seal().unwrap();
+                        states = vec![now.clone()];
+                    if let Some(batch) = storage.start_commit() {
+                        let result = storage.writer().commit(&batch);
+                        storage.finish_commit(batch.upto, &result).unwrap();
+                    }
+                    prop_assert!(storage.admits(b"k", 1));
+                },
+                Step::Crash(seed, committed) => {
+                    if let Some(batch) = batch.take() && committed {
+                        storage.writer().commit(&batch).unwrap();
+                    }
+                    let Storage { ring, index, .. } = storage;
+                    drop(index);
+                    let memory = ring.into_memory().crash(coin(seed));
+                    storage = Storage::open(store(&path), memory, ME, UNITS, LIMIT).unwrap().0;
+                    now = contents(&storage);
+                    prop_assert!(states.contains(&now), "{now:?} was never the state since the last seal");
+                    check_units(&now);
+                    states = vec![now.clone()];
+                }
+            }
+            prop_assert_eq!(contents(&storage), now.clone());
+        }
+        // Once everything is committed, all other space is free.
+        storage.seal().unwrap();
+        if let Some(batch) = storage.start_commit() {
+            let result = storage.writer().commit(&batch);
+            storage.finish_commit(batch.upto, &result).unwrap();
+        }
+        let used: u64 = now.values().filter_map(|(_, e)| *e).map(|e| e.units()).sum();
+        prop_assert_eq!(storage.usage(), (UNITS, UNITS - used));
+    }
+}
+
+#[test]
+fn a_log_older_than_the_index_is_an_error() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = dir.path().join("index");
+    let memory = Fake::new(4096 + (128 << 10));
+    let mut storage = Storage::create(store(&path), memory, ME, UNITS, LIMIT).unwrap();
+    let value = StoredValue {
+        checksum: 1,
+        len: 3,
+        body: Body::Inline(b"abc"),
+    };
+    for n in 0..3u8 {
+        storage.put(BY, &[n], &value).unwrap();
+    }
+    storage.seal().unwrap();
+    let batch = storage.start_commit().unwrap();
+    storage.writer().commit(&batch).unwrap();
+    drop(storage);
+    let old = Ring::create(Fake::new(4096 + (128 << 10)), ME)
+        .unwrap()
+        .into_memory();
+    let error = Storage::open(store(&path), old, ME, UNITS, LIMIT)
+        .err()
+        .unwrap();
+    assert!(
+        matches!(&error, StorageError::Corrupt(text) if text.contains("older")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_full_log_waits_for_a_commit_and_punches_still_fit() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let memory = Fake::new(4096 + (128 << 10));
+    let mut storage =
+        Storage::create(store(&dir.path().join("index")), memory, ME, UNITS, LIMIT).unwrap();
+    let bytes = [7u8; 4000];
+    let value = StoredValue {
+        checksum: 1,
+        len: 4000,
+        body: Body::Inline(&bytes),
+    };
+    let mut n = 0u32;
+    while storage.put(BY, &n.to_be_bytes(), &value).is_ok() {
+        n += 1;
+    }
+    let full = storage.put(BY, &n.to_be_bytes(), &value).unwrap_err();
+    assert!(matches!(full, StorageError::LogFull), "{full}");
+    assert!(storage.is_log_crowded());
+    assert_eq!(storage.punch(BY, &0u32.to_be_bytes()).unwrap(), 1);
+    storage.seal().unwrap();
+    let batch = storage.start_commit().unwrap();
+    let result = storage.writer().commit(&batch);
+    storage.finish_commit(batch.upto, &result).unwrap();
+    storage.put(BY, &n.to_be_bytes(), &value).unwrap();
+}
