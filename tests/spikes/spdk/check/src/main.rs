@@ -1,10 +1,12 @@
 //! Runs the SPDK spike through its plugin file, on the emulated controllers of tests/vm.
 //!
 //! usage: spdk-spike-check PLUGIN.so GROUP [SETTINGS]
+//!        spdk-spike-check PLUGIN.so conformance ADDRESS [FILTER]
 //!
-//! SETTINGS is the plugin's settings as JSON.
-//! Groups: `device`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a device), and
-//! `conformance` and `conformance-4096`, the suite that every backend passes. Prints a line per case and exits 1 if one failed.
+//! Groups: `device`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
+//! device); SETTINGS is the plugin's settings as JSON. `conformance` runs the suite that every backend
+//! passes on one device, or those of its cases whose name has FILTER in it. Prints a line per case and
+//! exits 1 if one failed.
 
 mod conformance;
 mod dead;
@@ -38,15 +40,11 @@ macro_rules! ensure {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let (path, group, settings) = match arguments.as_slice() {
-        [_, path, group] => (path, group, "{}"),
-        [_, path, group, settings] => (path, group, settings.as_str()),
-        _ => {
-            eprintln!("usage: spdk-spike-check PLUGIN.so GROUP [SETTINGS]");
-            return ExitCode::from(2);
-        }
-    };
-    match run(path, group, settings) {
+    if arguments.len() < 3 {
+        eprintln!("usage: spdk-spike-check PLUGIN.so GROUP [ARGUMENT...]");
+        return ExitCode::from(2);
+    }
+    match run(&arguments[1], &arguments[2], &arguments[3..]) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -57,20 +55,13 @@ fn main() -> ExitCode {
 }
 
 /// Whether every case of the group passed.
-fn run(path: &str, group: &str, settings: &str) -> Result<bool, String> {
-    let settings =
-        serde_json::from_str(settings).map_err(|e| format!("settings {settings}: {e}"))?;
+fn run(path: &str, group: &str, arguments: &[String]) -> Result<bool, String> {
+    let argument = |index: usize| arguments.get(index).map(String::as_str);
     let table = load::table(path)?;
     let cases: &[Case] = match group {
-        "conformance" => return Ok(conformance::passes(table, &settings, load::NVME_512, &[])),
-        "conformance-4096" => {
-            let address = format!("{}/1", load::NVME_MIXED);
-            return Ok(conformance::passes(
-                table,
-                &settings,
-                &address,
-                conformance::ABOUT_BLOCKS,
-            ));
+        "conformance" => {
+            let address = argument(0).ok_or("which device?")?;
+            return Ok(conformance::passes(table, address, argument(1)));
         }
         "device" => device::CASES,
         "io" => io::CASES,
@@ -79,6 +70,9 @@ fn run(path: &str, group: &str, settings: &str) -> Result<bool, String> {
         "dead" => dead::CASES,
         _ => return Err(format!("no group {group}")),
     };
+    let settings = argument(0).unwrap_or("{}");
+    let settings =
+        serde_json::from_str(settings).map_err(|e| format!("settings {settings}: {e}"))?;
     let plugin = Plugin::new(table, settings)?;
     let mut failed = 0;
     for (name, case) in cases {
