@@ -37,7 +37,6 @@ spikes: ## The fabric face on libfabric
 	tools/test spikes
 
 vm-test: ## The bdev face on SPDK in a virtual machine with emulated NVMe
-	tests/vm/install
 	tests/vm/test
 
 bench: ## Measure against named peers; writes the table of docs/performance.md to standard output
