@@ -208,19 +208,23 @@ fn a_cancelled_format_leaves_nothing() {
 
 #[test]
 fn a_full_file_system_is_an_error_of_format_that_leaves_nothing() {
-    on_small_tmpfs("a_full_file_system_is_an_error_of_format", 8 * MIB, |dir| {
-        let plugin = plugin();
-        let path = dir.join("big");
-        let spec = device(&plugin, &path, 16);
-        let error = format(&plugin, &spec, false).unwrap_err();
-        assert_eq!(error.status, Status::NO_SPACE, "{error}");
-        assert!(
-            error.what.contains("big") && error.remedy.contains("bdev_size"),
-            "{error}"
-        );
-        assert!(!path.exists(), "the partial file is removed");
-        format(&plugin, &device(&plugin, &path, 4), false).unwrap();
-    });
+    on_small_tmpfs(
+        "a_full_file_system_is_an_error_of_format_that_leaves_nothing",
+        8 * MIB,
+        |dir| {
+            let plugin = plugin();
+            let path = dir.join("big");
+            let spec = device(&plugin, &path, 16);
+            let error = format(&plugin, &spec, false).unwrap_err();
+            assert_eq!(error.status, Status::NO_SPACE, "{error}");
+            assert!(
+                error.what.contains("big") && error.remedy.contains("bdev_size"),
+                "{error}"
+            );
+            assert!(!path.exists(), "the partial file is removed");
+            format(&plugin, &device(&plugin, &path, 4), false).unwrap();
+        },
+    );
 }
 
 /// Fills the file system; the bytes that fitted.
@@ -236,21 +240,25 @@ fn fill(dir: &Path) -> u64 {
 fn released_space_can_be_gone_and_kept_space_cannot() {
     for engine in ["uring", "threads"] {
         for (unmap, expected) in [("release", Status::NO_SPACE), ("keep", Status::OK)] {
-            on_small_tmpfs("released_space_can_be_gone", 16 * MIB, |dir| {
-                let settings = json!({ "unmap": unmap, "io_engine": engine });
-                let plugin = instance(table::<BdevFile>(), settings);
-                let spec = device(&plugin, &dir.join("device"), 8);
-                format(&plugin, &spec, false).unwrap();
-                let open = plugin.open_bdev(&spec, options()).unwrap();
-                let mut driver = Driver::new(&open, 4, Arena::foreign(MIB as usize));
-                let all = open.geometry().block_count;
-                assert_eq!(driver.run(&Io::bare(BdevOp::UNMAP, 0, all)), Status::OK);
-                let filled = fill(dir);
-                let room = if unmap == "keep" { 8 * MIB } else { 16 * MIB };
-                assert!(filled <= room && filled > room - MIB, "{filled} bytes fit");
-                let write = Io::with(BdevOp::WRITE, 10, 256, 0..MIB as usize);
-                assert_eq!(driver.run(&write), expected, "{engine}, unmap {unmap}");
-            });
+            on_small_tmpfs(
+                "released_space_can_be_gone_and_kept_space_cannot",
+                16 * MIB,
+                |dir| {
+                    let settings = json!({ "unmap": unmap, "io_engine": engine });
+                    let plugin = instance(table::<BdevFile>(), settings);
+                    let spec = device(&plugin, &dir.join("device"), 8);
+                    format(&plugin, &spec, false).unwrap();
+                    let open = plugin.open_bdev(&spec, options()).unwrap();
+                    let mut driver = Driver::new(&open, 4, Arena::foreign(MIB as usize));
+                    let all = open.geometry().block_count;
+                    assert_eq!(driver.run(&Io::bare(BdevOp::UNMAP, 0, all)), Status::OK);
+                    let filled = fill(dir);
+                    let room = if unmap == "keep" { 8 * MIB } else { 16 * MIB };
+                    assert!(filled <= room && filled > room - MIB, "{filled} bytes fit");
+                    let write = Io::with(BdevOp::WRITE, 10, 256, 0..MIB as usize);
+                    assert_eq!(driver.run(&write), expected, "{engine}, unmap {unmap}");
+                },
+            );
         }
     }
 }

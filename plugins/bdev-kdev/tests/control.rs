@@ -85,7 +85,12 @@ fn assert_in_use(plugin: &Instance, path: &Path, who: &str) {
 #[test]
 fn scan_lists_size_blocks_and_what_is_behind() {
     for block in [512, 4096] {
-        let Some(dev) = LoopDevice::new("scan_lists_size", disk(), 8 * MIB, block) else {
+        let Some(dev) = LoopDevice::new(
+            "scan_lists_size_blocks_and_what_is_behind",
+            disk(),
+            8 * MIB,
+            block,
+        ) else {
             return;
         };
         let plugin = plugin();
@@ -110,28 +115,38 @@ fn scan_lists_size_blocks_and_what_is_behind() {
 
 #[test]
 fn a_mounted_device_is_in_use_by_its_mount_point() {
-    on_small_tmpfs("a_mounted_device_is_in_use", MIB, |dir| {
-        let dev = LoopDevice::new("a_mounted_device_is_in_use", disk(), 16 * MIB, 512).unwrap();
-        run("mkfs.ext4", &[Path::new("-q"), dev.path()]);
-        let plugin = plugin();
-        assert_eq!(
-            device(&plugin, dev.path()).state,
-            DeviceState::Present,
-            "signatures are not ours"
-        );
-        let place = dir.join("mnt");
-        fs::create_dir(&place).unwrap();
-        run("mount", &[dev.path(), &place]);
-        assert_in_use(
-            &plugin,
-            dev.path(),
-            &format!("mounted at {}", place.display()),
-        );
-        let found = scanned(&plugin, dev.path()).unwrap().in_use.unwrap();
-        assert!(found.contains("/mnt"), "{found}");
-        run("umount", &[&place]);
-        assert_eq!(device(&plugin, dev.path()).state, DeviceState::Present);
-    });
+    on_small_tmpfs(
+        "a_mounted_device_is_in_use_by_its_mount_point",
+        MIB,
+        |dir| {
+            let dev = LoopDevice::new(
+                "a_mounted_device_is_in_use_by_its_mount_point",
+                disk(),
+                16 * MIB,
+                512,
+            )
+            .unwrap();
+            run("mkfs.ext4", &[Path::new("-q"), dev.path()]);
+            let plugin = plugin();
+            assert_eq!(
+                device(&plugin, dev.path()).state,
+                DeviceState::Present,
+                "signatures are not ours"
+            );
+            let place = dir.join("mnt");
+            fs::create_dir(&place).unwrap();
+            run("mount", &[dev.path(), &place]);
+            assert_in_use(
+                &plugin,
+                dev.path(),
+                &format!("mounted at {}", place.display()),
+            );
+            let found = scanned(&plugin, dev.path()).unwrap().in_use.unwrap();
+            assert!(found.contains("/mnt"), "{found}");
+            run("umount", &[&place]);
+            assert_eq!(device(&plugin, dev.path()).state, DeviceState::Present);
+        },
+    );
 }
 
 struct SwapOff<'a>(&'a Path);
@@ -175,7 +190,12 @@ impl Drop for Killed {
 
 #[test]
 fn an_exclusive_opener_is_named_but_a_mere_reader_does_not_matter() {
-    let Some(dev) = LoopDevice::new("an_exclusive_opener_is_named", disk(), 8 * MIB, 512) else {
+    let Some(dev) = LoopDevice::new(
+        "an_exclusive_opener_is_named_but_a_mere_reader_does_not_matter",
+        disk(),
+        8 * MIB,
+        512,
+    ) else {
         return;
     };
     let plugin = plugin();
@@ -257,7 +277,7 @@ fn partitions_are_devices_and_block_their_disk() {
 #[test]
 fn unmap_is_a_real_discard_and_write_zeroes_zeroes() {
     for engine in ["uring", "threads"] {
-        let name = "unmap_is_a_real_discard";
+        let name = "unmap_is_a_real_discard_and_write_zeroes_zeroes";
         let Some(dev) = LoopDevice::new(name, disk(), 16 * MIB, 4096) else {
             return;
         };
@@ -304,7 +324,12 @@ fn unmap_is_a_real_discard_and_write_zeroes_zeroes() {
 
 #[test]
 fn format_removes_signatures_at_both_ends() {
-    let Some(dev) = LoopDevice::new("format_removes_signatures", disk(), 8 * MIB, 512) else {
+    let Some(dev) = LoopDevice::new(
+        "format_removes_signatures_at_both_ends",
+        disk(),
+        8 * MIB,
+        512,
+    ) else {
         return;
     };
     let file = File::options().write(true).open(dev.path()).unwrap();
@@ -337,21 +362,25 @@ fn a_resized_device_says_so() {
 
 #[test]
 fn a_device_that_runs_out_of_space_fails_writes_and_its_health_says_so() {
-    on_small_tmpfs("a_device_that_runs_out_of_space", 4 * MIB, |dir| {
-        let name = "a_device_that_runs_out_of_space";
-        let dev = LoopDevice::new(name, dir, 32 * MIB, 4096).unwrap();
-        let plugin = plugin();
-        let open = open(&plugin, dev.path()).unwrap();
-        let mut driver = Driver::new(&open, 1, Arena::foreign(8 * MIB as usize));
-        driver.memory().fill(1);
-        let status = driver.run(&Io::with(BdevOp::WRITE, 0, 2048, 0..8 * MIB as usize));
-        assert!([Status::IO, Status::NO_SPACE].contains(&status), "{status}");
-        let errors = open.health(options()).unwrap()["io_errors"]
-            .as_u64()
-            .unwrap();
-        assert_eq!(errors, u64::from(status == Status::IO));
-        drop((driver, open, dev));
-    });
+    on_small_tmpfs(
+        "a_device_that_runs_out_of_space_fails_writes_and_its_health_says_so",
+        4 * MIB,
+        |dir| {
+            let name = "a_device_that_runs_out_of_space_fails_writes_and_its_health_says_so";
+            let dev = LoopDevice::new(name, dir, 32 * MIB, 4096).unwrap();
+            let plugin = plugin();
+            let open = open(&plugin, dev.path()).unwrap();
+            let mut driver = Driver::new(&open, 1, Arena::foreign(8 * MIB as usize));
+            driver.memory().fill(1);
+            let status = driver.run(&Io::with(BdevOp::WRITE, 0, 2048, 0..8 * MIB as usize));
+            assert!([Status::IO, Status::NO_SPACE].contains(&status), "{status}");
+            let errors = open.health(options()).unwrap()["io_errors"]
+                .as_u64()
+                .unwrap();
+            assert_eq!(errors, u64::from(status == Status::IO));
+            drop((driver, open, dev));
+        },
+    );
 }
 
 #[test]
@@ -379,7 +408,8 @@ fn what_is_no_block_device_is_refused_and_what_is_missing_is_missing() {
 
 #[test]
 fn two_names_of_one_device_are_an_error() {
-    let Some(dev) = LoopDevice::new("two_names_of_one_device", disk(), 8 * MIB, 512) else {
+    let Some(dev) = LoopDevice::new("two_names_of_one_device_are_an_error", disk(), 8 * MIB, 512)
+    else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
@@ -398,7 +428,7 @@ fn two_names_of_one_device_are_an_error() {
 
 #[test]
 fn a_read_only_device_is_refused() {
-    let Some(dev) = LoopDevice::read_only("a_read_only_device", disk(), 8 * MIB) else {
+    let Some(dev) = LoopDevice::read_only("a_read_only_device_is_refused", disk(), 8 * MIB) else {
         return;
     };
     let plugin = plugin();

@@ -84,22 +84,6 @@ impl BdevMalloc {
         self.storage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, device: &DeviceSpec, size: u64) -> DeviceRecord {
-        DeviceRecord {
-            kind: ClassKind::Bdev,
-            class: CLASS.to_owned(),
-            address: device.address.clone(),
-            model: "memory".to_owned(),
-            serial: String::new(),
-            firmware: String::new(),
-            size,
-            block_size: self.block_size,
-            numa_node: -1,
-            in_use: None,
-            details: Map::new(),
-        }
-    }
-
     /// Size of the device that `spec` names, from its config.
     fn size_of(spec: &DeviceSpec) -> Result<u64> {
         let (number, size) = Config::parse(&spec.config)?;
@@ -120,6 +104,23 @@ impl BdevMalloc {
             address(number - 1)
         ))
         .remedy("raise bdev_number"))
+    }
+}
+
+/// Record of a device as `identity` shows it.
+pub(crate) fn record(address: &str, size: u64, block_size: u32) -> DeviceRecord {
+    DeviceRecord {
+        kind: ClassKind::Bdev,
+        class: CLASS.to_owned(),
+        address: address.to_owned(),
+        model: "memory".to_owned(),
+        serial: String::new(),
+        firmware: String::new(),
+        size,
+        block_size,
+        numa_node: -1,
+        in_use: None,
+        details: Map::new(),
     }
 }
 
@@ -233,7 +234,11 @@ impl BdevPlugin for BdevMalloc {
                 storage
             }
         };
-        MallocDevice::open(storage, self.record(&device, size), self.block_size)
+        MallocDevice::open(
+            storage,
+            record(&device.address, size, self.block_size),
+            self.block_size,
+        )
     }
 }
 

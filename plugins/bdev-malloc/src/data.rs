@@ -63,6 +63,48 @@ impl MallocDevice {
         })
     }
 
+    /// A device of its own, outside of any plugin instance: for who wants to compare the plugin's
+    /// tables with a call that is linked statically.
+    ///
+    /// # Errors
+    /// NO_MEMORY if `size` bytes cannot be had.
+    ///
+    /// # Panics
+    /// If `block_size` is no power of two.
+    pub fn alone(size: usize, block_size: u32) -> Result<Self> {
+        assert!(block_size.is_power_of_two());
+        let memory = Memory::new(size).map_err(|e| Error::io("no memory for a device", e))?;
+        let record = crate::control::record("malloc0", size as u64, block_size);
+        Self::open(Arc::new(Storage::new(memory)), record, block_size)
+    }
+
+    /// Opens a queue of `depth` requests on the calling thread.
+    ///
+    /// # Errors
+    /// INVALID for a depth out of range, BUSY if too many queues are open.
+    pub fn queue(&self, depth: u32) -> Result<MallocQueue> {
+        if !(1..=MAX_DEPTH).contains(&depth) {
+            let what = format!(
+                "cannot open a queue of depth {depth} on {}",
+                self.record.address
+            );
+            return Err(
+                Error::new(Status::INVALID, what).cause(format!("depths are 1 to {MAX_DEPTH}"))
+            );
+        }
+        if self.storage.queues.fetch_add(1, Ordering::AcqRel) >= MAX_QUEUES {
+            self.storage.queues.fetch_sub(1, Ordering::AcqRel);
+            let what = format!("cannot open another queue on {}", self.record.address);
+            return Err(Error::new(Status::BUSY, what)
+                .cause(format!("{MAX_QUEUES} are open, which is the most")));
+        }
+        Ok(MallocQueue {
+            storage: Arc::clone(&self.storage),
+            limits: self.limits(),
+            done: Ring::new(depth),
+        })
+    }
+
     fn limits(&self) -> Limits {
         let block_size = self.block_size as usize;
         Limits {
@@ -103,26 +145,7 @@ impl Bdev for MallocDevice {
     }
 
     fn open_queue(&self, _call: CallContext<'_>, depth: u32) -> Result<MallocQueue> {
-        if !(1..=MAX_DEPTH).contains(&depth) {
-            let what = format!(
-                "cannot open a queue of depth {depth} on {}",
-                self.record.address
-            );
-            return Err(
-                Error::new(Status::INVALID, what).cause(format!("depths are 1 to {MAX_DEPTH}"))
-            );
-        }
-        if self.storage.queues.fetch_add(1, Ordering::AcqRel) >= MAX_QUEUES {
-            self.storage.queues.fetch_sub(1, Ordering::AcqRel);
-            let what = format!("cannot open another queue on {}", self.record.address);
-            return Err(Error::new(Status::BUSY, what)
-                .cause(format!("{MAX_QUEUES} are open, which is the most")));
-        }
-        Ok(MallocQueue {
-            storage: Arc::clone(&self.storage),
-            limits: self.limits(),
-            done: Ring::new(depth),
-        })
+        self.queue(depth)
     }
 
     fn identity(&self, _call: CallContext<'_>) -> Result<DeviceRecord> {
