@@ -1,0 +1,210 @@
+//! An engine: three plugins, devices, and a thread per target.
+
+mod open;
+mod seed;
+mod start;
+
+use crate::commit::Helpers;
+use crate::config::Options;
+use crate::error::StartError;
+use crate::media::{self, Formatted};
+use crate::pin::Placement;
+use crate::plugins::Plugins;
+use crate::state::EngineState;
+use crate::target::Shared;
+use daos_plugin_api::host::{BdevDevice, FabricDomain, ScmMemory};
+use daos_wire::EngineUri;
+use open::{check_queues, open_domain, open_scm};
+use start::Starter;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+/// A running engine. Its functions are for one thread, the admin thread of the plugins.
+pub struct Engine {
+    targets: Vec<Running>,
+    helpers: Option<Helpers>,
+    devices: Vec<BdevDevice>,
+    uri: EngineUri,
+    formatted: Formatted,
+    // Kept for the life of the targets.
+    _domain: FabricDomain,
+    _scm: ScmMemory,
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+/// Address of a target, once it serves.
+type Answer = mpsc::Receiver<Result<Vec<u8>, StartError>>;
+
+impl Engine {
+    /// Starts an engine on formatted storage; on return all targets serve.
+    ///
+    /// # Errors
+    /// Why it cannot, see [`StartError`]. Nothing runs then.
+    pub fn start(options: &Options) -> Result<Self, StartError> {
+        options.check()?;
+        let formatted = Formatted::read(options)?;
+        let plugins = Plugins::load(options, &formatted.devices[0].class)?;
+        let scm = open_scm(&plugins, options)?;
+        let mount = scm
+            .mount_point()
+            .map_err(|s| StartError::failed(format_args!("the SCM has no mount point: {s}")))?;
+        let known = EngineState::read(&mount, &formatted.superblock)?;
+        let may_label = options.first_start && known.is_none();
+        let devices = formatted
+            .devices
+            .iter()
+            .map(|device| media::open_device(&plugins.bdev, &formatted, device, may_label))
+            .collect::<Result<Vec<_>, _>>()?;
+        check_queues(options.targets, &devices)?;
+        let state = match &known {
+            Some(state) => state.clone(),
+            None => {
+                let info = scm.info().map_err(StartError::failed)?;
+                EngineState::plan(&formatted.superblock, options.targets, info.available)?
+            }
+        };
+        if state.targets != options.targets {
+            return Err(StartError::storage(format_args!(
+                "-t {}: the storage was made for {} targets; set `targets` back, or format with --reformat",
+                options.targets, state.targets
+            )));
+        }
+        let domain = open_domain(&plugins, options)?;
+        let starter = Starter {
+            options,
+            plugins: &plugins,
+            scm: &scm,
+            mount,
+            state: &state,
+            is_new: known.is_none(),
+            devices: &devices,
+            domain: &domain,
+            domain_lock: Arc::new(Mutex::new(())),
+            placement: Placement::new(options)?,
+        };
+        let helpers = Helpers::start(options.helpers as usize)
+            .map_err(|e| StartError::failed(format_args!("cannot start helper threads: {e}")))?;
+        let mut started = Vec::new();
+        let addresses = starter.start_all(&helpers, &mut started);
+        let mut engine = Self {
+            targets: started,
+            helpers: Some(helpers),
+            uri: EngineUri {
+                provider: options.provider.clone().unwrap_or_default(),
+                targets: Vec::new(),
+            },
+            devices: devices.clone(),
+            formatted,
+            _domain: domain.clone(),
+            _scm: scm.clone(),
+        };
+        let made = addresses.and_then(|addresses| {
+            engine.uri.targets = addresses;
+            if starter.is_new {
+                state.write(&starter.mount)?;
+            }
+            Ok(())
+        });
+        match made {
+            Ok(()) => Ok(engine),
+            Err(error) => {
+                // What the targets say while they end is a consequence of the error.
+                let _ = engine.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Where clients reach the targets.
+    pub fn uri(&self) -> &EngineUri {
+        &self.uri
+    }
+
+    /// What the format recorded.
+    pub fn formatted(&self) -> &Formatted {
+        &self.formatted
+    }
+
+    /// Requests answered so far.
+    pub fn requests(&self) -> u64 {
+        let count = |t: &Running| t.shared.requests.load(Ordering::Relaxed);
+        self.targets.iter().map(count).sum()
+    }
+
+    /// Period in microseconds at which [`Engine::poll_devices`] wants to be called.
+    pub fn poll_period_us(&self) -> u64 {
+        let periods = self.devices.iter().map(|d| d.geometry().admin_poll_us);
+        let shortest = periods.filter(|us| *us > 0).min();
+        shortest.map_or(1_000_000, |us| u64::from(us).clamp(1_000, 1_000_000))
+    }
+
+    /// Admin work of the devices: completions, timeouts, removals.
+    pub fn poll_devices(&self) {
+        use daos_plugin_api::abi::BdevEvent;
+        for (index, device) in self.devices.iter().enumerate() {
+            if let Err(status) = device.poll_admin() {
+                tracing::error!(device = index, %status, "device administration failed");
+            }
+            while let Some(event) = device.next_event() {
+                let what = match event.kind {
+                    BdevEvent::REMOVED => "was removed: its targets answer with errors",
+                    BdevEvent::RESIZED => "has another size: format again to use it",
+                    BdevEvent::HEALTH_CRITICAL => "reports critical health: move its data away",
+                    BdevEvent::RESET_BEGIN => "is being reset",
+                    BdevEvent::RESET_END => "was reset",
+                    _ => "reports something this version does not know",
+                };
+                tracing::warn!(device = index, "device {what}");
+            }
+        }
+    }
+
+    /// Whether a target's thread has ended although nobody stopped it.
+    pub fn has_dead_target(&self) -> bool {
+        self.targets.iter().any(|t| t.thread.is_finished())
+    }
+
+    /// Stops all targets: requests under way end, everything is committed.
+    ///
+    /// # Errors
+    /// Which targets had failed, and why.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> Result<(), String> {
+        let mut failures = Vec::new();
+        for target in &self.targets {
+            target.shared.stop.store(true, Ordering::Release);
+            target.shared.wake.wake();
+        }
+        for (index, target) in self.targets.drain(..).enumerate() {
+            match target.thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => failures.push(format!("target {index}: {why}")),
+                Err(_) => failures.push(format!("target {index} panicked")),
+            }
+        }
+        if let Some(helpers) = self.helpers.take() {
+            helpers.join();
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(failures.join("; "))
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(why) = self.shut_down() {
+            tracing::error!(why, "stopped after targets had failed");
+        }
+    }
+}
