@@ -1,13 +1,13 @@
 //! Is an engine's storage what was formatted? Decides between starting and maintenance.
 
 use super::content::Content;
-use super::layout::{Layout, immutable, layout};
+use super::layout::{Layout, Tier, immutable, layout};
 use crate::engine::Start;
 use crate::plugins::{Plugins, Trouble};
 use daos_config::Config;
 use daos_helper::MountFile;
 use daos_media::superblock::{Device, Superblock};
-use daos_plugin_api::control::DeviceState;
+use daos_plugin_api::control::{DeviceSpec, DeviceState};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
 
@@ -120,23 +120,36 @@ pub(super) async fn contents(plugins: &Plugins, layout: &Layout) -> Result<Vec<C
     };
     let mut contents = Vec::new();
     for device in &tier.devices {
-        contents.push(match device.state {
-            _ if tier.ephemeral => Content::Blank,
-            DeviceState::Absent => Content::Absent,
-            DeviceState::Present => Content::from(&plugins.inspect(&tier.plugin, device).await?),
-            DeviceState::InUse | DeviceState::Missing => {
-                return Err(unusable(device, ResponseStatus::CtlErrNvme));
-            }
-        });
+        contents.push(content(plugins, tier, device).await?);
     }
     Ok(contents)
 }
 
+/// What a block device holds.
+///
+/// # Errors
+/// When it cannot be used, or not looked at.
+pub(super) async fn content(
+    plugins: &Plugins,
+    tier: &Tier,
+    device: &DeviceSpec,
+) -> Result<Content, Trouble> {
+    Ok(match device.state {
+        DeviceState::InUse | DeviceState::Missing => {
+            return Err(unusable(device, ResponseStatus::CtlErrNvme));
+        }
+        _ if tier.ephemeral => Content::Blank,
+        DeviceState::Absent => Content::Absent,
+        // What a plugin remarks on a device that exists keeps it from being opened as ours.
+        DeviceState::Present if !device.detail.is_empty() => {
+            Content::Foreign(device.detail.clone())
+        }
+        DeviceState::Present => Content::from(&plugins.inspect(&tier.plugin, device).await?),
+    })
+}
+
 /// "This device cannot be used", with what the plugin says about it.
-pub(super) fn unusable(
-    device: &daos_plugin_api::control::DeviceSpec,
-    status: ResponseStatus,
-) -> Trouble {
+pub(super) fn unusable(device: &DeviceSpec, status: ResponseStatus) -> Trouble {
     let (what, remedy) = match device.state {
         DeviceState::InUse => ("is in use", "free it, or take it out of the configuration"),
         _ => (

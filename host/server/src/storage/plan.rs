@@ -1,7 +1,7 @@
 //! What a format would do, and what stands in its way. Reads only; everything is looked at before
 //! the first byte is written.
 
-use super::assess::{mounted, superblock, unusable};
+use super::assess::{content, mounted, superblock, unusable};
 use super::content::Content;
 use super::layout::{Layout, layout};
 use crate::plugins::{Plugins, Trouble};
@@ -203,20 +203,12 @@ async fn plan_bdev(
         )),
         ..PlannedTarget::default()
     };
-    let content = match device.state {
-        DeviceState::InUse | DeviceState::Missing => {
-            planned.refusals.push(*unusable(device, status));
+    let content = match content(plugins, tier, device).await {
+        Ok(content) => content,
+        Err(fault) => {
+            planned.refusals.push(*fault);
             return Ok(planned);
         }
-        _ if tier.ephemeral => Content::Blank,
-        DeviceState::Absent => Content::Absent,
-        DeviceState::Present => match plugins.inspect(&tier.plugin, device).await {
-            Ok(inspection) => Content::from(&inspection),
-            Err(fault) => {
-                planned.refusals.push(*fault);
-                return Ok(planned);
-            }
-        },
     };
     if let Some(loss) = content.loss() {
         let ours = matches!(content, Content::Labelled(_) | Content::BadLabel(_));
