@@ -10,8 +10,12 @@ use crate::{Container, Options};
 use daos_wire::Opcode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// How long an interface that the plugin chose has to prove itself.
+const CHOICE: Duration = Duration::from_secs(3);
 
 /// A client of one engine; clones share its connection. Usable from any task of a tokio runtime
 /// with time and network enabled. The connection ends with the last clone and container.
@@ -38,12 +42,40 @@ impl Client {
     /// The control plane cannot be reached or knows no engine, the fabric plugin is missing or
     /// fails, or the engine does not answer within the deadline.
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let locator = Locator::new(&options).await?;
+        let started = Instant::now();
+        loop {
+            let left = options.deadline.saturating_sub(started.elapsed());
+            // Where the plugin chose the interface, it may choose better once more are up.
+            let chosen = options.interface.is_empty();
+            let limit = if chosen { left.min(CHOICE) } else { left };
+            let client = Self::open(&options).await?;
+            match client.query_target(0, limit).await {
+                Ok(_) => return Ok(client),
+                Err(Error::TimedOut { .. }) if left > limit => {}
+                Err(Error::TimedOut {
+                    operation, last, ..
+                }) if chosen => {
+                    return Err(Error::TimedOut {
+                        operation,
+                        after: started.elapsed(),
+                        last: format!(
+                            "{last} from the interface that the fabric plugin chose; try another one (--interface)"
+                        ),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Finds the engine and opens the fabric.
+    async fn open(options: &Options) -> Result<Self, Error> {
+        let locator = Locator::new(options).await?;
         let client = Uuid::new_v4();
         let started = Driver::start(
             locator.view().provider.clone(),
-            options.interface,
-            options.plugins_dir,
+            options.interface.clone(),
+            options.plugins_dir.clone(),
             client,
         )
         .await?;
@@ -58,11 +90,9 @@ impl Client {
             deadline: options.deadline,
             attempt: options.attempt,
         };
-        let client = Self {
+        Ok(Self {
             core: Arc::new(core),
-        };
-        client.query_target(0).await?;
-        Ok(client)
+        })
     }
 
     /// The number by which the engine knows this client.
@@ -88,15 +118,15 @@ impl Client {
     pub async fn query(&self) -> Result<Vec<TargetInfo>, Error> {
         let mut all = Vec::new();
         for target in 0..self.targets() {
-            all.push(self.query_target(target).await?);
+            all.push(self.query_target(target, self.core.deadline).await?);
         }
         Ok(all)
     }
 
-    async fn query_target(&self, target: u32) -> Result<TargetInfo, Error> {
+    async fn query_target(&self, target: u32, limit: Duration) -> Result<TargetInfo, Error> {
         let mut call = Call::new(Opcode::Query);
         call.target = Some(target);
-        let mut patience = Patience::new(self.core.deadline);
+        let mut patience = Patience::new(limit);
         let answered = self.core.call(&call, 0, &mut patience).await?;
         let answer = answered.answer;
         let known = self.targets();

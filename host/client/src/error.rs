@@ -157,8 +157,8 @@ pub enum Error {
     },
     /// The deadline passed.
     #[error(
-        "{operation}: not done after {:.1} s: {last}; whether a change happened is unknown; see `daos_shell system query` for the engine's state",
-        after.as_secs_f64()
+        "{operation}: not done after {:.1} s: {last}{}; see `daos_shell system query` for the engine's state",
+        after.as_secs_f64(), doubt(operation)
     )]
     TimedOut {
         /// What was asked for.
@@ -183,6 +183,13 @@ fn colon(detail: &str) -> String {
         String::new()
     } else {
         format!(": {detail}")
+    }
+}
+
+fn doubt(operation: &Operation) -> &'static str {
+    match operation.opcode {
+        Opcode::Put | Opcode::Punch => "; whether it happened is unknown",
+        _ => "",
     }
 }
 

@@ -455,7 +455,10 @@ async fn connecting_says_what_is_missing() {
     let mut impatient = options.clone();
     impatient.deadline = Duration::from_millis(300);
     let text = error(Client::connect(impatient).await);
-    assert!(text.contains("unreachable"), "{text}");
+    assert!(
+        text.contains("unreachable") && text.contains("--interface"),
+        "{text}"
+    );
     // Targets in the wrong order: data would go to the wrong place.
     let mut uri = FakeEngine::start(&store, 2);
     uri.uri.targets.reverse();
