@@ -24,7 +24,7 @@ pub use private_dir::{PrivateDir, mounts_below};
 pub use process::{Finished, finish, session_processes};
 pub use programs::{PLUGIN_FILES, Programs};
 pub use server::{LIMIT, Server, eventually};
-pub use site::{Site, User, is_root};
+pub use site::{Site, User, may_mount};
 
 use std::io::Write as _;
 

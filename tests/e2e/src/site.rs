@@ -18,8 +18,18 @@ use std::process::Command;
 const NOBODY: u32 = 65_534;
 
 /// Whether this program is root.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
+}
+
+/// Whether this program may mount file systems: root outside of a container that takes that away.
+pub fn may_mount() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    effective
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .is_some_and(|bits| bits >> CAP_SYS_ADMIN & 1 == 1)
 }
 
 /// Who runs the node.
@@ -73,7 +83,7 @@ impl Site {
         if owner.is_some() {
             programs = programs.copied_to(&dir.path().join("bin"));
         }
-        let privileged = is_root() && owner.is_none();
+        let privileged = may_mount() && owner.is_none();
         let memory = (!privileged).then(|| PrivateDir::new(Path::new("/dev/shm"), owner));
         let site = Self {
             dir,

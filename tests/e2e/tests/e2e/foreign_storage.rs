@@ -1,7 +1,7 @@
 //! What others wrote is not formatted without the word for it, and stays as it is, byte for byte.
 
 use crate::data;
-use daos_e2e::{Bdev, Finished, LoopDevice, Site, finish, is_root, not_run};
+use daos_e2e::{Bdev, Finished, LoopDevice, Site, finish, may_mount, not_run};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -147,7 +147,7 @@ fn files_in_the_way_of_scm() {
         !site.path("bdev0").exists(),
         "a device was made before all were checked"
     );
-    if is_root() {
+    if may_mount() {
         // Memory is mounted over it: nothing of it is lost even then.
         server.format(&["--overwrite-foreign"]).expect(0);
         server.wait_phase("ready");

@@ -1,6 +1,6 @@
 //! `make run`: the first thing anybody tries.
 
-use daos_e2e::{Finished, Port, Programs, Site, User, finish, is_root, not_run};
+use daos_e2e::{Finished, Port, Programs, Site, User, finish, may_mount, not_run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,7 +78,7 @@ fn run_on_memory_with_plugins_from_files() {
 
 #[test]
 fn run_on_a_kernel_device_with_plugins_from_files() {
-    if is_root() && Path::new("/dev/loop-control").exists() {
+    if may_mount() && Path::new("/dev/loop-control").exists() {
         run(User::Caller, &[("BDEV", "kdev"), ("PLUGINS", "dir")]);
     } else {
         let test = "run_on_a_kernel_device_with_plugins_from_files";

@@ -1,7 +1,7 @@
 //! A tier that is gone is named; the rest is neither served nor destroyed until somebody says so.
 
 use crate::data::Workload;
-use daos_e2e::{Server, Site, is_root, not_run};
+use daos_e2e::{Server, Site, may_mount, not_run};
 use nix::mount::{MntFlags, umount2};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -54,7 +54,7 @@ fn a_removed_superblock_is_a_lost_scm() {
 
 #[test]
 fn a_memory_file_system_that_is_gone_is_a_lost_scm() {
-    if !is_root() {
+    if !may_mount() {
         let test = "a_memory_file_system_that_is_gone_is_a_lost_scm";
         return not_run(test, "unmounting needs root");
     }

@@ -1,6 +1,6 @@
 //! The fabric between two network namespaces: client and engine share nothing but a pair of interfaces.
 
-use daos_e2e::{Bdev, Site, finish, is_root, not_run};
+use daos_e2e::{Bdev, Site, eventually, finish, may_mount, not_run};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
 use std::io;
@@ -17,19 +17,19 @@ struct Namespaces {
     client: String,
 }
 
-fn ip(line: &str) -> Result<(), String> {
+fn ip(line: &str) -> Result<String, String> {
     let mut command = Command::new("ip");
     command.args(line.split(' '));
     let done = finish(command, Duration::from_secs(10));
     match done.code {
-        Some(0) => Ok(()),
+        Some(0) => Ok(done.stdout),
         _ => Err(format!("ip {line}: {}", done.stderr.trim())),
     }
 }
 
 impl Namespaces {
     fn new() -> Result<Self, String> {
-        if !is_root() {
+        if !may_mount() {
             return Err("network namespaces need root".to_owned());
         }
         let pid = std::process::id();
@@ -47,6 +47,15 @@ impl Namespaces {
             ip(&format!("-n {space} link set lo up"))?;
             ip(&format!("-n {space} address add {address} dev {name}"))?;
             ip(&format!("-n {space} link set {name} up"))?;
+        }
+        // The carrier comes a moment later; until then nobody chooses the interface by itself.
+        for (space, name) in [(s, "daos0"), (c, "daos1")] {
+            eventually("the cable is plugged in", || {
+                let shown = ip(&format!("-n {space} link show {name}"));
+                shown
+                    .is_ok_and(|text| text.contains("state UP"))
+                    .then_some(())
+            });
         }
         Ok(spaces)
     }
