@@ -2,6 +2,8 @@
 
 use crate::error::StartError;
 use clap::Parser;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// I/O engine of a DAOS storage node.
@@ -83,6 +85,9 @@ pub struct Options {
     /// mounted there are added if missing.
     #[arg(long, value_name = "JSON")]
     pub scm_config: Option<String>,
+    /// Free-form settings of plugins as JSON: an object by plugin name.
+    #[arg(long, value_name = "JSON", value_parser = plugin_settings, default_value = "{}")]
+    pub plugin_settings: PluginSettings,
     /// Provider, overriding D_PROVIDER.
     #[arg(long, env = "D_PROVIDER", value_name = "NAME")]
     pub provider: Option<String>,
@@ -95,6 +100,13 @@ pub struct Options {
     /// Run without daos_server: no dRPC, rank as in the superblock. For tests and benchmarks.
     #[arg(long)]
     pub no_server: bool,
+}
+
+/// Settings by plugin name.
+pub type PluginSettings = BTreeMap<String, Map<String, Value>>;
+
+fn plugin_settings(text: &str) -> Result<PluginSettings, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 /// Most targets of an engine.
@@ -156,6 +168,9 @@ mod tests {
         assert_eq!((options.targets, options.index), (2, 1));
         assert_eq!(options.scm_mount, PathBuf::from("/mnt/d"));
         assert!(parse("-t 4 -b -p 1 -s /mnt/d --provider tcp").is_ok());
+        let line = r#"--provider tcp --plugin-settings {"bdev-file":{"io_engine":"threads"}}"#;
+        let settings = parse(line).unwrap().plugin_settings;
+        assert_eq!(settings["bdev-file"]["io_engine"], "threads");
     }
 
     #[test]
@@ -168,6 +183,7 @@ mod tests {
             ("-f 2 -p 1 --provider tcp", "-f and -p"),
             ("--provider=", "D_PROVIDER"),
             ("-Z", "-Z"),
+            ("--plugin-settings [] --provider tcp", "--plugin-settings"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");

@@ -5,6 +5,7 @@ use crate::error::StartError;
 use daos_loader::{Catalogue, ClassError, PluginFile, PluginInfo, Policy};
 use daos_plugin_api::control::ClassKind;
 use daos_plugin_api::host::{Instance, InstanceOptions};
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// Instances of the plugins that an engine uses.
@@ -31,7 +32,8 @@ impl Plugins {
         );
         let one = |kind, classes: &[&str], file: Option<&Path>| {
             let info = find(&catalogue, &policy, kind, classes, file)?;
-            instance(&info, &policy)
+            let settings = options.plugin_settings.get(info.name());
+            instance(&info, &policy, settings.cloned().unwrap_or_default())
         };
         let provider = options.provider.as_deref().unwrap_or_default();
         Ok(Self {
@@ -100,14 +102,18 @@ fn find(
     })
 }
 
-fn instance(info: &PluginInfo, policy: &Policy) -> Result<Instance, StartError> {
+fn instance(
+    info: &PluginInfo,
+    policy: &Policy,
+    settings: Map<String, Value>,
+) -> Result<Instance, StartError> {
     let loaded = daos_loader::load(info, policy).map_err(StartError::config)?;
     let options = if info.is_built_in() {
         InstanceOptions::built_in()
     } else {
         InstanceOptions::loaded()
     };
-    Instance::create(loaded.table, options)
+    Instance::create(loaded.table, options.settings(settings))
         .map_err(|e| StartError::plugin(format_args!("plugin {} does not start", info.name()), &e))
 }
 

@@ -72,6 +72,9 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
     if config.engine_path.is_none() {
         push("--scm-class", &start.scm.0);
         push("--scm-config", &start.scm.1);
+        if let Some(settings) = plugin_settings(config) {
+            push("--plugin-settings", &settings);
+        }
         for (kind, path) in &start.plugins {
             push(&format!("--{kind}-plugin"), path);
         }
@@ -80,6 +83,17 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
         }
     }
     args
+}
+
+/// Settings of plugins by name as JSON; `None` if no plugin has any.
+fn plugin_settings(config: &Config) -> Option<String> {
+    let plugins = config.plugins.as_ref()?;
+    let set: serde_json::Map<_, _> = plugins
+        .iter()
+        .filter(|(_, plugin)| !plugin.settings.is_empty())
+        .map(|(name, plugin)| (name.clone(), plugin.settings.clone().into()))
+        .collect();
+    (!set.is_empty()).then(|| serde_json::Value::Object(set).to_string())
 }
 
 /// Where the engine's device config lies.
@@ -211,6 +225,26 @@ mod tests {
         ));
         config.engine_path = Some("/opt/daos_engine".into());
         assert!(line(&config, &start).ends_with("-s /mnt/d"));
+    }
+
+    #[test]
+    fn settings_of_plugins_reach_the_engine() {
+        let mut config = config();
+        let mut file = daos_config::PluginConfig::default();
+        file.settings
+            .insert("io_engine".to_owned(), "threads".into());
+        config.plugins = Some(
+            [
+                ("bdev-file".to_owned(), file),
+                ("x".to_owned(), Default::default()),
+            ]
+            .into(),
+        );
+        let line = line(&config, &Start::default());
+        assert!(
+            line.contains(r#"--plugin-settings {"bdev-file":{"io_engine":"threads"}}"#),
+            "{line}"
+        );
     }
 
     #[test]

@@ -10,6 +10,8 @@ use daos_media::superblock::{Device, Superblock};
 use daos_plugin_api::control::{DeviceSpec, DeviceState};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// What was found.
 pub(crate) enum Assessment {
@@ -26,6 +28,10 @@ pub(crate) enum Assessment {
     Failed(Trouble),
 }
 
+/// How long devices may still be held by a predecessor that was killed.
+const RELEASED_WITHIN: Duration = Duration::from_secs(3);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 const REFORMAT: &str = "if its data is lost for good: daos_shell storage format --reformat";
 
 /// Looks at the storage of engine `index`; mounts SCM that is formatted, changes nothing else.
@@ -36,8 +42,21 @@ pub(crate) async fn assess(plugins: &Plugins, config: &Config, index: usize) -> 
     }
 }
 
+/// The devices of engine `index`, once nobody holds them any more. Asynchronous I/O of a process that
+/// was killed keeps its files, and the locks on them, a moment longer than the process lives.
+async fn released(plugins: &Plugins, config: &Config, index: usize) -> Result<Layout, Trouble> {
+    let give_up = Instant::now() + RELEASED_WITHIN;
+    loop {
+        let layout = layout(plugins, config, index).await?;
+        if !layout.in_use() || Instant::now() >= give_up {
+            return Ok(layout);
+        }
+        sleep(ASK_AGAIN_AFTER).await;
+    }
+}
+
 async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assessment, Trouble> {
-    let layout = layout(plugins, config, index).await?;
+    let layout = released(plugins, config, index).await?;
     let superblock = match mounted(plugins, &layout).await? {
         true => superblock(plugins, &layout).await?,
         false => None,

@@ -5,7 +5,7 @@ use crate::plugins::{Plugins, Trouble};
 use daos_config::{ClassSchema, Config};
 use daos_loader::PluginInfo;
 use daos_media::superblock;
-use daos_plugin_api::control::{ClassKind, ClassRequest, DeviceSpec};
+use daos_plugin_api::control::{ClassKind, ClassRequest, DeviceSpec, DeviceState};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
 use std::collections::BTreeMap;
@@ -98,6 +98,13 @@ async fn tier(
 }
 
 impl Layout {
+    /// Whether somebody holds one of the devices.
+    pub(super) fn in_use(&self) -> bool {
+        let bdevs = self.bdev.iter().flat_map(|t| &t.devices);
+        let mut devices = self.scm.devices.iter().chain(bdevs);
+        devices.any(|d| d.state == DeviceState::InUse)
+    }
+
     /// Path of the superblock.
     pub(super) fn superblock(&self) -> PathBuf {
         self.scm_mount.join(superblock::FILE_NAME)
