@@ -2,6 +2,8 @@
 
 use daos_e2e::{Bdev, Site, eventually, finish, may_mount, not_run};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,6 +12,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+const PREFIX: &str = "daos-e2e-";
+
+/// Removes namespaces of test programs that were killed.
+fn sweep() {
+    for name in ip("netns list").unwrap_or_default().split_whitespace() {
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next()?.parse().ok());
+        if pid.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err()) {
+            // Somebody else may have been faster.
+            let _ = ip(&format!("netns delete {name}"));
+        }
+    }
+}
 
 /// Two namespaces with a cable between them.
 struct Namespaces {
@@ -32,10 +49,11 @@ impl Namespaces {
         if !may_mount() {
             return Err("network namespaces need root".to_owned());
         }
+        sweep();
         let pid = std::process::id();
         let spaces = Self {
-            server: format!("daos-e2e-{pid}-s"),
-            client: format!("daos-e2e-{pid}-c"),
+            server: format!("{PREFIX}{pid}-s"),
+            client: format!("{PREFIX}{pid}-c"),
         };
         let (s, c) = (&spaces.server, &spaces.client);
         ip(&format!("netns add {s}"))?;
