@@ -27,6 +27,11 @@ impl Host {
         unsafe { &*self.services }
     }
 
+    /// Whether both are the same host.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.services, other.services)
+    }
+
     /// Whether this plugin is linked into the host's binary.
     pub fn is_built_in(&self) -> bool {
         self.services().flags & HostServices::BUILT_IN != 0

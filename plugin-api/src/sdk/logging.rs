@@ -4,29 +4,68 @@
 //! without a subscriber of its own. Built-in plugins share the host's dispatcher and need none.
 
 use super::Host;
-use crate::abi::LogLevel;
+use crate::abi::{Handle, LogLevel};
 use std::fmt::Write as _;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Once, PoisonError, RwLock};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-static HOST: OnceLock<Host> = OnceLock::new();
+/// Hosts of the instances that exist, oldest first, each with the address of its instance (0 until
+/// `create` has succeeded). A host's services are gone once `destroy` has returned, so an entry
+/// must not outlive it.
+static HOSTS: RwLock<Vec<(Host, usize)>> = RwLock::new(Vec::new());
 
-/// Installs the forwarder and a panic hook that logs; once per shared object.
+/// Forwards to `host` from now on. The subscriber and a panic hook that logs are installed with the
+/// first instance, once per shared object.
 pub(super) fn install(host: Host) {
-    if host.is_built_in() || HOST.set(host).is_err() {
+    if host.is_built_in() {
         return;
     }
-    // Fails only if the plugin installed a subscriber itself, which is its right.
-    let _ = tracing::subscriber::set_global_default(Forwarder {
-        next_span: AtomicU64::new(1),
+    let mut hosts = HOSTS.write().unwrap_or_else(PoisonError::into_inner);
+    hosts.push((host, 0));
+    drop(hosts);
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Fails only if the plugin installed a subscriber itself, which is its right.
+        let _ = tracing::subscriber::set_global_default(Forwarder {
+            next_span: AtomicU64::new(1),
+        });
+        std::panic::set_hook(Box::new(|info| {
+            with_host(|host| host.log(LogLevel::ERROR, "panic", &info.to_string()));
+        }));
     });
-    std::panic::set_hook(Box::new(|info| {
-        if let Some(host) = HOST.get() {
-            host.log(LogLevel::ERROR, "panic", &info.to_string());
-        }
-    }));
+}
+
+/// Ties the entry of `host` to its instance, so that [`release`] finds it.
+pub(super) fn bind(host: Host, instance: Handle) {
+    let mut hosts = HOSTS.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(entry) = hosts.iter_mut().find(|(h, i)| h.is(&host) && *i == 0) {
+        entry.1 = instance as usize;
+    }
+}
+
+/// Forgets `host` after a `create` that failed.
+pub(super) fn forget(host: Host) {
+    let mut hosts = HOSTS.write().unwrap_or_else(PoisonError::into_inner);
+    hosts.retain(|(h, i)| !(h.is(&host) && *i == 0));
+}
+
+/// Forgets the host of an instance; waits for lines that are being forwarded to it.
+pub(super) fn release(instance: Handle) {
+    let mut hosts = HOSTS.write().unwrap_or_else(PoisonError::into_inner);
+    hosts.retain(|(_, i)| *i != instance as usize);
+}
+
+/// Calls `f` with the host of the newest instance, which lives until `f` has returned.
+fn with_host(f: impl FnOnce(&Host)) {
+    // Not waiting: a line that comes while an instance is made or destroyed may be lost, but a
+    // panic or log line from inside that must not block it.
+    if let Ok(hosts) = HOSTS.try_read()
+        && let Some((host, _)) = hosts.last()
+    {
+        f(host);
+    }
 }
 
 struct Forwarder {
@@ -45,8 +84,9 @@ fn level_of(level: &Level) -> LogLevel {
 
 impl Subscriber for Forwarder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        HOST.get()
-            .is_some_and(|host| level_of(metadata.level()).0 <= host.log_level().0)
+        let mut enabled = false;
+        with_host(|host| enabled = level_of(metadata.level()).0 <= host.log_level().0);
+        enabled
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -61,14 +101,14 @@ impl Subscriber for Forwarder {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        if let Some(host) = HOST.get() {
-            let text = line.message + &line.fields;
+        let text = line.message + &line.fields;
+        with_host(|host| {
             host.log(
                 level_of(event.metadata().level()),
                 event.metadata().target(),
                 &text,
             );
-        }
+        });
     }
 }
 

@@ -1,8 +1,8 @@
 //! SCM class `ram`: storage-class memory for machines that have none.
 //!
-//! * [`manifest`]: who the plugin is and what its config keys mean;
-//! * [`control`]: format, mount, unmount, devices, scan;
-//! * [`data`]: regions, which are files mapped into memory;
+//! * `manifest`: who the plugin is and what its config keys mean;
+//! * `control`: format, mount, unmount, devices, scan;
+//! * `data`: regions, which are files mapped into memory;
 //! * `place`: what is at a mount point - nothing, ours, somebody else's;
 //! * `nodes`: memory per NUMA node;
 //! * `map`: the only unsafe code.

@@ -81,17 +81,40 @@ unsafe extern "C" fn create<P: Plugin>(
         guard::control_free(call, "create", |context| {
             let host = Host::from_abi(host);
             logging::install(host);
+            // Also when `create` panics, so not after it.
+            let undo = Forget(Some(host));
             let settings = guard::document(settings)?;
             let value = P::create(host, context, settings)?;
             *plugin = Object::into_handle(value);
+            undo.keep(*plugin);
             Ok(())
         })
+    }
+}
+
+/// Ends the forwarding of log lines unless an instance was made.
+struct Forget(Option<Host>);
+
+impl Forget {
+    fn keep(mut self, instance: Handle) {
+        if let Some(host) = self.0.take() {
+            logging::bind(host, instance);
+        }
+    }
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        if let Some(host) = self.0.take() {
+            logging::forget(host);
+        }
     }
 }
 
 unsafe extern "C" fn destroy<P: Plugin>(plugin: Handle) {
     // SAFETY: the host passes the handle of `create` once, as the last call.
     unsafe { Object::<P>::drop_handle(plugin) }
+    logging::release(plugin);
 }
 
 unsafe extern "C" fn thread_attach<P: Plugin>(plugin: Handle) -> Status {
