@@ -139,4 +139,10 @@ impl<'a> Workload<'a> {
     pub(crate) fn verify(&self) -> Finished {
         finish(self.command(&["workload", "verify"]), LIMIT).expect(0)
     }
+
+    /// Reads back what is not there.
+    #[track_caller]
+    pub(crate) fn verify_fails(&self, code: i32) {
+        finish(self.command(&["workload", "verify"]), LIMIT).expect(code);
+    }
 }
