@@ -5,6 +5,7 @@ use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Whether this process may mount and set up loop devices; says so if not.
@@ -42,7 +43,16 @@ pub fn on_small_tmpfs(test: &str, size: u64, f: impl FnOnce(&Path) + Send) {
         )
         .expect("a tmpfs");
         f(dir.path());
-        umount(dir.path()).expect("everything in the tmpfs is closed");
+        // A loop device lets go of its file only when whoever looks at it (a scan of another test)
+        // has closed it.
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = umount(dir.path()) {
+            assert!(
+                Instant::now() < give_up,
+                "something in the tmpfs stays open: {error}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     };
     std::thread::scope(|scope| {
         if let Err(panic) = scope.spawn(run).join() {
