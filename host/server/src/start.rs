@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::{info, warn};
@@ -73,6 +73,8 @@ fn require_insecure(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<bool> {
+    // First, so that a signal during the checks below ends the server in order, too.
+    let signals = Signals::new()?;
     let lock = SocketDir::hold(&config.socket_dir, path)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -121,7 +123,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     }
     plugins.rest().await;
 
-    wait_for_end(&state).await?;
+    signals.wait_for_end(&state).await;
     notify(sd_notify::NotifyState::Stopping);
     info!("stopping");
     state.stop();
@@ -225,17 +227,30 @@ fn notify(what: sd_notify::NotifyState<'_>) {
     }
 }
 
-/// Returns on a signal to end, or when an administrator stops the server.
-async fn wait_for_end(state: &State) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut stopping = state.stopping();
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = quit.recv() => {}
-        _ = stopping.wait_for(|stop| *stop) => {}
+/// The signals that end the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+        })
     }
-    Ok(())
+
+    /// Returns on a signal, or when an administrator stops the server.
+    async fn wait_for_end(mut self, state: &State) {
+        let mut stopping = state.stopping();
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.quit.recv() => {}
+            _ = stopping.wait_for(|stop| *stop) => {}
+        }
+    }
 }

@@ -100,6 +100,13 @@ pub(crate) enum PluginCommand {
 pub(crate) enum SystemCommand {
     /// Show the servers' phase and their engines' states.
     Query,
+    /// Stop the engines of the hosts; their servers stay, so that storage can be formatted again.
+    /// A server starts its engines when it is started itself.
+    Stop {
+        /// Kill engines instead of asking them to end.
+        #[arg(short, long)]
+        force: bool,
+    },
 }
 
 #[cfg(test)]

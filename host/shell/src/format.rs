@@ -292,7 +292,8 @@ fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyh
         })?;
         return Ok(failed.is_empty());
     }
-    if !dry_run {
+    let formatted = outcomes.values().any(|o| !o.results.is_empty());
+    if !dry_run && formatted {
         for (title, kind) in [
             ("NVMe storage format results:", "bdev"),
             ("SCM storage format results:", "scm"),

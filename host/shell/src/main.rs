@@ -7,6 +7,7 @@ mod connect;
 mod fanout;
 mod format;
 mod query;
+mod stop;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, PluginCommand, StorageCommand, SystemCommand};
@@ -66,6 +67,7 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
         Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, &hosts).await,
         Command::Plugin(PluginCommand::List) => query::plugin_list(cli, &hosts).await,
         Command::System(SystemCommand::Query) => query::system_query(cli, &hosts).await,
+        Command::System(SystemCommand::Stop { force }) => stop::run(cli, *force, &hosts).await,
         Command::Completion { .. } | Command::Manpage => Ok(true), // handled before
     }
 }

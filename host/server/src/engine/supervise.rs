@@ -200,13 +200,7 @@ impl Task {
                 self.deaths = 0;
             }
             let why = match end {
-                End::Stopped => {
-                    self.state.update(self.index, |e| {
-                        e.enter(EngineState::Stopped, "it was stopped")
-                    });
-                    info!(engine = self.index, pid, "engine stopped");
-                    return;
-                }
+                End::Stopped => return,
                 End::Died(status) => match status.code() {
                     Some(EXIT_STORAGE_MISMATCH) => return self.mismatch(&tail),
                     Some(EXIT_CONFIG) => {
@@ -281,6 +275,8 @@ impl Task {
                         self.state.update(self.index, |e| e.enter(EngineState::Stopping, "it was asked to stop"));
                         let grace = if force { Duration::ZERO } else { grace };
                         let killed = terminate(child, pid, grace).await;
+                        // Before the answer: who asked may format the storage next.
+                        self.stopped(pid);
                         // Nobody waits for the answer any more if this fails.
                         let _ = stopped.send(killed);
                         return End::Stopped;
@@ -302,11 +298,20 @@ impl Task {
                     }
                     None => {
                         terminate(child, pid, Duration::from_secs(5)).await;
+                        self.stopped(pid);
                         return End::Stopped;
                     }
                 },
             }
         }
+    }
+
+    fn stopped(&self, pid: u32) {
+        self.forget_socket();
+        self.state.update(self.index, |e| {
+            e.enter(EngineState::Stopped, "it was stopped");
+        });
+        info!(engine = self.index, pid, "engine stopped");
     }
 
     /// Removes the socket of a process that has ended.

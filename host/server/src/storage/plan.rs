@@ -122,7 +122,7 @@ fn running(state: &State, index: usize) -> Option<Fault> {
         0,
         format!("cannot format the storage of engine {index}"),
         busy,
-        "stop the engine first",
+        "stop it first: daos_shell system stop",
     ))
 }
 
