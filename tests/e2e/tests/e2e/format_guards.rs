@@ -36,6 +36,24 @@ fn a_second_format_is_refused_and_the_data_is_intact() {
 }
 
 #[test]
+fn a_stopped_engine_may_be_formatted_again() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.make_ready();
+    let path = site.scm(0).join("superblock");
+    let superblock = fs::read(&path).expect("a superblock");
+    let stopped = site.shell(&["system", "stop"]).expect(0);
+    assert!(stopped.stdout.contains("engine 0: stopped"), "{stopped}");
+    let refused = server.format(&[]).expect(1);
+    assert!(refused.text().contains("--reformat"), "{refused}");
+    assert_eq!(superblock, fs::read(&path).expect("a superblock"));
+    server.format(&["--reformat"]).expect(0);
+    server.wait_phase("ready");
+    assert_ne!(superblock, fs::read(&path).expect("a superblock"));
+    server.stop();
+}
+
+#[test]
 fn without_yes_nothing_is_formatted() {
     let site = Site::with_file();
     let mut server = site.start();
