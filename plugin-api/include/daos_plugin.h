@@ -502,7 +502,8 @@ typedef struct daos_bdev_geometry {
    */
   uint32_t deallocate_granularity;
   /**
-   * Most queues open at once.
+   * Most queues open at once, by this process. Devices that are parts of one controller (NVMe
+   * namespaces) share them: the last ones opened may be refused with NO_MEMORY all the same.
    */
   uint32_t max_queues;
   /**
@@ -570,7 +571,8 @@ typedef struct daos_bdev_event {
   uint64_t value;
 } daos_bdev_event;
 /**
- * The device is gone; outstanding requests complete with DEVICE_GONE.
+ * The device is gone; outstanding requests complete with DEVICE_GONE. Close its queues and the
+ * device soon: the kernel may wait for that before it finishes the removal.
  */
 #define DAOS_BDEV_EVENT_REMOVED 1
 /**
@@ -582,7 +584,8 @@ typedef struct daos_bdev_event {
  */
 #define DAOS_BDEV_EVENT_HEALTH_CRITICAL 3
 /**
- * A reset begins: queues accept nothing until reconnect.
+ * A reset begins: queues accept nothing until reconnect. A reset of one device may be a reset
+ * of others that share its controller: hosts act on this event, not on their own call.
  */
 #define DAOS_BDEV_EVENT_RESET_BEGIN 4
 /**
@@ -816,10 +819,14 @@ typedef struct daos_bdev_table {
    */
   daos_status (*arm_wait)(daos_handle queue, struct daos_wait *out);
   /**
-   * Allocates I/O memory, 2 MiB aligned, near numa_node (-1 = any). Null member: the host
-   * allocates and offers it through memory_register.
+   * Allocates I/O memory, 2 MiB aligned, near numa_node (-1 = any). A null member, or success
+   * with out null: the host allocates and offers it through memory_register.
    */
-  daos_status (*memory_alloc)(daos_handle plugin, uintptr_t len, int32_t numa_node, daos_handle *out);
+  daos_status (*memory_alloc)(daos_handle plugin,
+                         daos_call_ptr call,
+                         uintptr_t len,
+                         int32_t numa_node,
+                         daos_handle *out);
   /**
    * Frees what memory_alloc gave.
    */
@@ -829,7 +836,7 @@ typedef struct daos_bdev_table {
    * I/O on memory never offered is allowed but may be slower, or INVALID if the device
    * cannot reach it. Null member: registration brings nothing.
    */
-  daos_status (*memory_register)(daos_handle plugin, daos_handle ptr, uintptr_t len);
+  daos_status (*memory_register)(daos_handle plugin, daos_call_ptr call, daos_handle ptr, uintptr_t len);
   /**
    * Takes the offer back; no queue that could use it is open.
    */
@@ -1003,6 +1010,16 @@ typedef struct daos_fabric_info {
  * Progress only happens inside poll: a target of RMA must poll too.
  */
 #define DAOS_FABRIC_INFO_MANUAL_PROGRESS 2
+/**
+ * A remote access with a wrong key, outside of the registration or beyond its rights is refused
+ * and touches nothing. Without this flag peers must be trusted with the whole process.
+ */
+#define DAOS_FABRIC_INFO_CHECKS_ACCESS 4
+/**
+ * A refused access completes as ACCESS and the connection stays; else it
+ * completes as UNREACHABLE and a later operation connects again.
+ */
+#define DAOS_FABRIC_INFO_REPORTS_ACCESS 8
 
 /**
  * A registration of memory. Frozen record.
@@ -1138,8 +1155,8 @@ typedef struct daos_fabric_completion {
  * while endpoints are in use; an endpoint is opened, used and closed by one thread.
  *
  * submit may be full for all peers or for none: a peer that is slow or not connected yet must not
- * make operations towards others wait. A refused remote access completes as ACCESS; a provider
- * whose protocol breaks the connection instead completes it as UNREACHABLE and connects again.
+ * make operations towards others wait. What happens to a remote access without the right to it,
+ * DAOS_FABRIC_INFO_CHECKS_ACCESS and DAOS_FABRIC_INFO_REPORTS_ACCESS say.
  *
  * Messages between two endpoints arrive in the order sent. A message that meets no matching
  * RECV is held by the plugin until one is offered. The sender is not reported: senders put
@@ -1170,6 +1187,7 @@ typedef struct daos_fabric_table {
    * Registers memory with rights FABRIC_*.
    */
   daos_status (*register_)(daos_handle domain,
+                      daos_call_ptr call,
                       uint8_t *ptr,
                       uintptr_t len,
                       uint32_t access,

@@ -240,6 +240,7 @@ unsafe extern "C" fn keeps_registrations(_: Handle, _: Handle) -> Status {
 
 unsafe extern "C" fn every_right(
     domain: Handle,
+    call: CallPtr,
     ptr: *mut u8,
     len: usize,
     _: u32,
@@ -247,7 +248,7 @@ unsafe extern "C" fn every_right(
 ) -> Status {
     let all = FABRIC_LOCAL | FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE;
     // SAFETY: passed on.
-    unsafe { (fabric().register)(domain, ptr, len, all, out) }
+    unsafe { (fabric().register)(domain, call, ptr, len, all, out) }
 }
 
 unsafe extern "C" fn sleeps_too_long(_: Handle, out: *mut Wait) -> Status {

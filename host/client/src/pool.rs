@@ -72,7 +72,11 @@ impl Pool {
         let rights = FABRIC_LOCAL | FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE;
         // SAFETY: the block outlives its registration (see `Buffer`); this process touches it only
         // by copying, never through references.
-        let registration = unsafe { self.domain.register(block.as_ptr(), len, rights)? };
+        let registration =
+            unsafe { self.domain.register(block.as_ptr(), len, rights) }.map_err(|error| {
+                tracing::error!(%error, len, "cannot register memory with the fabric");
+                error.status
+            })?;
         Ok(Buffer {
             registration,
             block,

@@ -111,14 +111,7 @@ impl Buffers {
         let start = memory.ptr();
         // SAFETY: the memory is freed after the registration has ended (field order of `Backing`);
         // peers get no rights.
-        let registration =
-            unsafe { domain.register(start, memory.len(), FABRIC_LOCAL) }.map_err(|status| {
-                Error::new(
-                    status,
-                    format!("cannot register {len} bytes with the fabric"),
-                )
-                .cause(status.name())
-            })?;
+        let registration = unsafe { domain.register(start, memory.len(), FABRIC_LOCAL) }?;
         let backing = Arc::new(Backing {
             registration,
             _memory: memory,

@@ -96,7 +96,8 @@ pub struct BdevGeometry {
     pub atomic_write_blocks: u32,
     /// Best granularity of unmap in blocks; 0 = unmap not supported.
     pub deallocate_granularity: u32,
-    /// Most queues open at once.
+    /// Most queues open at once, by this process. Devices that are parts of one controller (NVMe
+    /// namespaces) share them: the last ones opened may be refused with NO_MEMORY all the same.
     pub max_queues: u32,
     /// Most requests outstanding in a queue.
     pub max_queue_depth: u32,
@@ -139,13 +140,15 @@ pub struct BdevEvent {
 }
 
 impl BdevEvent {
-    /// The device is gone; outstanding requests complete with DEVICE_GONE.
+    /// The device is gone; outstanding requests complete with DEVICE_GONE. Close its queues and the
+    /// device soon: the kernel may wait for that before it finishes the removal.
     pub const REMOVED: u32 = 1;
     /// The device has another size.
     pub const RESIZED: u32 = 2;
     /// Health became critical: move data away.
     pub const HEALTH_CRITICAL: u32 = 3;
-    /// A reset begins: queues accept nothing until `reconnect`.
+    /// A reset begins: queues accept nothing until `reconnect`. A reset of one device may be a reset
+    /// of others that share its controller: hosts act on this event, not on their own call.
     pub const RESET_BEGIN: u32 = 4;
     /// The reset is over: each queue's thread calls `reconnect`.
     pub const RESET_END: u32 = 5;
@@ -206,11 +209,12 @@ pub struct BdevTable {
     pub reconnect: Option<unsafe extern "C" fn(queue: Handle) -> Status>,
     /// How the queue's thread may sleep while requests are outstanding.
     pub arm_wait: unsafe extern "C" fn(queue: Handle, out: *mut Wait) -> Status,
-    /// Allocates I/O memory, 2 MiB aligned, near `numa_node` (-1 = any). Null member: the host
-    /// allocates and offers it through `memory_register`.
+    /// Allocates I/O memory, 2 MiB aligned, near `numa_node` (-1 = any). A null member, or success
+    /// with `out` null: the host allocates and offers it through `memory_register`.
     pub memory_alloc: Option<
         unsafe extern "C" fn(
             plugin: Handle,
+            call: CallPtr,
             len: usize,
             numa_node: i32,
             out: *mut Handle,
@@ -221,8 +225,9 @@ pub struct BdevTable {
     /// Offers host memory (2 MiB aligned, multiple of 2 MiB) for I/O before queues are opened.
     /// I/O on memory never offered is allowed but may be slower, or INVALID if the device
     /// cannot reach it. Null member: registration brings nothing.
-    pub memory_register:
-        Option<unsafe extern "C" fn(plugin: Handle, ptr: Handle, len: usize) -> Status>,
+    pub memory_register: Option<
+        unsafe extern "C" fn(plugin: Handle, call: CallPtr, ptr: Handle, len: usize) -> Status,
+    >,
     /// Takes the offer back; no queue that could use it is open.
     #[sabi(last_prefix_field)]
     pub memory_unregister:

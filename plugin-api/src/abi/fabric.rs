@@ -120,14 +120,20 @@ impl FabricInfo {
     pub const LOCAL_REGISTRATION: u64 = 1;
     /// Progress only happens inside `poll`: a target of RMA must poll too.
     pub const MANUAL_PROGRESS: u64 = 2;
+    /// A remote access with a wrong key, outside of the registration or beyond its rights is refused
+    /// and touches nothing. Without this flag peers must be trusted with the whole process.
+    pub const CHECKS_ACCESS: u64 = 4;
+    /// A refused access completes as ACCESS and the connection stays; else it
+    /// completes as UNREACHABLE and a later operation connects again.
+    pub const REPORTS_ACCESS: u64 = 8;
 }
 
 /// Functions of the fabric data face. Domain functions are called from one thread at a time, also
 /// while endpoints are in use; an endpoint is opened, used and closed by one thread.
 ///
 /// `submit` may be full for all peers or for none: a peer that is slow or not connected yet must not
-/// make operations towards others wait. A refused remote access completes as ACCESS; a provider
-/// whose protocol breaks the connection instead completes it as UNREACHABLE and connects again.
+/// make operations towards others wait. What happens to a remote access without the right to it,
+/// [`FabricInfo::CHECKS_ACCESS`] and [`FabricInfo::REPORTS_ACCESS`] say.
 ///
 /// Messages between two endpoints arrive in the order sent. A message that meets no matching
 /// RECV is held by the plugin until one is offered. The sender is not reported: senders put
@@ -155,6 +161,7 @@ pub struct FabricTable {
     /// Registers memory with rights `FABRIC_*`.
     pub register: unsafe extern "C" fn(
         domain: Handle,
+        call: CallPtr,
         ptr: *mut u8,
         len: usize,
         access: u32,

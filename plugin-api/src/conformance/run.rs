@@ -12,8 +12,8 @@ use crate::control::ClassKind;
 use crate::host::{Instance, InstanceOptions};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,12 @@ pub fn cases(kind: ClassKind) -> Vec<&'static str> {
     names
 }
 
-/// Runs the suite for [`Target::kind`] and reports each case.
+/// Runs the suite for [`Target::kind`] and reports each case. Waits while another run is under way in
+/// this process.
 pub fn run(table: &'static PluginTable, target: &Target, reporter: &mut dyn Reporter) -> Summary {
+    // Cases count the descriptors of the process: two runs at once would count each other's.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut run = Run {
         target: Arc::new(target.clone()),
         reporter,

@@ -1,7 +1,7 @@
 //! An open fabric domain, its registrations and endpoints.
 
 use super::bdev::{check, counted};
-use super::call::CallOptions;
+use super::call::{self, CallOptions};
 use super::instance::{Instance, encode, open};
 use super::scm::append;
 use crate::abi::{
@@ -110,16 +110,18 @@ impl FabricDomain {
         ptr: *mut u8,
         len: usize,
         access: u32,
-    ) -> Result<FabricMemory, Status> {
+    ) -> Result<FabricMemory, Error> {
         let mut region = MemoryRegion {
             handle: std::ptr::null_mut(),
             descriptor: 0,
             key: 0,
             base: 0,
         };
-        // SAFETY: live handle and out pointer; the caller vouches for the memory.
-        check(unsafe {
-            (self.inner.table.register)(self.inner.handle, ptr, len, access, &mut region)
+        call::run(CallOptions::default(), "register", |call| {
+            // SAFETY: live handle, call and out pointer; the caller vouches for the memory.
+            unsafe {
+                (self.inner.table.register)(self.inner.handle, call, ptr, len, access, &mut region)
+            }
         })?;
         Ok(FabricMemory {
             domain: self.clone(),

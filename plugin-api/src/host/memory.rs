@@ -1,6 +1,7 @@
 //! I/O memory of an engine: allocated by the bdev plugin, or by the host and offered to it.
 
-use super::bdev::{bdev_table, check};
+use super::bdev::bdev_table;
+use super::call::{self, CallOptions};
 use super::instance::Instance;
 use crate::abi::{BdevTable, Handle, Status};
 use crate::sdk::Error;
@@ -34,15 +35,18 @@ impl PoolMemory {
     /// a plugin.
     ///
     /// # Errors
-    /// NO_MEMORY, or what the plugin's registration says.
+    /// NO_MEMORY, or what the plugin says of its allocation or registration.
     pub fn allocate(instance: &Instance, len: usize, numa_node: i32) -> Result<Self, Error> {
         let table = bdev_table(instance)?;
         let len = len.max(1).next_multiple_of(GRAIN);
         if let Some(alloc) = table.memory_alloc {
             let mut ptr: Handle = std::ptr::null_mut();
-            // SAFETY: live handle and out pointer.
-            let status = unsafe { alloc(instance.handle(), len, numa_node, &mut ptr) };
-            if status.is_ok() && !ptr.is_null() {
+            call::run(CallOptions::default(), "memory_alloc", |call| {
+                // SAFETY: live handle, call and out pointer.
+                unsafe { alloc(instance.handle(), call, len, numa_node, &mut ptr) }
+            })
+            .map_err(|cause| failure(instance, len, &cause))?;
+            if !ptr.is_null() {
                 // SAFETY: the plugin gave `len` writable bytes.
                 unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, len) };
                 return Ok(Self {
@@ -53,14 +57,11 @@ impl PoolMemory {
                     owner: Owner::Plugin,
                 });
             }
-            if status != Status::NOT_SUPPORTED {
-                return Err(failure(instance, len, status));
-            }
         }
         // SAFETY: the layout has a size above zero.
         let ptr = unsafe { std::alloc::alloc_zeroed(layout(len)) };
         if ptr.is_null() {
-            return Err(failure(instance, len, Status::NO_MEMORY));
+            return Err(failure(instance, len, &Error::from(Status::NO_MEMORY)));
         }
         let mut memory = Self {
             instance: instance.clone(),
@@ -70,9 +71,11 @@ impl PoolMemory {
             owner: Owner::Host { registered: false },
         };
         if let Some(register) = table.memory_register {
-            // SAFETY: live handle; the memory stays until it is unregistered in `drop`.
-            check(unsafe { register(instance.handle(), ptr.cast(), len) })
-                .map_err(|status| failure(instance, len, status))?;
+            call::run(CallOptions::default(), "memory_register", |call| {
+                // SAFETY: live handle and call; the memory stays until `drop` unregisters it.
+                unsafe { register(instance.handle(), call, ptr.cast(), len) }
+            })
+            .map_err(|cause| failure(instance, len, &cause))?;
             memory.owner = Owner::Host { registered: true };
         }
         Ok(memory)
@@ -115,15 +118,20 @@ fn layout(len: usize) -> Layout {
     Layout::from_size_align(len, GRAIN).expect("len is a multiple of the grain")
 }
 
-fn failure(instance: &Instance, len: usize, status: Status) -> Error {
+/// The plugin's own explanation and remedy, below a line that says what the memory was for.
+fn failure(instance: &Instance, len: usize, cause: &Error) -> Error {
+    let name = &instance.manifest().name;
+    let remedy = match cause.remedy.as_str() {
+        "" => "lower the number of targets, or allocate more hugepages if the class uses them",
+        plugin => plugin,
+    };
     Error::new(
-        status,
-        format!(
-            "no {} MiB of I/O memory for plugin {}",
-            len >> 20,
-            instance.manifest().name
-        ),
+        cause.status,
+        format!("no {} MiB of I/O memory for plugin {name}", len >> 20),
     )
-    .cause(status.name())
-    .remedy("lower the number of targets, or allocate more hugepages if the class uses them")
+    .cause(match cause.cause.as_str() {
+        "" => cause.what.clone(),
+        deeper => format!("{}: {deeper}", cause.what),
+    })
+    .remedy(remedy)
 }

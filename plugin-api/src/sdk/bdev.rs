@@ -15,7 +15,12 @@ pub trait BdevPlugin: Plugin {
     fn open(&self, call: CallContext<'_>, device: DeviceSpec) -> Result<Self::Device>;
 
     /// Allocates I/O memory, 2 MiB aligned; `None` = the host allocates and registers it.
-    fn memory_alloc(&self, _len: usize, _numa_node: i32) -> Option<Result<*mut u8>> {
+    fn memory_alloc(
+        &self,
+        _call: CallContext<'_>,
+        _len: usize,
+        _numa_node: i32,
+    ) -> Option<Result<*mut u8>> {
         None
     }
 
@@ -26,7 +31,7 @@ pub trait BdevPlugin: Plugin {
     unsafe fn memory_free(&self, _ptr: *mut u8, _len: usize) {}
 
     /// Takes note of host memory that I/O will use. It stays mapped until `memory_unregister`.
-    fn memory_register(&self, _ptr: *mut u8, _len: usize) -> Result<()> {
+    fn memory_register(&self, _call: CallContext<'_>, _ptr: *mut u8, _len: usize) -> Result<()> {
         Ok(())
     }
 

@@ -47,7 +47,7 @@ pub trait FabricDomain: Send + Sync + 'static {
         ptr: *mut u8,
         len: usize,
         access: u32,
-    ) -> Result<Registration<Self::Region>, Status>;
+    ) -> Result<Registration<Self::Region>>;
 
     /// Opens an endpoint, on the thread that will use it.
     fn open_endpoint(&self, call: CallContext<'_>) -> Result<Self::Endpoint>;

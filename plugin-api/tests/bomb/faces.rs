@@ -47,7 +47,7 @@ impl BdevPlugin for Bomb {
         Ok(Object(self.fuse.clone()))
     }
 
-    fn memory_alloc(&self, _: usize, _: i32) -> Option<Result<*mut u8>> {
+    fn memory_alloc(&self, _: CallContext<'_>, _: usize, _: i32) -> Option<Result<*mut u8>> {
         self.fuse.burn("bdev.memory_alloc");
         None
     }
@@ -56,7 +56,7 @@ impl BdevPlugin for Bomb {
         self.fuse.burn("bdev.memory_free");
     }
 
-    fn memory_register(&self, _: *mut u8, _: usize) -> Result<()> {
+    fn memory_register(&self, _: CallContext<'_>, _: *mut u8, _: usize) -> Result<()> {
         self.fuse.burn("bdev.memory_register");
         Ok(())
     }
@@ -220,12 +220,7 @@ impl FabricDomain for Domain {
         unsafe { std::mem::zeroed() }
     }
 
-    unsafe fn register(
-        &self,
-        _: *mut u8,
-        _: usize,
-        _: u32,
-    ) -> Result<Registration<Registered>, Status> {
+    unsafe fn register(&self, _: *mut u8, _: usize, _: u32) -> Result<Registration<Registered>> {
         self.0.burn("fabric.register");
         Ok(Registration {
             region: Object(self.0.clone()),

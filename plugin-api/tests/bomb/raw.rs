@@ -220,13 +220,13 @@ impl Caller {
                 "bdev.reconnect" => bdev.reconnect.unwrap()(self.queue),
                 "bdev.arm_wait" => (bdev.arm_wait)(self.queue, &mut wait),
                 "bdev.memory_alloc" => {
-                    bdev.memory_alloc.unwrap()(p, 1, -1, &mut std::ptr::null_mut())
+                    bdev.memory_alloc.unwrap()(p, call, 1, -1, &mut std::ptr::null_mut())
                 }
                 "bdev.memory_free" => {
                     bdev.memory_free.unwrap()(p, null_mut(), 1);
                     return Outcome::Returned;
                 }
-                "bdev.memory_register" => bdev.memory_register.unwrap()(p, null_mut(), 1),
+                "bdev.memory_register" => bdev.memory_register.unwrap()(p, call, null_mut(), 1),
                 "bdev.memory_unregister" => bdev.memory_unregister.unwrap()(p, null_mut(), 1),
                 "scm.open" => (scm.open)(p, call, device, &mut self.scm),
                 "scm.info" => (scm.info)(self.scm, &mut std::mem::zeroed()),
@@ -253,7 +253,7 @@ impl Caller {
                 "fabric.info" => (fabric.info)(self.domain, &mut std::mem::zeroed()),
                 "fabric.register" => {
                     let mut out: MemoryRegion = std::mem::zeroed();
-                    let status = (fabric.register)(self.domain, null_mut(), 0, 1, &mut out);
+                    let status = (fabric.register)(self.domain, call, null_mut(), 0, 1, &mut out);
                     if status.is_ok() {
                         self.registration = out.handle;
                     }

@@ -155,7 +155,7 @@ impl BdevPlugin for BdevFile {
         )
     }
 
-    fn memory_register(&self, ptr: *mut u8, len: usize) -> Result<()> {
+    fn memory_register(&self, _call: CallContext<'_>, ptr: *mut u8, len: usize) -> Result<()> {
         self.memory.add(ptr, len);
         Ok(())
     }

@@ -178,7 +178,7 @@ impl BdevPlugin for BdevKdev {
         )
     }
 
-    fn memory_register(&self, ptr: *mut u8, len: usize) -> Result<()> {
+    fn memory_register(&self, _call: CallContext<'_>, ptr: *mut u8, len: usize) -> Result<()> {
         self.memory.add(ptr, len);
         Ok(())
     }

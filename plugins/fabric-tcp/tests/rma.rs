@@ -271,7 +271,9 @@ fn registrations_are_checked() {
             memory.as_mut_ptr()
         };
         // SAFETY: `memory` outlives the registration, which is dropped at once.
-        unsafe { domain.register(ptr, len, access) }.map(|region| region.key)
+        unsafe { domain.register(ptr, len, access) }
+            .map(|region| region.key)
+            .map_err(|error| error.status)
     };
     assert_eq!(try_register(true, 16, BOTH), Err(Status::INVALID));
     assert_eq!(try_register(false, 0, BOTH), Err(Status::INVALID));

@@ -114,6 +114,10 @@ impl Node {
             .expect("the endpoint is open until `close`")
     }
 
+    pub(super) fn domain_flags(&self) -> u64 {
+        self.domain.info().flags
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.endpoint.is_some()
     }

@@ -218,25 +218,21 @@ unsafe extern "C" fn arm_wait<P: BdevPlugin>(queue: Handle, out: *mut Wait) -> S
 
 unsafe extern "C" fn memory_alloc<P: BdevPlugin>(
     plugin: Handle,
+    call: CallPtr,
     len: usize,
     numa_node: i32,
     out: *mut Handle,
 ) -> Status {
     // SAFETY: the host's contract.
-    guard::status(unsafe {
-        Object::<P>::with(
-            plugin,
-            |p| match p.memory_alloc(len, numa_node) {
-                None => Err(Status::NOT_SUPPORTED),
-                Some(Ok(ptr)) => {
-                    *out = ptr.cast();
-                    Ok(())
-                }
-                Some(Err(error)) => Err(error.status),
-            },
-            |_| Status::PANIC,
-        )
-    })
+    unsafe {
+        guard::control::<P>(plugin, call, "memory_alloc", |p, context| {
+            *out = match p.memory_alloc(context, len, numa_node) {
+                None => std::ptr::null_mut(),
+                Some(memory) => memory?.cast(),
+            };
+            Ok(())
+        })
+    }
 }
 
 unsafe extern "C" fn memory_free<P: BdevPlugin>(plugin: Handle, ptr: Handle, len: usize) {
@@ -255,17 +251,16 @@ unsafe extern "C" fn memory_free<P: BdevPlugin>(plugin: Handle, ptr: Handle, len
 
 unsafe extern "C" fn memory_register<P: BdevPlugin>(
     plugin: Handle,
+    call: CallPtr,
     ptr: Handle,
     len: usize,
 ) -> Status {
     // SAFETY: the host's contract.
-    guard::status(unsafe {
-        Object::<P>::with(
-            plugin,
-            |p| p.memory_register(ptr.cast(), len).map_err(|e| e.status),
-            |_| Status::PANIC,
-        )
-    })
+    unsafe {
+        guard::control::<P>(plugin, call, "memory_register", |p, context| {
+            p.memory_register(context, ptr.cast(), len)
+        })
+    }
 }
 
 unsafe extern "C" fn memory_unregister<P: BdevPlugin>(

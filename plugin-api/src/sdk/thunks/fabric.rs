@@ -80,28 +80,25 @@ unsafe extern "C" fn info<P: FabricPlugin>(domain: Handle, out: *mut FabricInfo)
 
 unsafe extern "C" fn register<P: FabricPlugin>(
     domain: Handle,
+    call: CallPtr,
     ptr: *mut u8,
     len: usize,
     access: u32,
     out: *mut MemoryRegion,
 ) -> Status {
     // SAFETY: the host's contract.
-    guard::status(unsafe {
-        Object::<Domain<P>>::with(
-            domain,
-            |d| {
-                let registration = d.register(ptr, len, access)?;
-                *out = MemoryRegion {
-                    handle: Object::into_handle(registration.region),
-                    descriptor: registration.descriptor,
-                    key: registration.key,
-                    base: registration.base,
-                };
-                Ok(())
-            },
-            |_| Status::PANIC,
-        )
-    })
+    unsafe {
+        guard::control::<Domain<P>>(domain, call, "register", |d, _| {
+            let registration = d.register(ptr, len, access)?;
+            *out = MemoryRegion {
+                handle: Object::into_handle(registration.region),
+                descriptor: registration.descriptor,
+                key: registration.key,
+                base: registration.base,
+            };
+            Ok(())
+        })
+    }
 }
 
 unsafe extern "C" fn unregister<P: FabricPlugin>(_domain: Handle, region: Handle) -> Status {

@@ -127,7 +127,9 @@ impl FabricDomain for TcpDomain {
             max_outstanding: MAX_OUTSTANDING as u32,
             tag_bits: 64,
             numa_node: self.shared.numa_node,
-            flags: FabricInfo::MANUAL_PROGRESS,
+            flags: FabricInfo::MANUAL_PROGRESS
+                | FabricInfo::CHECKS_ACCESS
+                | FabricInfo::REPORTS_ACCESS,
         }
     }
 
@@ -136,10 +138,13 @@ impl FabricDomain for TcpDomain {
         ptr: *mut u8,
         len: usize,
         access: u32,
-    ) -> Result<Registration<Registered>, Status> {
+    ) -> Result<Registration<Registered>> {
         let rights = FABRIC_LOCAL | FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE;
         if ptr.is_null() || len == 0 || access & !rights != 0 {
-            return Err(Status::INVALID);
+            return Err(Error::new(
+                Status::INVALID,
+                "no memory, or rights that do not exist",
+            ));
         }
         // SAFETY: the host keeps the memory valid until the registration is dropped, and dropping
         // it waits for accesses in progress.
@@ -148,10 +153,7 @@ impl FabricDomain for TcpDomain {
             .shared
             .regions
             .register(memory, access)
-            .map_err(|error| {
-                tracing::error!(%error, "no random numbers for a memory key");
-                Status::IO
-            })?;
+            .map_err(|error| Error::io("no random numbers for a memory key", error))?;
         Ok(Registration {
             key: region.key(),
             region,

@@ -185,6 +185,13 @@ impl FabricDomain for OfiDomain {
         if domain.data_progress != sys::fi_progress_FI_PROGRESS_AUTO {
             flags |= FabricInfo::MANUAL_PROGRESS;
         }
+        // shm reads and writes the peer's memory without a look at keys and ranges; of the others
+        // only sockets has an answer for "refused", the rest break the connection.
+        match self.info.provider().as_str() {
+            "shm" => {}
+            "sockets" => flags |= FabricInfo::CHECKS_ACCESS | FabricInfo::REPORTS_ACCESS,
+            _ => flags |= FabricInfo::CHECKS_ACCESS,
+        }
         FabricInfo {
             max_message: ep.max_msg_size as u64,
             max_rma: ep.max_msg_size as u64,
@@ -204,7 +211,7 @@ impl FabricDomain for OfiDomain {
         ptr: *mut u8,
         len: usize,
         access: u32,
-    ) -> Result<Registration<OfiRegion>, Status> {
+    ) -> Result<Registration<OfiRegion>> {
         let rights = [
             (
                 FABRIC_LOCAL,
@@ -218,7 +225,7 @@ impl FabricDomain for OfiDomain {
             .filter(|(right, _)| access & right != 0)
             .fold(0, |all, (_, flags)| all | u64::from(*flags));
         if ptr.is_null() || len == 0 || wanted == 0 {
-            return Err(Status::INVALID);
+            return Err(Error::new(Status::INVALID, "no memory, or no rights"));
         }
         let key = self.random_key()?;
         // SAFETY: the host keeps the memory valid until the registration is dropped.

@@ -17,10 +17,10 @@ const SHORT: Duration = Duration::from_secs(20);
 const TRUNCATED: &str =
     "a message longer than its receive completes as TRUNCATED and spares what is behind";
 const UNEXPECTED: &str = "a message that meets no receive is kept until one is offered";
-const WRONG_KEY: &str = "a remote access with a wrong key is refused as ACCESS";
-const BEYOND: &str = "a remote access beyond the registration is refused as ACCESS";
-const NO_RIGHT: &str = "a remote access without the right to it is refused as ACCESS";
-const ENDED: &str = "a remote access to an ended registration is refused as ACCESS";
+const WRONG_KEY: &str = "a remote access with a wrong key is refused";
+const BEYOND: &str = "a remote access beyond the registration is refused";
+const NO_RIGHT: &str = "a remote access without the right to it is refused";
+const ENDED: &str = "a remote access to an ended registration is refused";
 const GONE: &str = "resolving a peer that is gone does not wait, and a send to it ends";
 const CLOSING: &str = "closing an endpoint with operations outstanding leaves their memory alone";
 const OTHERS: &str = "a peer that goes away does not disturb the others";

@@ -135,7 +135,12 @@ impl BdevPlugin for SpdkPlugin {
         )
     }
 
-    fn memory_alloc(&self, len: usize, numa_node: i32) -> Option<Result<*mut u8>> {
+    fn memory_alloc(
+        &self,
+        _call: CallContext<'_>,
+        len: usize,
+        numa_node: i32,
+    ) -> Option<Result<*mut u8>> {
         if self.host_memory {
             return None;
         }
@@ -168,7 +173,7 @@ impl BdevPlugin for SpdkPlugin {
         unsafe { sys::spdk_free(ptr.cast()) }
     }
 
-    fn memory_register(&self, ptr: *mut u8, len: usize) -> Result<()> {
+    fn memory_register(&self, _call: CallContext<'_>, ptr: *mut u8, len: usize) -> Result<()> {
         env::start(self.memory_mib)?;
         // SAFETY: the host keeps the memory mapped until `memory_unregister`.
         mapped(
