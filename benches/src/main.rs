@@ -5,6 +5,7 @@
 //! table per comparison.
 
 mod abi;
+mod fabric;
 mod fio;
 mod load;
 mod runner;
@@ -31,6 +32,8 @@ enum What {
         #[arg(long)]
         plugin: PathBuf,
     },
+    /// fabric-tcp on the loopback against plain sockets.
+    Fabric,
     /// A bdev plugin against fio (io_uring, O_DIRECT) on the same file or block device.
     Fio {
         /// A file (made and removed if it does not exist) or a block device whose contents may go.
@@ -57,6 +60,10 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match &cli.what {
         What::Abi { plugin } => abi::run(plugin, cli.rounds),
+        What::Fabric => {
+            fabric::run(cli.rounds);
+            Ok(())
+        }
         What::Fio { target, seconds } => fio::run(target, *seconds, cli.rounds),
         What::Load { plugin } => load::run(plugin, cli.rounds),
         What::LoadOnce { plugin } => load::once(plugin),

@@ -1,11 +1,11 @@
-//! Figures of this plugin on the loopback, beside those of a plain socket in the same run:
-//! `cargo run --release -p fabric-tcp --example figures`.
+//! fabric-tcp on the loopback, against a plain socket:
 //!
 //! * latency: half the time of a 64-byte ping-pong between two busy-polling threads, against one
 //!   over a `TcpStream` with TCP_NODELAY, both blocking and busy-polling (non-blocking);
 //! * bandwidth: READs of 1 MiB, 8 outstanding, against a `TcpStream` that streams 1 MiB blocks.
 
-use daos_plugin_api::abi::*;
+use crate::stats::{median, spread};
+use daos_plugin_api::abi::{FABRIC_REMOTE_READ, FabricCompletion, FabricOp, FabricRequest, Status};
 use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::sdk::{FabricDomain, FabricEndpoint};
 use fabric_tcp::{Settings, TcpDomain, TcpEndpoint};
@@ -16,45 +16,40 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 const ROUNDS: u32 = 5_000;
-const REPEATS: usize = 5;
 const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = 500;
 const WINDOW: usize = 8;
 
-fn main() {
+/// Measures and prints the table.
+pub(crate) fn run(rounds: u32) {
     let mut latencies: [Vec<f64>; 3] = Default::default();
     let mut bandwidths: [Vec<f64>; 2] = Default::default();
-    for _ in 0..REPEATS {
-        // Interleaved, so that noise of the machine hits all alike.
+    for _ in 0..rounds {
         latencies[0].push(fabric_ping_pong());
         latencies[1].push(stream_ping_pong(true));
         latencies[2].push(stream_ping_pong(false));
         bandwidths[0].push(fabric_reads());
         bandwidths[1].push(stream_blocks());
     }
-    let [fabric, polling, blocking] = latencies.map(median);
-    println!("64 B one way, median of {REPEATS}:");
-    println!("  fabric-tcp          {fabric:7.2} us");
-    println!(
-        "  TcpStream, polling  {polling:7.2} us  (ratio {:.2})",
-        fabric / polling
-    );
-    println!(
-        "  TcpStream, blocking {blocking:7.2} us  (ratio {:.2})",
-        fabric / blocking
-    );
-    let [fabric, stream] = bandwidths.map(median);
-    println!("1 MiB blocks, median of {REPEATS}:");
-    println!("  fabric-tcp READ     {fabric:7.2} GiB/s");
-    println!(
-        "  TcpStream           {stream:7.2} GiB/s  (ratio {:.2})",
-        fabric / stream
-    );
+    println!("fabric-tcp on the loopback, {rounds} turns each\n");
+    println!("| what | fabric-tcp | TcpStream | ratio |");
+    println!("|---|---|---|---|");
+    let [ours, polling, blocking] = &latencies;
+    for (how, peer) in [("busy polling", polling), ("blocking", blocking)] {
+        row(&format!("64 B one way, peer {how}, us"), ours, peer);
+    }
+    let [ours, peer] = &bandwidths;
+    row("1 MiB READs against a stream, GiB/s", ours, peer);
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn row(what: &str, ours: &[f64], peer: &[f64]) {
+    let ratios: Vec<f64> = ours.iter().zip(peer).map(|(a, b)| a / b).collect();
+    println!(
+        "| {what} | {:.2} | {:.2} | {} |",
+        median(ours),
+        median(peer),
+        spread(&ratios, 2)
+    );
 }
 
 fn domain() -> TcpDomain {
