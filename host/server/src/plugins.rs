@@ -25,6 +25,7 @@ pub(crate) struct Plugins {
     catalogue: Catalogue,
     dir: Option<PathBuf>,
     helpers: HelperPool,
+    state: StateDir,
 }
 
 impl Plugins {
@@ -66,13 +67,19 @@ impl Plugins {
             .iter()
             .map(|p| (p.name().to_owned(), settings(p.name())))
             .collect();
-        let helpers = calls::pool(&policy, state, settings)
+        let helpers = calls::pool(&policy, state.clone(), settings)
             .context("cannot find out the path of this program")?;
         Ok(Self {
             catalogue,
             dir,
             helpers,
+            state,
         })
+    }
+
+    /// Where leases and quarantine are kept.
+    pub(crate) fn state_dir(&self) -> &StateDir {
+        &self.state
     }
 
     /// All plugins that may be used.

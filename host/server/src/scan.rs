@@ -44,6 +44,15 @@ pub(crate) async fn scan(
             }),
         }
     }
+    match plugins.state_dir().leases() {
+        Ok(leases) => response.devices.iter_mut().for_each(|d| {
+            if let Some(lease) = leases.devices.get(&format!("{}:{}", d.class, d.address)) {
+                d.r#use = DeviceUse::Busy.into();
+                d.use_reason = format!("engine {} (process {})", lease.engine, lease.pid);
+            }
+        }),
+        Err(error) => tracing::warn!("who has which device is not known: {error}"),
+    }
     response
         .devices
         .sort_by(|a, b| (a.kind, &a.class, &a.address).cmp(&(b.kind, &b.class, &b.address)));

@@ -85,7 +85,12 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     let router = Router::new().with(Arc::clone(&upcalls) as _);
     let drpc = daos_drpc::Server::bind(&config.socket_dir.join("daos_server.sock"), router)
         .context("cannot serve engines")?;
-    let state = Arc::new(State::new(config, path.to_owned(), control_addr.clone()));
+    let state = Arc::new(State::new(
+        config,
+        path.to_owned(),
+        control_addr.clone(),
+        plugins.state_dir().clone(),
+    ));
     let plugins = Arc::new(plugins);
     let supervisors: Vec<Supervisor> = (0..state.config.servers.len())
         .map(|index| supervise(Arc::clone(&state), index))

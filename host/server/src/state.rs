@@ -1,6 +1,7 @@
 //! What the server knows about itself and its engines, shared by services and supervisors.
 
 use daos_config::Config;
+use daos_loader::StateDir;
 use daos_proto::host::{self, EngineState, Fault, ServerPhase};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
@@ -82,6 +83,8 @@ pub(crate) struct State {
     pub(crate) config_path: PathBuf,
     /// Where the control plane listens.
     pub(crate) control_addr: String,
+    /// Where the leases of devices are kept.
+    pub(crate) leases: StateDir,
     started_ms: u64,
     engines: Mutex<Vec<EngineStatus>>,
     changed: watch::Sender<u64>,
@@ -89,12 +92,18 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, config_path: PathBuf, control_addr: String) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        config_path: PathBuf,
+        control_addr: String,
+        leases: StateDir,
+    ) -> Self {
         let engines = config.servers.iter().map(|_| EngineStatus::new()).collect();
         Self {
             config,
             config_path,
             control_addr,
+            leases,
             started_ms: now_ms(),
             engines: Mutex::new(engines),
             changed: watch::Sender::new(0),

@@ -33,6 +33,8 @@ pub(crate) struct Start {
     pub(crate) plugins: Vec<(&'static str, PathBuf)>,
     /// Number of block devices.
     pub(crate) bdevs: usize,
+    /// Devices that no other process may open meanwhile, as `CLASS:ADDRESS`.
+    pub(crate) devices: Vec<String>,
     /// SCM class, and its configuration as JSON.
     pub(crate) scm: (String, String),
 }
@@ -197,6 +199,7 @@ mod tests {
     fn arguments_are_those_of_the_original() {
         let start = Start {
             bdevs: 1,
+            devices: Vec::new(),
             ..Start::default()
         };
         let mut config = config();
@@ -218,6 +221,7 @@ mod tests {
             first: true,
             plugins: vec![("bdev", "/p/x.so".into())],
             bdevs: 1,
+            devices: Vec::new(),
             scm: ("ram".to_owned(), "{}".to_owned()),
         };
         assert!(line(&config, &start).ends_with(

@@ -183,6 +183,21 @@ impl Task {
                 }
             };
             let pid = child.id().unwrap_or(0);
+            if let Err(error) = self
+                .state
+                .leases
+                .lease(&start.devices, self.index as u32, pid)
+            {
+                // It has not been told to serve yet, so nothing is lost.
+                terminate(&mut child, pid, Duration::ZERO).await;
+                let why = error.to_string();
+                let remedy = "`daos_server storage scan` shows who has which device";
+                self.fail("the engine cannot have its devices", &why, remedy, &tail);
+                if let Some(started) = started {
+                    drop(started.send(Err(why)));
+                }
+                return;
+            }
             self.state.update(self.index, |e| {
                 e.enter(EngineState::Starting, "the process was started");
                 e.pid = pid;
@@ -192,6 +207,10 @@ impl Task {
                 drop(started.send(Ok(pid)));
             }
             let end = self.watch(&mut child, pid).await;
+            if let Err(error) = self.state.leases.release(pid) {
+                // The lease of a dead process does not count.
+                warn!(engine = self.index, pid, "{error}");
+            }
             tail.drained().await;
             self.forget_socket();
             // Only the start right after a format may label devices that have lost their contents.

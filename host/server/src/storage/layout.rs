@@ -117,8 +117,21 @@ impl Layout {
             first,
             plugins: self.plugin_files(),
             bdevs: self.bdev.as_ref().map_or(0, |t| t.devices.len()),
+            devices: self.shared_devices(),
             scm: (self.scm.class.clone(), config.to_string()),
         }
+    }
+
+    /// Devices that other processes see as well, as leases name them.
+    fn shared_devices(&self) -> Vec<String> {
+        let tiers = std::iter::once(&self.scm).chain(self.bdev.as_ref());
+        tiers
+            .filter(|tier| !tier.ephemeral)
+            .flat_map(|tier| {
+                let name = |d: &DeviceSpec| format!("{}:{}", tier.class, d.address);
+                tier.devices.iter().map(name)
+            })
+            .collect()
     }
 
     /// Plugins of this engine that come from files, for its command line.

@@ -8,6 +8,7 @@ mod foreign_storage;
 mod format_guards;
 mod front_door;
 mod hostile_plugins;
+mod leases;
 mod lost_storage;
 mod main_job;
 mod namespaces;
