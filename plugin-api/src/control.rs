@@ -27,6 +27,19 @@ impl core::fmt::Display for ClassKind {
     }
 }
 
+/// Names of the fabric classes that serve a provider, the preferred one first: for `ofi+tcp;ofi_rxm`
+/// the family `ofi`, then a stand-in for `ofi+tcp`, then one for the whole name. The plugin of a
+/// family is opened with the whole name and chooses by it; any other with its own class name.
+pub fn provider_classes(provider: &str) -> Vec<&str> {
+    if provider.is_empty() {
+        return Vec::new();
+    }
+    let plain = provider.split(';').next().unwrap_or(provider);
+    let mut names = vec![plain.split('+').next().unwrap_or(plain), plain, provider];
+    names.dedup();
+    names
+}
+
 /// The manifest: who a plugin is, readable without running it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -199,4 +212,20 @@ pub struct FabricOpenRequest {
     /// Whatever else the class knows.
     #[serde(default)]
     pub config: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::provider_classes;
+
+    #[test]
+    fn providers_name_their_classes() {
+        assert!(provider_classes("").is_empty());
+        assert_eq!(provider_classes("tcp"), ["tcp"]);
+        assert_eq!(provider_classes("ofi+tcp"), ["ofi", "ofi+tcp"]);
+        assert_eq!(
+            provider_classes("ofi+tcp;ofi_rxm"),
+            ["ofi", "ofi+tcp", "ofi+tcp;ofi_rxm"]
+        );
+    }
 }

@@ -14,15 +14,6 @@ pub(crate) struct Fabric {
     pub(crate) domain: FabricDomain,
 }
 
-/// Class names that would serve a provider, the preferred one first: for `ofi+tcp;ofi_rxm` the
-/// plugin of all of libfabric, then one that stands in for `ofi+tcp`, then one for the whole.
-fn candidates(provider: &str) -> Vec<&str> {
-    let plain = provider.split(';').next().unwrap_or(provider);
-    let mut names = vec![plain.split('+').next().unwrap_or(plain), plain, provider];
-    names.dedup();
-    names
-}
-
 /// Opens a domain of `provider` on an interface (empty = the plugin chooses).
 pub(crate) fn open(
     provider: &str,
@@ -37,28 +28,19 @@ pub(crate) fn open(
     let policy = Policy::default();
     let built_ins = daos_plugin_api::sdk::built_ins();
     let catalogue = Catalogue::build(plugins_dir, built_ins, &policy);
-    let mut info = None;
-    for (rank, class) in candidates(provider).into_iter().enumerate() {
-        match catalogue.find(ClassKind::Fabric, class) {
-            Ok(found) => {
-                // The plugin of a family chooses by the whole name; a stand-in knows its own.
-                let name = if rank == 0 { provider } else { class };
-                info = Some((found, name));
-                break;
-            }
-            Err(daos_loader::ClassError::Unknown { .. }) => {}
-            Err(ambiguous) => return Err(failed(ambiguous.to_string(), String::new())),
-        }
-    }
-    let (info, name) = info.ok_or_else(|| {
-        failed(
-            format!(
-                "no plugin provides it; available: {}",
-                catalogue.classes(ClassKind::Fabric).join(", ")
+    let info = catalogue
+        .find_provider(provider)
+        .map_err(|error| match error {
+            daos_loader::ClassError::Unknown { .. } => failed(
+                format!(
+                    "no plugin provides it; available: {}",
+                    catalogue.classes(ClassKind::Fabric).join(", ")
+                ),
+                "name the directory of its plugin with --plugins-dir".to_owned(),
             ),
-            "name the directory of its plugin with --plugins-dir".to_owned(),
-        )
-    })?;
+            ambiguous => failed(ambiguous.to_string(), String::new()),
+        })?;
+    let name = info.provider_name(provider).unwrap_or(provider);
     let loaded = daos_loader::load(info, &policy)
         .map_err(|error| failed(error.to_string(), String::new()))?;
     let options = if info.is_built_in() {
@@ -90,16 +72,6 @@ pub(crate) fn open(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn providers_name_their_classes() {
-        assert_eq!(candidates("tcp"), ["tcp"]);
-        assert_eq!(candidates("ofi+tcp"), ["ofi", "ofi+tcp"]);
-        assert_eq!(
-            candidates("ofi+tcp;ofi_rxm"),
-            ["ofi", "ofi+tcp", "ofi+tcp;ofi_rxm"]
-        );
-    }
 
     #[test]
     fn the_built_in_fabric_opens() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use daos_plugin_api::control::provider_classes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,26 +67,14 @@ pub struct ClassSchema {
 impl ServerConfig {
     /// The class names of this kind that would serve, the preferred one first.
     ///
-    /// For SCM and block devices it is the one in the key. A fabric provider
-    /// `ofi+tcp;ofi_rxm` is served by a plugin with the class `ofi` (libfabric with all its
-    /// providers), else by one that stands in for `ofi+tcp` or for the whole. Empty when the
-    /// provider is to be detected.
+    /// For SCM and block devices it is the one in the key, for fabrics see [`provider_classes`].
+    /// Empty when the provider is to be detected.
     #[must_use]
     pub fn class_candidates(&self, kind: ClassKind) -> Vec<&str> {
         match kind {
             ClassKind::Scm => vec![&self.scm_class],
             ClassKind::Bdev => vec![&self.bdev_class],
-            ClassKind::Fabric => {
-                let mut names = Vec::new();
-                if let Some(provider) = self.provider.as_deref() {
-                    let plain = provider.split(';').next().unwrap_or(provider);
-                    names.push(plain.split('+').next().unwrap_or(plain));
-                    names.push(plain);
-                    names.push(provider);
-                    names.dedup();
-                }
-                names
-            }
+            ClassKind::Fabric => provider_classes(self.provider.as_deref().unwrap_or_default()),
         }
     }
 

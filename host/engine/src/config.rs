@@ -2,6 +2,7 @@
 
 use crate::error::StartError;
 use clap::Parser;
+use daos_loader::AllowList;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,6 +89,10 @@ pub struct Options {
     /// Free-form settings of plugins as JSON: an object by plugin name.
     #[arg(long, value_name = "JSON", value_parser = plugin_settings, default_value = "{}")]
     pub plugin_settings: PluginSettings,
+    /// Plugins that may be used, as JSON: an object from the name to {"sha256": [...]}, where the
+    /// hashes pin the file; default: all.
+    #[arg(long, value_name = "JSON", value_parser = allow_list)]
+    pub allow_plugins: Option<AllowList>,
     /// Provider, overriding D_PROVIDER.
     #[arg(long, env = "D_PROVIDER", value_name = "NAME")]
     pub provider: Option<String>,
@@ -106,6 +111,10 @@ pub struct Options {
 pub type PluginSettings = BTreeMap<String, Map<String, Value>>;
 
 fn plugin_settings(text: &str) -> Result<PluginSettings, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+fn allow_list(text: &str) -> Result<AllowList, serde_json::Error> {
     serde_json::from_str(text)
 }
 
@@ -184,6 +193,7 @@ mod tests {
             ("--provider=", "D_PROVIDER"),
             ("-Z", "-Z"),
             ("--plugin-settings [] --provider tcp", "--plugin-settings"),
+            ("--allow-plugins [] --provider tcp", "--allow-plugins"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");

@@ -6,7 +6,7 @@ use daos_loader::{Catalogue, ClassError, PluginFile, PluginInfo, Policy};
 use daos_plugin_api::control::ClassKind;
 use daos_plugin_api::host::{Instance, InstanceOptions};
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Instances of the plugins that an engine uses.
 pub struct Plugins {
@@ -16,6 +16,8 @@ pub struct Plugins {
     pub bdev: Instance,
     /// Fabric.
     pub fabric: Instance,
+    /// The provider as the fabric plugin knows it.
+    pub provider: String,
 }
 
 impl Plugins {
@@ -24,82 +26,74 @@ impl Plugins {
     /// # Errors
     /// If a class has no usable plugin.
     pub fn load(options: &Options, bdev_class: &str) -> Result<Self, StartError> {
-        let policy = Policy::default();
+        let policy = Policy {
+            allow: options.allow_plugins.clone(),
+            ..Policy::default()
+        };
         let catalogue = Catalogue::build(
             options.plugins_dir.as_deref(),
             daos_builtins::all(),
             &policy,
         );
-        let one = |kind, classes: &[&str], file: Option<&Path>| {
-            let info = find(&catalogue, &policy, kind, classes, file)?;
-            let settings = options.plugin_settings.get(info.name());
-            instance(&info, &policy, settings.cloned().unwrap_or_default())
+        let class = |kind, name: &str, file: &Option<PathBuf>| match file {
+            Some(path) => {
+                let info = inspect(path, &policy)?;
+                match info.class(kind, name) {
+                    Some(_) => Ok(info),
+                    None => Err(not_provided(
+                        path,
+                        &info,
+                        format_args!("{kind} class `{name}`"),
+                    )),
+                }
+            }
+            None => found(catalogue.find(kind, name)),
         };
         let provider = options.provider.as_deref().unwrap_or_default();
+        let fabric = match &options.fabric_plugin {
+            Some(path) => inspect(path, &policy)?,
+            None => found(catalogue.find_provider(provider))?,
+        };
+        let Some(name) = fabric.provider_name(provider) else {
+            let path = fabric.path().unwrap_or(Path::new(""));
+            return Err(not_provided(
+                path,
+                &fabric,
+                format_args!("provider {provider}"),
+            ));
+        };
+        let start = |info: &PluginInfo| {
+            let settings = options.plugin_settings.get(info.name());
+            instance(info, &policy, settings.cloned().unwrap_or_default())
+        };
         Ok(Self {
-            scm: one(
+            scm: start(&class(
                 ClassKind::Scm,
-                &[&options.scm_class],
-                options.scm_plugin.as_deref(),
-            )?,
-            bdev: one(
-                ClassKind::Bdev,
-                &[bdev_class],
-                options.bdev_plugin.as_deref(),
-            )?,
-            fabric: one(
-                ClassKind::Fabric,
-                &families(provider),
-                options.fabric_plugin.as_deref(),
-            )?,
+                &options.scm_class,
+                &options.scm_plugin,
+            )?)?,
+            bdev: start(&class(ClassKind::Bdev, bdev_class, &options.bdev_plugin)?)?,
+            fabric: start(&fabric)?,
+            provider: name.to_owned(),
         })
     }
 }
 
-/// Class names that serve a provider, the preferred one first: for `ofi+tcp;ofi_rxm` the plugin of
-/// all of libfabric, then one that stands in for `ofi+tcp`, then one for the whole name.
-pub fn families(provider: &str) -> Vec<&str> {
-    let plain = provider.split(';').next().unwrap_or(provider);
-    let mut names = vec![plain.split('+').next().unwrap_or(plain), plain, provider];
-    names.dedup();
-    names
+fn inspect(path: &Path, policy: &Policy) -> Result<PluginInfo, StartError> {
+    PluginFile::inspect(path, policy)
+        .map_err(|why| StartError::config(format_args!("{}: {why}", path.display())))
 }
 
-fn find(
-    catalogue: &Catalogue,
-    policy: &Policy,
-    kind: ClassKind,
-    classes: &[&str],
-    file: Option<&Path>,
-) -> Result<PluginInfo, StartError> {
-    if let Some(path) = file {
-        let info = PluginFile::inspect(path, policy)
-            .map_err(|why| StartError::config(format_args!("{}: {why}", path.display())))?;
-        if classes
-            .iter()
-            .any(|class| info.class(kind, class).is_some())
-        {
-            return Ok(info);
-        }
-        return Err(StartError::config(format_args!(
-            "{}: plugin {} does not provide {kind} class `{}`",
-            path.display(),
-            info.name(),
-            classes.join("` or `")
-        )));
-    }
-    let mut unknown = None;
-    for class in classes {
-        match catalogue.find(kind, class) {
-            Ok(info) => return Ok(info.clone()),
-            Err(error @ ClassError::Unknown { .. }) => unknown = unknown.or(Some(error)),
-            Err(error) => return Err(StartError::config(error)),
-        }
-    }
-    Err(match unknown {
-        Some(error) => StartError::config(error),
-        None => StartError::config(format_args!("no {kind} class is named")),
-    })
+fn found(result: Result<&PluginInfo, ClassError>) -> Result<PluginInfo, StartError> {
+    result.cloned().map_err(StartError::config)
+}
+
+fn not_provided(path: &Path, info: &PluginInfo, what: impl std::fmt::Display) -> StartError {
+    StartError::config(format_args!(
+        "{}: plugin {} does not provide {what}",
+        path.display(),
+        info.name()
+    ))
 }
 
 fn instance(
@@ -115,19 +109,4 @@ fn instance(
     };
     Instance::create(loaded.table, options.settings(settings))
         .map_err(|e| StartError::plugin(format_args!("plugin {} does not start", info.name()), &e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn providers_name_their_classes() {
-        assert_eq!(families("tcp"), ["tcp"]);
-        assert_eq!(families("ofi+tcp"), ["ofi", "ofi+tcp"]);
-        assert_eq!(
-            families("ofi+tcp;ofi_rxm"),
-            ["ofi", "ofi+tcp", "ofi+tcp;ofi_rxm"]
-        );
-    }
 }

@@ -215,6 +215,10 @@ fn exit_codes_and_last_lines_say_why_it_does_not_start() {
     let (code, last) = run(&["--no-server", "--bdev-plugin", "/nonexistent/x.so"], &[]);
     assert_eq!(code, Some(2));
     assert!(last.contains("/nonexistent/x.so"), "{last}");
+    let allowed = r#"{"scm-ram": {}, "fabric-tcp": {}}"#;
+    let (code, last) = run(&["--no-server", "--allow-plugins", allowed], &[]);
+    assert_eq!(code, Some(2));
+    assert!(last.contains("bdev class `file`"), "{last}");
     // Nobody listens on daos_server.sock.
     let (code, last) = run(&[], &[]);
     assert_eq!(code, Some(1));

@@ -3,7 +3,7 @@
 use crate::info::PluginInfo;
 use crate::inspect::{PluginFile, Policy};
 use crate::refusal::{Refusal, Refused};
-use daos_plugin_api::control::ClassKind;
+use daos_plugin_api::control::{ClassKind, provider_classes};
 use daos_plugin_api::sdk::BuiltIn;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -178,6 +178,20 @@ impl Catalogue {
                     .collect(),
             }),
         }
+    }
+
+    /// The plugin that serves a fabric provider, see [`PluginInfo::provider_name`].
+    ///
+    /// # Errors
+    /// None does, or more than one does and they are equally eligible.
+    pub fn find_provider(&self, provider: &str) -> Result<&PluginInfo, ClassError> {
+        for class in provider_classes(provider) {
+            match self.find(ClassKind::Fabric, class) {
+                Err(ClassError::Unknown { .. }) => {}
+                found => return found,
+            }
+        }
+        self.find(ClassKind::Fabric, provider)
     }
 
     /// Names of the available classes of a kind, sorted.

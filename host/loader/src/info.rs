@@ -2,7 +2,7 @@
 
 use crate::identity::FileIdentity;
 use daos_plugin_api::abi::{ABI_MAJOR, ABI_MINOR};
-use daos_plugin_api::control::{Class, ClassKind, Manifest};
+use daos_plugin_api::control::{Class, ClassKind, Manifest, provider_classes};
 use daos_plugin_api::sdk::BuiltIn;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -92,6 +92,16 @@ impl PluginInfo {
             Origin::BuiltIn => None,
             Origin::File { path, .. } => Some(path),
         }
+    }
+
+    /// The name by which this plugin is to be opened for a fabric provider: the whole name for the
+    /// plugin of its family, the class name for one that stands in. `None` if it does not serve it.
+    pub fn provider_name<'a>(&self, provider: &'a str) -> Option<&'a str> {
+        let names = provider_classes(provider);
+        let rank = names
+            .iter()
+            .position(|name| self.class(ClassKind::Fabric, name).is_some())?;
+        Some(if rank == 0 { provider } else { names[rank] })
     }
 
     /// The class of that kind and name, if it provides it.

@@ -20,6 +20,15 @@ mod calls;
 /// A failure to tell the administrator.
 pub(crate) type Trouble = Box<Fault>;
 
+/// The allow list in the configuration; `None` = every plugin may be used.
+pub(crate) fn allow_list(config: &Config) -> Option<AllowList> {
+    let entry = |(name, p): (&String, &daos_config::PluginConfig)| (name.clone(), p.sha256.clone());
+    config
+        .plugins
+        .as_ref()
+        .map(|p| p.iter().map(entry).collect())
+}
+
 /// The plugins of this host.
 pub(crate) struct Plugins {
     catalogue: Catalogue,
@@ -43,15 +52,9 @@ impl Plugins {
             }
             None => daos_config::default_plugins_dir(exe).filter(|dir| dir.is_dir()),
         };
-        let allow = config.plugins.as_ref().map(|plugins| {
-            plugins
-                .iter()
-                .map(|(name, p)| (name.clone(), p.sha256.clone()))
-                .collect::<AllowList>()
-        });
         let policy = Policy {
             trust: Trust::current(),
-            allow,
+            allow: allow_list(config),
             quarantine: state.quarantine()?,
         };
         let catalogue = Catalogue::build(dir.as_deref(), daos_builtins::all(), &policy);

@@ -53,7 +53,7 @@ pub(super) fn open_domain(
     options: &Options,
 ) -> Result<FabricDomain, StartError> {
     let request = FabricOpenRequest {
-        provider: options.provider.clone().unwrap_or_default(),
+        provider: plugins.provider.clone(),
         interface: options.interface.clone(),
         port: options.port,
         config: Map::new(),

@@ -77,6 +77,13 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
         if let Some(settings) = plugin_settings(config) {
             push("--plugin-settings", &settings);
         }
+        if let Some(allowed) = crate::plugins::allow_list(config) {
+            // A map of texts has no way to fail.
+            push(
+                "--allow-plugins",
+                &serde_json::to_string(&allowed).unwrap_or_default(),
+            );
+        }
         for (kind, path) in &start.plugins {
             push(&format!("--{kind}-plugin"), path);
         }
@@ -212,6 +219,19 @@ mod tests {
             line(&config, &Start::default()),
             "-t 2 -x 0 -f 0 -g daos_server -d /run/d -T 1 -I 0 -r 0 -H 0 -s /mnt/d"
         );
+    }
+
+    #[test]
+    fn our_engine_loads_only_what_the_configuration_allows() {
+        let mut config = config();
+        let pinned = daos_config::PluginConfig {
+            sha256: vec!["ab".to_owned()],
+            ..Default::default()
+        };
+        config.plugins = Some([("bdev-acme".to_owned(), pinned)].into());
+        let line = line(&config, &Start::default());
+        let expected = r#"--allow-plugins {"bdev-acme":{"sha256":["ab"]}}"#;
+        assert!(line.contains(expected), "{line}");
     }
 
     #[test]
