@@ -5,11 +5,11 @@ use crate::error::{Error, Operation};
 use crate::locate::{Locator, View};
 use crate::pool::{Lease, Pool};
 use crate::retry::Patience;
+use crate::sequence::{Sequence, Sequences};
 use daos_wire::{
     ObjectId, Opcode, PunchScope, REQUEST_MAX, Request, ValueKind, WireStatus, target_of,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
@@ -27,7 +27,7 @@ pub(crate) struct Core {
     pub(crate) client: Uuid,
     /// Fabric address of this client.
     pub(crate) address: Vec<u8>,
-    pub(crate) sequence: AtomicU64,
+    pub(crate) sequences: Sequences,
     pub(crate) permits: Semaphore,
     pub(crate) deadline: Duration,
     pub(crate) attempt: Duration,
@@ -75,7 +75,7 @@ impl<'a> Call<'a> {
     }
 
     fn is_change(&self) -> bool {
-        matches!(self.opcode, Opcode::Put | Opcode::Punch)
+        self.opcode.is_change()
     }
 
     /// The target to ask, or `None` if the engine has fewer.
@@ -128,7 +128,7 @@ impl Core {
             _ => Some(self.lease(call, room)?),
         };
         let checksum = daos_wire::crc32c(call.value);
-        let mut sequence = self.next_sequence();
+        let mut sequence = self.sequences.take(call.is_change());
         let mut damaged = 0;
         loop {
             let view = self.locator.view();
@@ -140,11 +140,18 @@ impl Core {
                     detail: format!("the engine has {} targets", view.targets.len()),
                 });
             };
-            let message = self.encode(call, sequence, checksum, memory.as_ref(), room)?;
+            let message = self.encode(call, &sequence, checksum, memory.as_ref(), room)?;
             let expires = patience.expiry(self.attempt);
             let address = view.targets[target as usize].clone();
             let outcome = self
-                .attempt(call, address, sequence, message, memory.take(), expires)
+                .attempt(
+                    call,
+                    address,
+                    sequence.number(),
+                    message,
+                    memory.take(),
+                    expires,
+                )
                 .await?;
             let mut lost = false;
             let again = match outcome.result {
@@ -191,13 +198,9 @@ impl Core {
                 memory = Some(self.lease(call, room)?);
             }
             if !(call.is_change() && lost) {
-                sequence = self.next_sequence();
+                sequence = self.sequences.take(call.is_change());
             }
         }
-    }
-
-    fn next_sequence(&self) -> u64 {
-        self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Waits, and looks for the engine if that helps; fails when the time is over.
@@ -235,12 +238,13 @@ impl Core {
     fn encode(
         &self,
         call: &Call<'_>,
-        sequence: u64,
+        sequence: &Sequence<'_>,
         checksum: u32,
         memory: Option<&Lease>,
         room: usize,
     ) -> Result<Vec<u8>, Error> {
-        let mut request = Request::new(call.opcode, self.client, sequence, &self.address);
+        let mut request = Request::new(call.opcode, self.client, sequence.number(), &self.address);
+        request.settled = sequence.settled();
         request.limit = call.limit;
         request.pool = call.pool;
         request.container = call.container;

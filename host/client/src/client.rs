@@ -6,10 +6,10 @@ use crate::error::Error;
 use crate::locate::Locator;
 use crate::pool::Pool;
 use crate::retry::Patience;
+use crate::sequence::Sequences;
 use crate::{Container, Options};
 use daos_wire::Opcode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -85,7 +85,7 @@ impl Client {
             pool: Pool::new(started.domain),
             client,
             address: started.address,
-            sequence: AtomicU64::new(1),
+            sequences: Sequences::new(),
             permits: Semaphore::new(options.in_flight.clamp(1, Semaphore::MAX_PERMITS)),
             deadline: options.deadline,
             attempt: options.attempt,

@@ -20,7 +20,8 @@
 //!   access of the engine to memory of this process.
 //! * Every value has a CRC-32C, computed here before it leaves and verified here when it returns.
 //! * A call outlives its engine: until its deadline it is repeated, at the engine's new address if
-//!   it was restarted. A change keeps its sequence number, so that the engine recognises it.
+//!   it was restarted. A change keeps its sequence number, so that the engine carries it out once.
+//!   A change that was given up (deadline, dropped future) is refused if it arrives after a later one.
 //!
 //! Architecture invariants: the fabric is touched by the driver's thread alone (registration of
 //! memory excepted, which a lock serialises); `unsafe` lives in `block`, `pool` and
@@ -37,6 +38,7 @@ mod options;
 mod pool;
 mod provider;
 mod retry;
+mod sequence;
 
 pub use client::{Client, TargetInfo};
 pub use container::{Container, Punch};

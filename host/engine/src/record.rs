@@ -1,13 +1,15 @@
 //! What a log record says: one change of a target, with the request that it answers.
 //!
-//! kind (1) · client UUID (16) · sequence of the request (8) · key length (4) · key · value. Numbers
-//! are little-endian; key and value are in the index's encoding. Whoever repeats a request repeats
-//! client and sequence, so a repetition can be told from a new request.
+//! kind (1) · client UUID (16) · sequence of the request (8) · what the client had settled (8) · key
+//! length (4) · key · value. Numbers are little-endian; key and value are in the index's encoding.
+//! Whoever repeats a request repeats client and sequence, so a repetition can be told from a new
+//! request ([`crate::clients`]).
 
+use crate::clients::Origin;
 use thiserror::Error;
 use uuid::Uuid;
 
-const HEADER: usize = 29;
+const HEADER: usize = 37;
 const PUT: u8 = 1;
 const PUNCH: u8 = 2;
 
@@ -34,10 +36,8 @@ pub enum Change<'a> {
 /// A record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Client that asked.
-    pub client: Uuid,
-    /// Number of its request.
-    pub sequence: u64,
+    /// Who asked.
+    pub origin: Origin,
     /// The change.
     pub change: Change<'a>,
 }
@@ -56,8 +56,9 @@ impl<'a> Record<'a> {
         };
         out.clear();
         out.push(kind);
-        out.extend_from_slice(self.client.as_bytes());
-        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(self.origin.client.as_bytes());
+        out.extend_from_slice(&self.origin.sequence.to_le_bytes());
+        out.extend_from_slice(&self.origin.settled.to_le_bytes());
         out.extend_from_slice(&(key.len() as u32).to_le_bytes()); // keys have a few KiB at most
         out.extend_from_slice(key);
         out.extend_from_slice(value);
@@ -73,10 +74,13 @@ impl<'a> Record<'a> {
             .ok_or(BadRecord("the record is too short"))?;
         let mut client = [0u8; 16];
         client.copy_from_slice(&header[1..17]);
-        let mut sequence = [0u8; 8];
-        sequence.copy_from_slice(&header[17..25]);
+        let number = |at: usize| {
+            let mut bytes = [0u8; 8];
+            bytes.copy_from_slice(&header[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
         let mut len = [0u8; 4];
-        len.copy_from_slice(&header[25..29]);
+        len.copy_from_slice(&header[33..37]);
         let (key, value) = rest
             .split_at_checked(u32::from_le_bytes(len) as usize)
             .ok_or(BadRecord("the key is longer than the record"))?;
@@ -87,8 +91,11 @@ impl<'a> Record<'a> {
             _ => return Err(BadRecord("the record is of an unknown kind")),
         };
         Ok(Self {
-            client: Uuid::from_bytes(client),
-            sequence: u64::from_le_bytes(sequence),
+            origin: Origin {
+                client: Uuid::from_bytes(client),
+                sequence: number(17),
+                settled: number(25),
+            },
             change,
         })
     }
@@ -101,13 +108,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back(key: Vec<u8>, value: Vec<u8>, client: u128, sequence: u64, put: bool) {
+        fn comes_back(key: Vec<u8>, value: Vec<u8>, client: u128, sequence: u64, settled: u64, put: bool) {
             let change = if put {
                 Change::Put { key: &key, value: &value }
             } else {
                 Change::Punch { prefix: &key }
             };
-            let record = Record { client: Uuid::from_u128(client), sequence, change };
+            let origin = Origin { client: Uuid::from_u128(client), sequence, settled };
+            let record = Record { origin, change };
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             prop_assert_eq!(Record::decode(&bytes), Ok(record));

@@ -4,14 +4,17 @@
 //! index, the log is durable ([`Storage::seal`]) before anybody is told, a batch of the overlay is
 //! durable in the index file before the log forgets it and before space that it freed is reused.
 
+use crate::clients::{Bounds, Clients, Outcome, Verdict};
 use crate::extents::space::Space;
 use crate::index::value::{Body, Damaged, Extents, StoredValue};
 use crate::index::{Index, IndexError, Store, Writer, overlay::Batch};
 use crate::log::{Identity, LogError, LogMemory, Ring};
 use crate::record::{Change, RECORD_MAX, Record};
 use std::sync::Arc;
+use std::time::Instant;
 use thiserror::Error;
-use uuid::Uuid;
+
+pub use crate::clients::Origin;
 
 /// Log space that puts leave for punches, so that a full target can be emptied.
 const PUNCH_RESERVE: usize = 16 << 10;
@@ -31,6 +34,15 @@ pub enum StorageError {
     /// The medium failed; the target cannot go on.
     #[error("{0}")]
     Failed(String),
+    /// The change is finished already; this is its outcome.
+    #[error("the change is finished already")]
+    Finished(Outcome),
+    /// The client of the change has settled it.
+    #[error("the change is older than what its client has settled")]
+    Stale,
+    /// The client must settle changes first.
+    #[error("the client has too many changes that it has not settled")]
+    Crowded,
 }
 
 impl From<IndexError> for StorageError {
@@ -59,15 +71,6 @@ impl From<LogError> for StorageError {
     }
 }
 
-/// Who asked for a change.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin {
-    /// Client.
-    pub client: Uuid,
-    /// Number of its request.
-    pub sequence: u64,
-}
-
 /// How a target came up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recovered {
@@ -82,6 +85,7 @@ pub struct Storage<M> {
     ring: Ring<M>,
     index: Index,
     space: Space,
+    clients: Clients,
     /// Most bytes of live entries in the index.
     limit: u64,
     /// A commit failed and none succeeded since.
@@ -104,7 +108,8 @@ impl<M: LogMemory> Storage<M> {
     ) -> Result<Self, StorageError> {
         let ring = Ring::create(memory, identity)?;
         let index = Index::open(store, |_, _| Ok(()))?;
-        Ok(Self::new(ring, index, Space::new(units), limit))
+        let clients = Clients::new(Bounds::beside(limit));
+        Ok(Self::new(ring, index, Space::new(units), clients, limit))
     }
 
     /// Opens log and index, rebuilds the free-space map and replays the log.
@@ -120,6 +125,7 @@ impl<M: LogMemory> Storage<M> {
     ) -> Result<(Self, Recovered), StorageError> {
         let mut space = Space::new(units);
         let mut recovered = Recovered::default();
+        let mut clients = Clients::load(Bounds::beside(limit), store.clients()?)?;
         let mut index = Index::open(store, |key, value| {
             recovered.entries += 1;
             reserve(&mut space, key, value).map_err(IndexError::Corrupt)
@@ -131,7 +137,9 @@ impl<M: LogMemory> Storage<M> {
             }
             recovered.replayed += 1;
             let record = Record::decode(bytes).map_err(|e| e.to_string())?;
-            replay(&mut index, &mut space, sequence, &record)
+            let count = replay(&mut index, &mut space, sequence, &record)?;
+            clients.finished(record.origin, sequence, count);
+            Ok(())
         })?;
         if ring.next_sequence() <= applied {
             return Err(StorageError::Corrupt(format!(
@@ -139,14 +147,15 @@ impl<M: LogMemory> Storage<M> {
                 ring.next_sequence()
             )));
         }
-        Ok((Self::new(ring, index, space, limit), recovered))
+        Ok((Self::new(ring, index, space, clients, limit), recovered))
     }
 
-    fn new(ring: Ring<M>, index: Index, space: Space, limit: u64) -> Self {
+    fn new(ring: Ring<M>, index: Index, space: Space, clients: Clients, limit: u64) -> Self {
         Self {
             ring,
             index,
             space,
+            clients,
             limit,
             stuck: false,
             record: Vec::with_capacity(RECORD_MAX),
@@ -162,6 +171,11 @@ impl<M: LogMemory> Storage<M> {
     /// Units in all and free.
     pub fn usage(&self) -> (u64, u64) {
         self.space.usage()
+    }
+
+    /// Who has asked for what already.
+    pub fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
     }
 
     /// Whether a new value under a key can be taken at all, before the work of moving it.
@@ -200,21 +214,22 @@ impl<M: LogMemory> Storage<M> {
     /// Puts `value` under `key`. Tell nobody before [`Storage::seal`].
     ///
     /// # Errors
-    /// [`StorageError::LogFull`] and [`StorageError::NoSpace`]: nothing changed.
+    /// [`StorageError::LogFull`], [`StorageError::NoSpace`], and what [`Clients::judge`] finds:
+    /// nothing changed.
     pub fn put(
         &mut self,
         origin: Origin,
         key: &[u8],
         value: &StoredValue<'_>,
     ) -> Result<(), StorageError> {
+        self.admit(origin)?;
         self.value.clear();
         value.encode(key, &mut self.value);
         if self.stuck || self.index.live_bytes() + Index::cost(key, self.value.len()) > self.limit {
             return Err(StorageError::NoSpace);
         }
         Record {
-            client: origin.client,
-            sequence: origin.sequence,
+            origin,
             change: Change::Put {
                 key,
                 value: &self.value,
@@ -231,18 +246,30 @@ impl<M: LogMemory> Storage<M> {
             .apply(sequence, key, Some(self.value.as_slice().into()))?;
         self.ring.append(&self.record)?;
         drop_old(&mut self.space, sequence, key, old.as_deref());
+        self.clients.finished(origin, sequence, 0);
         Ok(())
     }
 
+    /// Refuses a change that shall not be carried out (again).
+    fn admit(&self, origin: Origin) -> Result<(), StorageError> {
+        match self.clients.judge(origin) {
+            Verdict::New => Ok(()),
+            Verdict::Finished(outcome) => Err(StorageError::Finished(outcome)),
+            Verdict::Stale => Err(StorageError::Stale),
+            Verdict::Crowded => Err(StorageError::Crowded),
+        }
+    }
+
     /// Removes everything with `prefix`; returns how many entries there were. Tell nobody before
-    /// [`Storage::seal`].
+    /// [`Storage::seal`]. A punch that finds nothing is a record, too: repeated after a crash, it
+    /// must not remove what others have put there since.
     ///
     /// # Errors
-    /// [`StorageError::LogFull`]: nothing changed.
+    /// [`StorageError::LogFull`] and what [`Clients::judge`] finds: nothing changed.
     pub fn punch(&mut self, origin: Origin, prefix: &[u8]) -> Result<u32, StorageError> {
+        self.admit(origin)?;
         Record {
-            client: origin.client,
-            sequence: origin.sequence,
+            origin,
             change: Change::Punch { prefix },
         }
         .encode(&mut self.record);
@@ -250,12 +277,10 @@ impl<M: LogMemory> Storage<M> {
             return Err(StorageError::LogFull);
         }
         let victims = collect(&self.index, prefix)?;
-        if victims.is_empty() {
-            return Ok(0);
-        }
         let sequence = self.ring.append(&self.record)?;
-        remove(&mut self.index, &mut self.space, sequence, &victims)?;
-        Ok(u32::try_from(victims.len()).unwrap_or(u32::MAX))
+        let count = remove(&mut self.index, &mut self.space, sequence, &victims)?;
+        self.clients.finished(origin, sequence, count);
+        Ok(count)
     }
 
     /// Makes all changes so far durable; those who asked may be told afterwards.
@@ -292,7 +317,10 @@ impl<M: LogMemory> Storage<M> {
         if self.ring.durable_sequence() + 1 < self.ring.next_sequence() {
             return None;
         }
-        self.index.take_batch(self.ring.durable_sequence())
+        let mut batch = self.index.take_batch(self.ring.durable_sequence())?;
+        self.clients.age(Instant::now());
+        batch.clients = self.clients.take_rows();
+        Some(batch)
     }
 
     /// The commit of the batch up to `upto` has ended: trims the log and frees space.
@@ -306,6 +334,7 @@ impl<M: LogMemory> Storage<M> {
         result: &Result<(), IndexError>,
     ) -> Result<(), StorageError> {
         self.stuck = result.is_err();
+        self.clients.rows_written(!self.stuck);
         if self.stuck {
             self.index.commit_failed();
             return Ok(());
@@ -331,7 +360,7 @@ fn replay(
     space: &mut Space,
     sequence: u64,
     record: &Record<'_>,
-) -> Result<(), String> {
+) -> Result<u32, String> {
     match record.change {
         Change::Put { key, value } => {
             reserve(space, key, value)?;
@@ -339,7 +368,7 @@ fn replay(
                 .apply(sequence, key, Some(Arc::from(value)))
                 .map_err(|e| e.to_string())?;
             drop_old(space, sequence, key, old.as_deref());
-            Ok(())
+            Ok(0)
         }
         Change::Punch { prefix } => {
             let victims = collect(index, prefix).map_err(|e| e.to_string())?;
@@ -362,12 +391,15 @@ fn remove(
     space: &mut Space,
     sequence: u64,
     keys: &[Vec<u8>],
-) -> Result<(), IndexError> {
+) -> Result<u32, IndexError> {
+    if keys.is_empty() {
+        index.note();
+    }
     for key in keys {
         let old = index.apply(sequence, key, None)?;
         drop_old(space, sequence, key, old.as_deref());
     }
-    Ok(())
+    Ok(u32::try_from(keys.len()).unwrap_or(u32::MAX))
 }
 
 /// Notes that the space of a replaced value becomes free with the commit of `sequence`.

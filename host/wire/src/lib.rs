@@ -10,7 +10,9 @@
 //! * Every value carries its CRC-32C ([`crc32c`]), computed by whoever wrote it first; header, keys
 //!   and addresses are covered by a CRC-32C of their own.
 //! * The sender's address travels in the header, because the fabric interface does not report it.
-//! * A call is named by the client's UUID and a sequence number that the client never reuses.
+//! * A call is named by the client's UUID and a sequence number that the client never reuses. A
+//!   change that is repeated under its sequence is carried out once: the engine remembers outcomes
+//!   until the client says that it has them (`settled`).
 //!
 //! Decoders accept arbitrary bytes: they check everything before they use it, never panic and never
 //! allocate by what a message claims.
@@ -38,7 +40,7 @@ pub use tag::{REPLY_TAG, REQUEST_TAG, TAG_IGNORE};
 
 /// Version of the layout; a peer of another version is answered with
 /// [`WireStatus::VERSION`](WireStatus::VERSION).
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Most bytes of a dkey or an akey; both have at least one.
 pub const KEY_MAX: usize = 4096;

@@ -23,7 +23,8 @@
 //! | 156 | 2 | akey length |
 //! | 158 | 1 | value kind |
 //! | 159 | 1 | punch scope |
-//! | 160 | 12 | zero |
+//! | 160 | 8 | settled: every sequence of this client below it is answered or given up |
+//! | 168 | 4 | zero |
 //! | 172 | 4 | CRC-32C of the 8 bytes: CRC-32C of bytes 0..172, CRC-32C of address, dkey and akey |
 //! | 176 | | address, dkey, akey, inline value |
 
@@ -71,6 +72,14 @@ codes! {
         ListAkeys = 0x05,
         /// Asks a target who it is and how full.
         Query = 0x06,
+    }
+}
+
+impl Opcode {
+    /// Whether such a request changes what is stored: it is carried out at most once, however often
+    /// it arrives.
+    pub fn is_change(self) -> bool {
+        matches!(self, Self::Put | Self::Punch)
     }
 }
 
@@ -148,6 +157,9 @@ pub struct Request<'a> {
     pub client: Uuid,
     /// Number of the request, never reused by this client.
     pub sequence: u64,
+    /// All sequences of this client below this one are answered, or given up: the engine need not
+    /// remember their outcomes and refuses changes among them that arrive late. At most `sequence`.
+    pub settled: u64,
     /// Pool; part of the name space of objects.
     pub pool: Uuid,
     /// Container; part of the name space of objects.
@@ -184,6 +196,7 @@ impl<'a> Request<'a> {
             limit: 0,
             client,
             sequence,
+            settled: 0,
             pool: Uuid::nil(),
             container: Uuid::nil(),
             object: ObjectId::default(),
@@ -248,6 +261,7 @@ impl<'a> Request<'a> {
         f.u16(156, self.akey.len() as u16);
         f.u8(158, self.kind as u8);
         f.u8(159, self.scope as u8);
+        f.u64(160, self.settled);
         let mut at = REQUEST_HEADER;
         for part in [self.address, self.dkey, self.akey, self.inline] {
             out[at..at + part.len()].copy_from_slice(part);
@@ -297,7 +311,7 @@ impl<'a> Request<'a> {
         if f.u32(8) != 0 {
             return Err(DecodeError::Field("flags"));
         }
-        if header[160..CRC_AT].iter().any(|byte| *byte != 0) {
+        if header[168..CRC_AT].iter().any(|byte| *byte != 0) {
             return Err(DecodeError::Field("reserved"));
         }
         let rma_len = f.u64(136);
@@ -309,6 +323,7 @@ impl<'a> Request<'a> {
             limit: f.u32(12),
             client: f.uuid(16),
             sequence: f.u64(32),
+            settled: f.u64(160),
             pool: f.uuid(40),
             container: f.uuid(56),
             object: ObjectId {
@@ -367,6 +382,7 @@ impl<'a> Request<'a> {
         let get = self.opcode == Opcode::Get;
         let key = |key: &[u8]| (1..=KEY_MAX).contains(&key.len());
         rule((1..=ADDRESS_MAX).contains(&self.address.len()), "address")?;
+        rule(self.settled <= self.sequence, "settled")?;
         rule(self.limit <= LIST_KEYS_LIMIT, "limit")?;
         rule(self.inline.len() <= INLINE_MAX, "inline length")?;
         rule(self.dkey.len() <= KEY_MAX, "dkey")?;

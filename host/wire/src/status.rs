@@ -51,6 +51,8 @@ statuses! {
     STOPPING = 14, "engine is stopping";
     /// A defect of the engine.
     INTERNAL = 15, "internal error of the engine";
+    /// A change that its client has settled arrived late. Nothing changed.
+    STALE = 16, "request is older than what its client has settled";
 }
 
 impl WireStatus {

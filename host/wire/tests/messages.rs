@@ -15,6 +15,7 @@ fn put<'a>(address: &'a [u8], dkey: &'a [u8], akey: &'a [u8], value: &'a [u8]) -
         object: ObjectId { hi: 5, lo: 6 },
         dkey,
         akey,
+        settled: 1,
         kind: ValueKind::Single,
         value_len: value.len() as u64,
         checksum: crc32c(value),
@@ -121,6 +122,13 @@ fn rules_between_fields_hold() {
         assert_eq!(request.encode(&mut buffer), Err(DecodeError::Field(field)));
     };
     let long = vec![0u8; KEY_MAX + 1];
+    refused(
+        &Request {
+            settled: base.sequence + 1,
+            ..base.clone()
+        },
+        "settled",
+    );
     refused(
         &Request {
             dkey: &long,

@@ -106,6 +106,11 @@ impl Index {
         Ok(old)
     }
 
+    /// Takes note of a change of the log that changed no entry.
+    pub fn note(&mut self) {
+        self.overlay.note();
+    }
+
     /// Shows live entries whose key begins with `prefix` in order, from the first one not below
     /// `from`, until `f` returns false.
     ///

@@ -1,5 +1,6 @@
 //! Changes that are in the log but not in the index file yet.
 
+use crate::clients::Row;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub struct Batch {
     pub upto: u64,
     /// The changes; each key at most once.
     pub changes: Vec<Change>,
+    /// Rows of the clients whose changes they are ([`crate::clients`]).
+    pub clients: Vec<Row>,
 }
 
 struct Pending {
@@ -52,6 +55,11 @@ impl Overlay {
         }
     }
 
+    /// Takes note of a change that changed no key: its log record waits like any other.
+    pub fn note(&mut self) {
+        self.waiting += 1;
+    }
+
     /// Changes of keys from `start` on that begin with `prefix`, in order.
     pub fn range<'a>(
         &'a self,
@@ -82,6 +90,7 @@ impl Overlay {
         Some(Batch {
             upto: newest,
             changes,
+            clients: Vec::new(),
         })
     }
 
@@ -95,6 +104,7 @@ impl Overlay {
     /// The batch is not in the file: its changes wait again.
     pub fn commit_failed(&mut self) {
         self.in_flight = false;
-        self.waiting = self.entries.len();
+        // The record of a change without keys may be among them.
+        self.waiting = self.entries.len().max(1);
     }
 }

@@ -9,8 +9,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
+use uuid::Uuid;
 
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
+const CLIENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("clients");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const APPLIED: &str = "applied";
 const IDENTITY: &str = "identity";
@@ -147,6 +149,7 @@ impl Store {
         let write = database.begin_write()?;
         let (applied, identity) = {
             write.open_table(ENTRIES)?;
+            write.open_table(CLIENTS)?;
             let meta = write.open_table(META)?;
             let applied = match meta.get(APPLIED)? {
                 None => 0,
@@ -206,6 +209,22 @@ impl Store {
         Ok(())
     }
 
+    /// The rows of all clients.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a key is no client.
+    pub fn clients(&self) -> Result<Vec<(Uuid, Vec<u8>)>, IndexError> {
+        let table = self.database.begin_read()?.open_table(CLIENTS)?;
+        let mut rows = Vec::new();
+        for row in table.range::<&[u8]>(..)? {
+            let (key, value) = row?;
+            let client = Uuid::from_slice(key.value())
+                .map_err(|_| IndexError::Corrupt("the name of a client is none".into()))?;
+            rows.push((client, value.value().to_vec()));
+        }
+        Ok(rows)
+    }
+
     /// The value under `key`.
     ///
     /// # Errors
@@ -259,6 +278,14 @@ impl Writer {
                 match value {
                     Some(value) => entries.insert(&**key, &**value)?,
                     None => entries.remove(&**key)?,
+                };
+            }
+            let mut clients = write.open_table(CLIENTS)?;
+            for (client, row) in &batch.clients {
+                let key = client.as_bytes().as_slice();
+                match row {
+                    Some(row) => clients.insert(key, row.as_slice())?,
+                    None => clients.remove(key)?,
                 };
             }
             let applied = batch.upto.to_le_bytes();

@@ -32,7 +32,7 @@ pub(super) const SLOT: usize = 32;
 pub(super) const MIN_REGION: usize = RING_START + (128 << 10);
 
 const MAGIC: [u8; 8] = *b"DAOSLOG\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"rec1");
 
 /// What a record is.

@@ -6,6 +6,8 @@ use crate::log::fake::{Fake, coin};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use uuid::Uuid;
 
 const ME: Identity = Identity {
     engine: Uuid::from_u128(7),
@@ -13,10 +15,29 @@ const ME: Identity = Identity {
 };
 const UNITS: u64 = 60;
 const LIMIT: u64 = 1 << 20;
-const BY: Origin = Origin {
-    client: Uuid::from_u128(1),
-    sequence: 1,
-};
+
+/// A new request of a client that has settled all before.
+fn by() -> Origin {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let sequence = NEXT.fetch_add(1, Ordering::Relaxed);
+    Origin {
+        client: Uuid::from_u128(1),
+        sequence,
+        settled: sequence.saturating_sub(5),
+    }
+}
+
+/// A change that was made, and the count it was answered with.
+type Made = (Origin, u32);
+
+/// A repetition of a change that is in the log must not be taken for a new one.
+fn is_remembered(storage: &mut Storage<Fake>, (origin, count): Made, floor: u64) -> bool {
+    match storage.clients().judge(origin) {
+        Verdict::New | Verdict::Crowded => false,
+        Verdict::Stale => origin.sequence < floor,
+        Verdict::Finished(outcome) => outcome.status.is_ok() && outcome.count == count,
+    }
+}
 
 /// What is under a key: the checksum tells which value, the extents where it is.
 type Model = BTreeMap<Vec<u8>, (u32, Option<Extents>)>;
@@ -97,19 +118,25 @@ proptest! {
         let mut states = vec![now.clone()];
         let mut batch: Option<Batch> = None;
         let mut stamp = 0;
+        let mut sealed: Vec<Made> = Vec::new();
+        let mut made: Vec<Made> = Vec::new();
         for step in steps.into_iter().chain([Step::Crash(end, false)]) {
             match step {
                 Step::Inline(key) | Step::Extents(key, 0) => {
                     stamp += 1;
                     let value = StoredValue { checksum: stamp, len: 3, body: Body::Inline(b"abc") };
-                    storage.put(BY, &key, &value).unwrap();
+                    let origin = by();
+                    storage.put(origin, &key, &value).unwrap();
+                    made.push((origin, 0));
                     now.insert(key, (stamp, None));
                     states.push(now.clone());
                 }
                 Step::Extents(key, units) => if let Some(extents) = storage.space().allocate(units) {
                     stamp += 1;
                     let value = StoredValue { checksum: stamp, len: units * 4096, body: Body::Extents(extents) };
-                    storage.put(BY, &key, &value).unwrap();
+                    let origin = by();
+                    storage.put(origin, &key, &value).unwrap();
+                    made.push((origin, 0));
                     now.insert(key, (stamp, Some(extents)));
                     check_units(&now);
                     // What a crash could bring back must not have lost its place either.
@@ -123,12 +150,16 @@ proptest! {
                 Step::Punch(prefix) => {
                     let before = now.len();
                     now.retain(|key, _| !key.starts_with(&prefix));
-                    prop_assert_eq!(storage.punch(BY, &prefix).unwrap() as usize, before - now.len());
+                    let origin = by();
+                    let count = storage.punch(origin, &prefix).unwrap();
+                    prop_assert_eq!(count as usize, before - now.len());
+                    made.push((origin, count));
                     states.push(now.clone());
                 }
                 Step::Seal => {
                     storage.seal().unwrap();
                     states = vec![now.clone()];
+                    sealed.append(&mut made);
                 }
                 Step::StartCommit => if batch.is_none() {
                     batch = storage.start_commit();
@@ -140,8 +171,9 @@ proptest! {
                 Step::FailCommit => if let Some(batch) = batch.take() {
                     storage.finish_commit(batch.upto, &Err(IndexError::NoSpace("test".into()))).unwrap();
                     prop_assert!(!storage.admits(b"k", 1));
-                        storage.seal().unwrap();
-                        states = vec![now.clone()];
+                    storage.seal().unwrap();
+                    states = vec![now.clone()];
+                    sealed.append(&mut made);
                     if let Some(batch) = storage.start_commit() {
                         let result = storage.writer().commit(&batch);
                         storage.finish_commit(batch.upto, &result).unwrap();
@@ -157,11 +189,22 @@ proptest! {
                     let memory = ring.into_memory().crash(coin(seed));
                     storage = Storage::open(store(&path), memory, ME, UNITS, LIMIT).unwrap().0;
                     now = contents(&storage);
-                    prop_assert!(states.contains(&now), "{now:?} was never the state since the last seal");
+                    // Of what was not sealed the first few are there, in the table as in the index.
+                    let floor = |made: &[Made]| made.iter().map(|(o, _)| o.settled).max().unwrap_or(0);
+                    let all: Vec<Made> = sealed.iter().chain(&made).copied().collect();
+                    let there = made.iter().take_while(|(origin, _)| {
+                        storage.clients().judge(*origin) != Verdict::New
+                    }).count();
+                    prop_assert_eq!(&now, &states[there]);
+                    prop_assert!(made[there..].iter().all(|(o, _)| storage.clients().judge(*o) == Verdict::New));
+                    sealed.extend(made.drain(..).take(there));
+                    prop_assert!(sealed.iter().all(|m| is_remembered(&mut storage, *m, floor(&all))));
                     check_units(&now);
                     states = vec![now.clone()];
                 }
             }
+            let floor = sealed.iter().chain(&made).map(|(o, _)| o.settled).max().unwrap_or(0);
+            prop_assert!(sealed.iter().chain(&made).all(|m| is_remembered(&mut storage, *m, floor)));
             prop_assert_eq!(contents(&storage), now.clone());
         }
         // Once everything is committed, all other space is free.
@@ -187,7 +230,7 @@ fn a_log_older_than_the_index_is_an_error() {
         body: Body::Inline(b"abc"),
     };
     for n in 0..3u8 {
-        storage.put(BY, &[n], &value).unwrap();
+        storage.put(by(), &[n], &value).unwrap();
     }
     storage.seal().unwrap();
     let batch = storage.start_commit().unwrap();
@@ -218,16 +261,16 @@ fn a_full_log_waits_for_a_commit_and_punches_still_fit() {
         body: Body::Inline(&bytes),
     };
     let mut n = 0u32;
-    while storage.put(BY, &n.to_be_bytes(), &value).is_ok() {
+    while storage.put(by(), &n.to_be_bytes(), &value).is_ok() {
         n += 1;
     }
-    let full = storage.put(BY, &n.to_be_bytes(), &value).unwrap_err();
+    let full = storage.put(by(), &n.to_be_bytes(), &value).unwrap_err();
     assert!(matches!(full, StorageError::LogFull), "{full}");
     assert!(storage.is_log_crowded());
-    assert_eq!(storage.punch(BY, &0u32.to_be_bytes()).unwrap(), 1);
+    assert_eq!(storage.punch(by(), &0u32.to_be_bytes()).unwrap(), 1);
     storage.seal().unwrap();
     let batch = storage.start_commit().unwrap();
     let result = storage.writer().commit(&batch);
     storage.finish_commit(batch.upto, &result).unwrap();
-    storage.put(BY, &n.to_be_bytes(), &value).unwrap();
+    storage.put(by(), &n.to_be_bytes(), &value).unwrap();
 }

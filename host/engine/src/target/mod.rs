@@ -3,6 +3,7 @@
 //! Each round takes what the network, the device and the commits have finished, moves the requests
 //! concerned on, makes the log durable once for all of them, and only then sends their replies.
 
+mod once;
 mod ops;
 mod requests;
 
@@ -16,10 +17,11 @@ use crate::scm::ScmLog;
 use crate::storage::Storage;
 use crate::wake::{self, Wake};
 use ops::Op;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Longest time that a change waits for its index commit.
 const COMMIT_DELAY: Duration = Duration::from_millis(100);
@@ -73,6 +75,8 @@ pub struct Target {
     committer: Committer,
     shared: Arc<Shared>,
     ops: Vec<Op>,
+    /// Changes that are not finished yet, by client and sequence.
+    changing: HashMap<(Uuid, u64), u32>,
     /// Requests that wait for a data buffer, for room in the log, for space on the device.
     wait_buffer: VecDeque<u32>,
     wait_log: VecDeque<u32>,
@@ -109,6 +113,7 @@ impl Target {
             committer: parts.committer,
             shared: parts.shared,
             ops: Vec::with_capacity(messages.len()),
+            changing: HashMap::new(),
             wait_buffer: VecDeque::new(),
             wait_log: VecDeque::new(),
             wait_space: Vec::new(),

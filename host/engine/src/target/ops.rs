@@ -5,7 +5,7 @@ use crate::extents::device::Done;
 use crate::index::value::{Body, Extents, StoredValue};
 use crate::memory::Buffer;
 use crate::net::{Event, Kind};
-use crate::storage::{Origin, StorageError};
+use crate::storage::StorageError;
 use daos_plugin_api::abi::Status;
 use daos_wire::{INLINE_MAX, Reply, RmaDescriptor, WireStatus, crc32c};
 use std::sync::atomic::Ordering;
@@ -61,6 +61,9 @@ pub(super) struct Op {
     pub(super) opcode: u16,
     pub(super) client: Uuid,
     pub(super) sequence: u64,
+    pub(super) settled: u64,
+    /// A change that is not answered yet.
+    pub(super) is_change: bool,
     pub(super) peer: u64,
     pub(super) checksum: u32,
     pub(super) value_len: usize,
@@ -75,13 +78,6 @@ pub(super) struct Op {
 }
 
 impl Op {
-    pub(super) fn origin(&self) -> Origin {
-        Origin {
-            client: self.client,
-            sequence: self.sequence,
-        }
-    }
-
     pub(super) fn reply(&self, status: WireStatus) -> Reply<'static> {
         Reply::new(self.opcode, status, self.client, self.sequence)
     }
@@ -258,7 +254,8 @@ impl Target {
         let result = self.storage.put(op.origin(), &op.key, &value);
         if matches!(result, Err(StorageError::LogFull)) {
             op.stage = Stage::Log;
-            return self.wait_log.push_back(index);
+            self.wait_log.push_back(index);
+            return self.park(index);
         }
         if let Some(data) = op.data.take() {
             self.buffers.put(data);
@@ -289,6 +286,7 @@ impl Target {
             Err(StorageError::LogFull) => {
                 op.stage = Stage::Log;
                 self.wait_log.push_back(index);
+                self.park(index);
             }
             Err(error) => self.refuse_storage(index, &error),
         }
@@ -382,10 +380,17 @@ impl Target {
     }
 
     pub(super) fn refuse_storage(&mut self, index: u32, error: &StorageError) {
+        if let StorageError::Finished(outcome) = error {
+            return self.answer_again(index, *outcome);
+        }
         let status = match error {
             StorageError::NoSpace | StorageError::LogFull => WireStatus::NO_SPACE,
             StorageError::Corrupt(_) => WireStatus::CORRUPT,
             StorageError::Failed(_) => WireStatus::IO,
+            // Settled by its client while it was under way.
+            StorageError::Stale => WireStatus::STALE,
+            StorageError::Crowded => WireStatus::BUSY,
+            StorageError::Finished(outcome) => outcome.status,
         };
         self.refuse(index, status, &error.to_string());
     }
@@ -405,6 +410,7 @@ impl Target {
 
     /// Puts a reply into the message buffer; it is sent after the seal.
     pub(super) fn answer(&mut self, index: u32, reply: &Reply<'_>) {
+        self.settle(index, reply.status);
         let op = &mut self.ops[index as usize];
         op.stage = Stage::Idle;
         op.extents = Extents::default();

@@ -28,6 +28,7 @@ impl Target {
         let bytes = &message.bytes()[..len];
         op.stage = Stage::Idle;
         op.is_punch = false;
+        op.is_change = false;
         op.opcode = 0;
         let request = match Request::decode(bytes) {
             Ok(request) => request,
@@ -63,6 +64,7 @@ impl Target {
         op.opcode = request.opcode as u16;
         op.client = request.client;
         op.sequence = request.sequence;
+        op.settled = request.settled;
         op.peer = peer;
         op.checksum = request.checksum;
         op.value_len = request.value_len as usize; // at most 1 MiB
@@ -122,6 +124,11 @@ impl Target {
             );
             return self.refuse(index, WireStatus::WRONG_TARGET, &text);
         }
+        let (client, settled) = (op.client, op.settled);
+        self.storage.clients().heard(client, settled);
+        if opcode.is_change() && !self.is_new_change(index) {
+            return;
+        }
         match opcode {
             Opcode::Put => self.put(index),
             Opcode::Get => self.get(index),
@@ -145,6 +152,8 @@ impl Target {
             }
             return self.log_put(index);
         }
+        self.park(index);
+        let op = &mut self.ops[index as usize];
         let waiting = !self.wait_buffer.is_empty();
         match (!waiting)
             .then(|| self.buffers.take(op.value_len))

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(unreachable_pub, reason = "a module of test programs")]
 
+pub mod raw;
+
 use clap::Parser;
 use daos_client::{Client, Container, Uuid};
 use daos_engine::config::Options;
