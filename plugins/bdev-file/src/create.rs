@@ -99,6 +99,9 @@ pub(crate) fn create(
             _ => error,
         }
     };
+    // Its length first: a file of that length without contents is what an interrupted format leaves, and
+    // what the next one takes for blank.
+    file.set_len(size).map_err(failed)?;
     if !allocate(call, file, size, &failed)? {
         let note = format!("the file system of {shown} cannot reserve space: zeroes were written");
         notes.push(note);

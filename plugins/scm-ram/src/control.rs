@@ -2,7 +2,9 @@
 
 use crate::manifest::{CLASS, Settings};
 use crate::nodes;
-use crate::place::{Kind, Marker, Owner, Place, State, free_space, is_tmpfs, make_directory};
+use crate::place::{
+    Kind, Marker, Owner, Place, SOURCE, State, free_space, is_tmpfs, make_directory,
+};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
     ClassKind, ClassRequest, DeviceRecord, DeviceSpec, DeviceState, FormatReport, FormatRequest,
@@ -43,7 +45,7 @@ pub(crate) fn devices(request: ClassRequest) -> Result<DeviceSpec> {
     let settings = Settings::parse(&request.class, &request.config)?;
     let place = Place::new(&settings.mount);
     let (state, detail) = match place.inspect()? {
-        State::Nothing | State::Empty => (DeviceState::Absent, String::new()),
+        State::Nothing | State::Empty | State::Unfinished => (DeviceState::Absent, String::new()),
         State::Ours(_) => match place.holder()? {
             None => (DeviceState::Present, String::new()),
             Some(holder) => (DeviceState::InUse, format!("{holder} has it open")),
@@ -67,6 +69,7 @@ pub(crate) fn format(call: CallContext<'_>, request: &FormatRequest) -> Result<F
     let path = &settings.mount;
     let place = Place::new(path);
     call.check_cancelled()?;
+    place.undo()?;
     let mut exists = true;
     // Carried over when our own storage is made anew.
     let mut made_directory = false;
@@ -75,7 +78,7 @@ pub(crate) fn format(call: CallContext<'_>, request: &FormatRequest) -> Result<F
             exists = false;
             made_directory = true;
         }
-        State::Empty => {}
+        State::Empty | State::Unfinished => {}
         State::Ours(marker) => {
             made_directory = marker.made_directory;
             remove(path, &marker)?;
@@ -196,6 +199,7 @@ pub(crate) fn unmount(device: &DeviceSpec) -> Result<()> {
             }
             Ok(())
         }
+        State::Unfinished => Place::new(&settings.mount).undo(),
         State::Nothing | State::Empty => Ok(()),
         State::Foreign(what) | State::ForeignMount(what) => Err(Error::new(Status::FOREIGN, what)
             .remedy("nothing was touched; remove it by hand if it may go")),
@@ -244,7 +248,7 @@ fn mount_tmpfs(settings: &Settings) -> Result<bool> {
     }
     let data = CString::new(options.clone()).map_err(|_| Status::INTERNAL)?;
     let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    match rustix::mount::mount("daos-scm-ram", &settings.mount, "tmpfs", flags, &*data) {
+    match rustix::mount::mount(SOURCE, &settings.mount, "tmpfs", flags, &*data) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::PERM) => Ok(false),
         Err(e) => Err(Error::io(

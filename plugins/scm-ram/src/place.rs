@@ -14,6 +14,10 @@ use std::time::Duration;
 
 /// File that marks storage as ours.
 const MARKER: &str = ".daos-scm-ram";
+/// The marker while the storage is being made: renamed to [`MARKER`] as the last step.
+const UNFINISHED: &str = ".daos-scm-ram.unfinished";
+/// Source of our mounts, as the mount table shows it.
+pub(crate) const SOURCE: &str = "daos-scm-ram";
 /// File whose lock the one opener holds; its text is that process's id.
 const LOCK: &str = ".daos-scm-lock";
 /// Directory of the region files.
@@ -54,6 +58,8 @@ pub(crate) enum State {
     Empty,
     /// Our storage.
     Ours(Marker),
+    /// What a format of ours left that was interrupted: nothing is lost with it.
+    Unfinished,
     /// Something of somebody else's, in words.
     Foreign(String),
     /// Another file system with contents is mounted there, in words.
@@ -99,23 +105,34 @@ impl<'a> Place<'a> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io(format!("cannot read {shown}/{MARKER}"), e)),
         }
-        let mut entries =
-            fs::read_dir(self.path).map_err(|e| Error::io(format!("cannot list {shown}"), e))?;
-        let Some(first) = entries.next() else {
+        let listed = fs::read_dir(self.path).and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|e| e.file_name()))
+                .collect::<io::Result<Vec<_>>>()
+        });
+        let names = listed.map_err(|e| Error::io(format!("cannot list {shown}"), e))?;
+        let mount = mounted(self.path)?;
+        let Some(name) = names.first() else {
             // A file system other than tmpfs cannot become ours, nor is it ours to hide.
-            return Ok(match mounted(self.path)? {
-                Some(kind) if kind != "tmpfs" => {
-                    State::ForeignMount(format!("a {kind} file system is mounted at {shown}"))
-                }
+            return Ok(match mount {
+                Some(mount) if mount.kind != "tmpfs" => State::ForeignMount(format!(
+                    "a {} file system is mounted at {shown}",
+                    mount.kind
+                )),
+                Some(mount) if mount.source == SOURCE => State::Unfinished,
                 _ => State::Empty,
             });
         };
-        let name = first
-            .map_err(|e| Error::io(format!("cannot list {shown}"), e))?
-            .file_name();
-        let name = Path::new(&name).display();
-        Ok(match mounted(self.path)? {
-            Some(kind) => State::ForeignMount(format!(
+        if names.iter().any(|name| name == UNFINISHED)
+            && names
+                .iter()
+                .all(|name| [UNFINISHED, LOCK, REGIONS].iter().any(|ours| name == ours))
+        {
+            return Ok(State::Unfinished);
+        }
+        let name = Path::new(name).display();
+        Ok(match mount {
+            Some(Mounted { kind, .. }) => State::ForeignMount(format!(
                 "a {kind} file system with contents ({name} ...) is mounted at {shown}"
             )),
             None => State::Foreign(format!(
@@ -124,17 +141,35 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// Creates marker, lock file and region directory; the marker comes last, so what carries one
-    /// is complete. Everything belongs to the user on whose behalf a setuid helper runs.
+    /// Removes what an interrupted format left: its mount, or its files in a directory.
+    pub(crate) fn undo(&self) -> Result<()> {
+        let shown = self.path.display();
+        while let Some(mount) = mounted(self.path)?
+            && mount.source == SOURCE
+            && self.inspect()? == State::Unfinished
+        {
+            rustix::mount::unmount(self.path, rustix::mount::UnmountFlags::empty())
+                .map_err(|e| Error::io(format!("cannot unmount {shown}"), e))?;
+        }
+        if self.inspect()? != State::Unfinished {
+            return Ok(());
+        }
+        let fail = |e: io::Error| Error::io(format!("cannot empty {shown}"), e);
+        let gone = |result: io::Result<()>| match result {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(fail),
+        };
+        // Empty: regions are only made in storage that carries its marker.
+        gone(fs::remove_dir(self.regions()))?;
+        gone(fs::remove_file(self.path.join(LOCK)))?;
+        gone(fs::remove_file(self.path.join(UNFINISHED)))
+    }
+
+    /// Creates marker, lock file and region directory; the marker gets its name last, so what carries
+    /// one is complete. Everything belongs to the user on whose behalf a setuid helper runs.
     pub(crate) fn mark(&self, marker: &Marker) -> Result<()> {
         let fail = |e: io::Error| Error::io(format!("cannot set up {}", self.path.display()), e);
         let owner = Owner::caller();
-        let regions = self.regions();
-        DirBuilder::new()
-            .mode(0o755)
-            .create(&regions)
-            .map_err(fail)?;
-        owner.give(&regions).map_err(fail)?;
         let write = |name: &str, text: &[u8]| {
             let path = self.path.join(name);
             OpenOptions::new()
@@ -145,11 +180,19 @@ impl<'a> Place<'a> {
                 .write_all(text)?;
             owner.give(&path)
         };
-        write(LOCK, b"").map_err(fail)?;
         let text = serde_json::to_vec(marker).map_err(|e| {
             Error::new(Status::INTERNAL, "cannot encode the marker").cause(e.to_string())
         })?;
-        write(MARKER, &text).map_err(fail)
+        // First, so that whatever interrupts this leaves something that can be told from others' files.
+        write(UNFINISHED, &text).map_err(fail)?;
+        let regions = self.regions();
+        DirBuilder::new()
+            .mode(0o755)
+            .create(&regions)
+            .map_err(fail)?;
+        owner.give(&regions).map_err(fail)?;
+        write(LOCK, b"").map_err(fail)?;
+        fs::rename(self.path.join(UNFINISHED), self.path.join(MARKER)).map_err(fail)
     }
 
     /// Takes the lock of marked storage: one opener at a time.
@@ -338,23 +381,33 @@ fn nearest(path: &Path) -> &Path {
         .unwrap_or(Path::new("/"))
 }
 
-/// Type of the file system mounted exactly at `path`, the topmost if there are several.
-fn mounted(path: &Path) -> Result<Option<String>> {
+/// A mounted file system.
+#[derive(Debug, PartialEq, Eq)]
+struct Mounted {
+    kind: String,
+    source: String,
+}
+
+/// The file system mounted exactly at `path`, the topmost if there are several.
+fn mounted(path: &Path) -> Result<Option<Mounted>> {
     let text = fs::read("/proc/thread-self/mountinfo")
         .map_err(|e| Error::io("cannot read /proc/thread-self/mountinfo", e))?;
     Ok(mounted_in(&text, path))
 }
 
-fn mounted_in(mountinfo: &[u8], path: &Path) -> Option<String> {
+fn mounted_in(mountinfo: &[u8], path: &Path) -> Option<Mounted> {
     mountinfo
         .split(|b| *b == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|b| *b == b' ');
             let at = fields.nth(4)?;
             let mut rest = fields.skip_while(|f| *f != b"-");
-            let kind = rest.nth(1)?;
-            (unescape(at) == path.as_os_str().as_bytes())
-                .then(|| String::from_utf8_lossy(kind).into_owned())
+            let (kind, source) = (rest.nth(1)?, rest.next()?);
+            let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
+            (unescape(at) == path.as_os_str().as_bytes()).then(|| Mounted {
+                kind: text(kind),
+                source: text(source),
+            })
         })
         .next_back()
 }
@@ -386,10 +439,11 @@ mod tests {
         let info = b"36 35 98:0 / /mnt/a\\040b rw,noatime master:1 - ext4 /dev/root rw\n\
                      37 36 0:39 / /mnt/a\\040b rw - tmpfs none rw\n\
                      38 36 0:40 / /mnt/other rw - xfs none rw\n";
-        assert_eq!(
-            mounted_in(info, Path::new("/mnt/a b")).as_deref(),
-            Some("tmpfs")
-        );
+        let top = Mounted {
+            kind: "tmpfs".to_owned(),
+            source: "none".to_owned(),
+        };
+        assert_eq!(mounted_in(info, Path::new("/mnt/a b")), Some(top));
         assert_eq!(mounted_in(info, Path::new("/mnt/a")), None);
     }
 }

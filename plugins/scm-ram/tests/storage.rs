@@ -425,3 +425,72 @@ fn the_scan_lists_each_node_with_memory_once() {
             .all(|d| d.class == "ram" && d.size > 0)
     );
 }
+
+/// What a format leaves that is killed: each prefix of what it makes.
+fn interrupted(bed: &Bed) {
+    let left: [&[&str]; 3] = [
+        &[".daos-scm-ram.unfinished"],
+        &[".daos-scm-ram.unfinished", "regions"],
+        &[".daos-scm-ram.unfinished", "regions", ".daos-scm-lock"],
+    ];
+    for names in left {
+        for name in names {
+            let path = bed.mount.join(name);
+            let made = match *name {
+                "regions" => fs::create_dir(path),
+                _ => fs::write(path, ""),
+            };
+            made.expect("our directory");
+        }
+        assert_eq!(bed.state(), DeviceState::Absent, "{names:?}");
+        assert_eq!(bed.device().detail, "", "{names:?}");
+        assert_eq!(status(bed.mount()), Status::NOT_FOUND);
+        bed.format(false)
+            .expect("a format after an interrupted one");
+        assert_eq!(bed.state(), DeviceState::Present);
+        drop(bed.open().expect("open"));
+        bed.unmount().expect("unmount");
+        fs::create_dir_all(&bed.mount).expect("our directory");
+    }
+    // Anything else beside it is not ours to remove.
+    fs::write(bed.mount.join(".daos-scm-ram.unfinished"), "").expect("our directory");
+    fs::write(bed.mount.join("letter"), "dear").expect("our directory");
+    assert!(bed.device().detail.contains("not ours"));
+}
+
+#[test]
+fn an_interrupted_format_is_undone_by_the_next_one() {
+    let bed = Bed::new();
+    fs::create_dir(&bed.mount).expect("our directory");
+    unprivileged(|| interrupted(&bed));
+}
+
+#[test]
+fn a_mount_that_was_not_marked_yet_is_made_anew() {
+    let name = "a_mount_that_was_not_marked_yet_is_made_anew";
+    privileged(name, || {
+        let bed = Bed::new();
+        fs::create_dir(&bed.mount).expect("our directory");
+        let mounts = || {
+            let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("a mount table");
+            let shown = format!(" {} ", bed.mount.display());
+            table.lines().filter(|l| l.contains(&shown)).count()
+        };
+        for marker in [None, Some(".daos-scm-ram.unfinished")] {
+            let flags = rustix::mount::MountFlags::empty();
+            let none: Option<&std::ffi::CStr> = None;
+            rustix::mount::mount("daos-scm-ram", &bed.mount, "tmpfs", flags, none)
+                .expect("a mount");
+            if let Some(marker) = marker {
+                fs::write(bed.mount.join(marker), "").expect("our mount");
+            }
+            assert_eq!(bed.state(), DeviceState::Absent);
+            bed.format(false)
+                .expect("a format after an interrupted one");
+            assert_eq!((bed.state(), mounts()), (DeviceState::Present, 1));
+            bed.unmount().expect("unmount");
+            fs::create_dir_all(&bed.mount).expect("our directory");
+        }
+        assert_eq!(mounts(), 0);
+    });
+}
