@@ -23,11 +23,14 @@ pub enum Error {
     },
     /// Somebody listens on the socket.
     #[error(
-        "dRPC: socket {path} is in use by a running process; stop that one or configure another socket_dir"
+        "dRPC: socket {path} is in use by {}; stop that one or configure another socket_dir",
+        match .process { Some(pid) => format!("process {pid}"), None => "a running process".to_owned() }
     )]
     InUse {
         /// The socket.
         path: PathBuf,
+        /// Who listens, if the kernel tells.
+        process: Option<i32>,
     },
     /// There is something else than a socket at the path.
     #[error("dRPC: {path} exists and is not a socket; remove it or configure another socket_dir")]

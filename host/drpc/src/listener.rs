@@ -104,14 +104,17 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
         // Gone since: whoever it was has tidied up.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         // Connected, queue full, a socket of another type or one that we may not connect to.
-        Ok(_) => {
+        Ok(connected) => {
+            let caller = socket::caller(&connected).ok();
             return Err(Error::InUse {
                 path: path.to_owned(),
+                process: caller.map(|c| c.pid).filter(|pid| *pid > 0),
             });
         }
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             return Err(Error::InUse {
                 path: path.to_owned(),
+                process: None,
             });
         }
         Err(error) => return Err(Error::io("find out who listens on", path, error)),
@@ -147,6 +150,8 @@ mod tests {
         let first = Listener::bind(&path, 0o600).unwrap();
         let error = Listener::bind(&path, 0o600).unwrap_err();
         assert!(matches!(error, Error::InUse { .. }), "{error}");
+        let own = format!("process {}", std::process::id());
+        assert!(error.to_string().contains(&own), "{error}");
         assert!(socket::connect_to(&path).is_ok());
         drop(first);
         Listener::bind(&path, 0o600).unwrap();
