@@ -8,6 +8,7 @@ mod cli;
 mod engine;
 mod logging;
 mod plugins;
+mod port_holder;
 mod scan;
 mod services;
 mod socket_dir;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 /// Name of the lock file; it holds the process id of the server.
 const LOCK: &str = "daos_server.lock";
 
+const ANOTHER: &str = "choose another with -d or `socket_dir:`";
+
 /// Holds the directory. Dropping it removes the lock file and sockets that engines left.
 pub(crate) struct SocketDir {
     dir: PathBuf,
@@ -24,11 +26,18 @@ impl SocketDir {
     /// When it cannot be made or written to, or when another server has it.
     pub(crate) fn hold(dir: &Path, config: &Path) -> anyhow::Result<Self> {
         if !dir.is_dir() {
+            if dir.symlink_metadata().is_ok() {
+                bail!(
+                    "socket directory {} is not a directory; remove it, or {ANOTHER}",
+                    dir.display()
+                );
+            }
             DirBuilder::new().mode(0o755).create(dir).with_context(|| {
                 format!(
-                    "Unable to create socket directory: {}; make it for this user, or choose another with -d \
-                     or `socket_dir:`",
-                    dir.display()
+                    "Unable to create socket directory: {0}; make it for this user (mkdir -p {0}; chown {1} {0}), \
+                     or {ANOTHER}",
+                    dir.display(),
+                    nix::unistd::geteuid()
                 )
             })?;
         }
@@ -66,8 +75,10 @@ fn lock(dir: &Path, config: &Path) -> anyhow::Result<Flock<File>> {
         .open(&path)
         .with_context(|| {
             format!(
-                "permissions failure accessing socket directory {}",
-                dir.display()
+                "permissions failure accessing socket directory {0}; give it to this user (chown {1} {0}), or \
+                 {ANOTHER}",
+                dir.display(),
+                nix::unistd::geteuid()
             )
         })?;
     let mut holder = String::new();

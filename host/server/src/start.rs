@@ -7,7 +7,7 @@ use crate::services::{HostService, MgmtService};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::storage::{self, Assessment};
-use crate::{check, logging};
+use crate::{check, logging, port_holder};
 use anyhow::{Context, bail};
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
@@ -45,6 +45,9 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
     require_insecure(&config)?;
 
     let _log = logging::start(&config, cli.globals.debug, cli.globals.json)?;
+    if cli.command.is_none() {
+        warn!("No command supplied; defaulting to start (say `daos_server start`)");
+    }
     info!("configuration read from {}", path.display());
     for warning in loaded.warnings.iter().chain(&findings) {
         warn!("{}", warning.message);
@@ -78,7 +81,11 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     let lock = SocketDir::hold(&config.socket_dir, path)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
     let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; choose another port with -p or `port:`")
+        let holder = match port_holder::holder(address.port()) {
+            Some(holder) => format!("{holder} listens there; stop it, or "),
+            None => String::new(),
+        };
+        format!("cannot listen on {address}: {holder}choose another port with -p or `port:`")
     })?;
     let control_addr = listener.local_addr()?.to_string();
     let upcalls = Upcalls::new();
