@@ -1,8 +1,10 @@
 //! State of a server and its engines.
 
+use crate::units::duration;
 use crate::{FaultRow, table};
 use daos_proto::host;
 use serde::Serialize;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// State of one server.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +40,8 @@ pub struct EngineRow {
     pub uri: String,
     pub targets: u32,
     pub restarts: u32,
+    /// Milliseconds since the epoch; 0 when none is due.
+    pub restart_at_ms: u64,
     pub program: String,
     pub log_file: String,
 }
@@ -94,6 +98,7 @@ impl From<host::Engine> for EngineRow {
             uri: engine.uri,
             targets: engine.targets,
             restarts: engine.restarts,
+            restart_at_ms: engine.restart_at_ms,
             program: engine.program,
             log_file: engine.log_file,
         }
@@ -101,8 +106,15 @@ impl From<host::Engine> for EngineRow {
 }
 
 impl ServerRow {
-    /// The state for people.
+    /// The state for people. Times are relative to this machine's clock.
     pub fn text(&self) -> String {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64);
+        self.text_at(now)
+    }
+
+    fn text_at(&self, now_ms: u64) -> String {
         let mut text = format!(
             "server {} ({}): {}",
             self.control_addr, self.system, self.phase
@@ -125,17 +137,23 @@ impl ServerRow {
                 },
                 e.targets.to_string(),
                 e.restarts.to_string(),
+                duration(now_ms.saturating_sub(e.since_ms)),
                 e.reason.clone(),
             ]
         });
         text += "\n";
         text += &table(
             &[
-                "ENGINE", "RANK", "STATE", "PID", "TARGETS", "RESTARTS", "REASON",
+                "ENGINE", "RANK", "STATE", "PID", "TARGETS", "RESTARTS", "SINCE", "REASON",
             ],
             rows,
         );
         for engine in &self.engines {
+            if engine.restart_at_ms > 0 {
+                let left = engine.restart_at_ms.saturating_sub(now_ms);
+                let (index, number) = (engine.index, engine.restarts);
+                text += &format!("\n\nengine {index}: restart {number} in {}", duration(left));
+            }
             if let Some(fault) = &engine.fault {
                 text += &format!("\n\nengine {}: {fault}", engine.index);
             }
@@ -144,5 +162,30 @@ impl ServerRow {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_before_a_restart_is_told_with_its_end() {
+        let mut engine = host::Engine {
+            since_ms: 1_000,
+            restarts: 3,
+            restart_at_ms: 5_000,
+            reason: "it died: it was killed by SIGKILL".to_owned(),
+            ..host::Engine::default()
+        };
+        engine.set_state(host::EngineState::Restarting);
+        let row = ServerRow::from(host::ServerStateResponse {
+            engines: vec![engine],
+            ..host::ServerStateResponse::default()
+        });
+        let text = row.text_at(3_000);
+        for words in ["restarting", "2 s", "restart 3 in 2 s", "SIGKILL"] {
+            assert!(text.contains(words), "{words:?} is missing in {text}");
+        }
     }
 }

@@ -3,15 +3,15 @@
 use crate::cli::{Cli, FormatArgs};
 use crate::connect::{HostClient, connect};
 use crate::fanout::explain;
+use crate::progress::{HostProgress, Progress};
 use anyhow::bail;
 use daos_proto::host::{
-    FormatPlan, FormatProgress, FormatStorageRequest, FormatTarget, Kind,
-    format_storage_event::Event,
+    FormatPlan, FormatStorageRequest, FormatTarget, Kind, format_storage_event::Event,
 };
 use daos_report::{Envelope, FormatRow, bytes, print_json};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::MultiProgress;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -71,7 +71,11 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
         return Ok(false);
     }
 
-    let bars = (!cli.json && std::io::stderr().is_terminal()).then(MultiProgress::new);
+    let shown = match (cli.json, std::io::stderr().is_terminal()) {
+        (true, _) => Progress::Hidden,
+        (false, true) => Progress::Bars(MultiProgress::new()),
+        (false, false) => Progress::Lines,
+    };
     let mut tasks = JoinSet::new();
     for (host, plan) in plans {
         let Some(client) = clients.remove(&host) else {
@@ -84,9 +88,9 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
             plan_only: false,
             plan_id: plan.plan_id,
         };
-        let bars = bars.clone();
+        let mut shown = HostProgress::new(shown.clone(), &host);
         tasks.spawn(async move {
-            let outcome = format(&host, client, request, bars).await;
+            let outcome = format(client, request, &mut shown).await;
             (host, outcome)
         });
     }
@@ -197,15 +201,13 @@ fn confirmed() -> anyhow::Result<bool> {
     }
 }
 
-/// Formats one host, with a progress bar per device when there is a terminal.
+/// Formats one host, and shows how far each device is.
 async fn format(
-    host: &str,
     mut client: HostClient,
     request: FormatStorageRequest,
-    bars: Option<MultiProgress>,
+    shown: &mut HostProgress,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut shown: HashMap<(u32, String), ProgressBar> = HashMap::new();
     let mut stream = match client.format_storage(request).await {
         Ok(response) => response.into_inner(),
         Err(status) => {
@@ -217,12 +219,12 @@ async fn format(
     loop {
         match stream.message().await {
             Ok(Some(event)) => match event.event {
-                Some(Event::Progress(progress)) => {
-                    if let Some(bars) = &bars {
-                        advance(host, bars, &mut shown, &progress);
-                    }
+                Some(Event::Progress(progress)) => shown.advance(&progress),
+                Some(Event::Result(result)) => {
+                    let row = FormatRow::from(result);
+                    shown.finish(&row);
+                    outcome.results.push(row);
                 }
-                Some(Event::Result(result)) => outcome.results.push(FormatRow::from(result)),
                 Some(Event::EngineStarted(_)) => outcome.engines_started += 1,
                 Some(Event::Summary(summary)) => {
                     ended = true;
@@ -238,37 +240,14 @@ async fn format(
             }
         }
     }
-    for bar in shown.into_values() {
-        bar.finish_and_clear();
-    }
+    shown.clear();
     if !ended {
-        outcome.error =
-            Some("the server ended the format without a summary; ask `system query`".to_owned());
+        outcome.error = Some(
+            "the server ended the format without a summary; see how far it came: daos_shell system query"
+                .to_owned(),
+        );
     }
     outcome
-}
-
-fn advance(
-    host: &str,
-    bars: &MultiProgress,
-    shown: &mut HashMap<(u32, String), ProgressBar>,
-    progress: &FormatProgress,
-) {
-    let target = progress.target.clone().unwrap_or_default();
-    let bar = shown
-        .entry((target.engine, target.address.clone()))
-        .or_insert_with(|| {
-            let bar = bars.add(ProgressBar::new(0));
-            if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {msg}")
-            {
-                bar.set_style(style);
-            }
-            bar.set_prefix(format!("{host} {}", target.address));
-            bar
-        });
-    bar.set_length(progress.total.max(progress.done).max(1));
-    bar.set_position(progress.done);
-    bar.set_message(progress.message.clone());
 }
 
 /// Prints the results in the guide's order: block devices first, then SCM, then errors.

@@ -6,6 +6,7 @@ mod cli;
 mod connect;
 mod fanout;
 mod format;
+mod progress;
 mod query;
 mod stop;
 
