@@ -7,6 +7,7 @@
 //!
 //! A path must have one writer at a time.
 
+use crate::steps;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
@@ -54,12 +55,16 @@ pub fn staging_path(path: &Path) -> PathBuf {
 pub fn write(path: &Path, mode: u32, content: &[u8]) -> Result<(), FileError> {
     let staging = staging_path(path);
     remove_stale(path)?;
-    let written = write_staging(&staging, mode, content).and_then(|()| fs::rename(&staging, path));
+    let written = write_staging(&staging, mode, content).and_then(|()| {
+        steps::reached("file-staged");
+        fs::rename(&staging, path)
+    });
     if let Err(error) = written {
         // The first error is the one to tell.
         let _ = fs::remove_file(&staging);
         return Err(FileError::new("write", path, error));
     }
+    steps::reached("file-renamed");
     sync_directory(path)
 }
 
@@ -101,6 +106,7 @@ pub fn remove(path: &Path) -> Result<bool, FileError> {
         Err(error) => return Err(FileError::new("remove", path, error)),
     };
     if removed {
+        steps::reached("file-removed");
         sync_directory(path)?;
     }
     Ok(removed)

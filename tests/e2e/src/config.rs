@@ -12,13 +12,15 @@ pub enum Bdev {
     Kdev(PathBuf),
     /// Memory.
     Malloc,
+    /// Several regular files.
+    Files(Vec<PathBuf>),
 }
 
 impl Bdev {
     /// Its class in the config.
     pub fn class(&self) -> &'static str {
         match self {
-            Self::File(_) => "file",
+            Self::File(_) | Self::Files(_) => "file",
             Self::Kdev(_) => "kdev",
             Self::Malloc => "malloc",
         }
@@ -32,6 +34,14 @@ impl Bdev {
             ),
             Self::Kdev(path) => {
                 format!("  bdev_class: kdev\n  bdev_list: ['{}']\n", path.display())
+            }
+            Self::Files(paths) => {
+                let list: Vec<String> =
+                    paths.iter().map(|p| format!("'{}'", p.display())).collect();
+                format!(
+                    "  bdev_class: file\n  bdev_list: [{}]\n  bdev_size_mib: 256\n",
+                    list.join(", ")
+                )
             }
             Self::Malloc => {
                 "  bdev_class: malloc\n  bdev_number: 1\n  bdev_size_mib: 512\n".to_owned()

@@ -131,6 +131,19 @@ pub fn session_processes(session: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a process is stopped by a signal.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+/// Name of a process, as the kernel shows it: at most 15 bytes. Empty if there is none.
+pub fn process_name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm"))
+        .map_or_else(|_| String::new(), |name| name.trim_end().to_owned())
+}
+
 /// Kills a whole session and waits until it is gone.
 pub(crate) fn kill_session(session: u32) {
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -1,6 +1,6 @@
 //! A running `daos_server` with its engines.
 
-use crate::process::{Finished, kill_session, session_processes};
+use crate::process::{Finished, is_stopped, kill_session, process_name, session_processes};
 use crate::session::in_own_session;
 use crate::site::Site;
 use nix::sys::signal::{Signal, kill};
@@ -175,6 +175,24 @@ impl<'a> Server<'a> {
     /// Asks the server to end.
     pub fn terminate(&self) {
         kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).expect("the server can be asked");
+    }
+
+    /// Helpers that run now.
+    pub fn helpers(&self) -> Vec<u32> {
+        let mut all = self.processes();
+        all.retain(|pid| process_name(*pid) == "daos_server_hel");
+        all
+    }
+
+    /// Waits until a process of this server has stopped itself; returns its id.
+    ///
+    /// # Panics
+    /// None does.
+    #[track_caller]
+    pub fn wait_stopped(&self, what: &str) -> u32 {
+        eventually(what, || {
+            self.processes().into_iter().find(|pid| is_stopped(*pid))
+        })
     }
 
     /// Processes of the server and of everything it started.

@@ -248,6 +248,11 @@ impl Site {
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Takes such a variable back.
+    pub fn clear_env(&mut self, name: &str) {
+        self.env.retain(|(known, _)| known != name);
+    }
+
     /// Path of one of the programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.path(name)

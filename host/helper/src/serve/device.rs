@@ -3,6 +3,7 @@
 use crate::operation::{DeviceInspection, LabelRequest, LabelState, LabelWritten};
 use daos_media::label::{self, Copies, Label, LabelError, Layout};
 use daos_media::signature::{self, Content};
+use daos_media::steps;
 use daos_plugin_api::abi::{BdevGeometry, Status};
 use daos_plugin_api::control::DeviceSpec;
 use daos_plugin_api::host::{CallOptions, Instance, SyncBdev};
@@ -190,7 +191,9 @@ pub(super) fn write_label(
     .map_err(|e| Error::new(Status::INVALID, "the label to be written is impossible").cause(e))?;
     // The second copy first: whoever finds the first may rely on the second.
     open.write_copy(layout.second_copy, &record)?;
+    steps::reached("label-second-copy");
     open.write_copy(0, &record)?;
+    steps::reached("label-first-copy");
     Ok(written)
 }
 

@@ -26,6 +26,7 @@ pub(super) fn pool(
     options.state = Some(state);
     options.allow.clone_from(&policy.allow);
     options.settings = settings;
+    options.environment.extend(daos_media::steps::environment());
     Ok(HelperPool::new(options))
 }
 

@@ -195,8 +195,8 @@ fn without_superblock(layout: &Layout, contents: &[Content]) -> Assessment {
         if let Content::Labelled(label) = content {
             return Assessment::Mismatch {
                 reason: format!(
-                    "the SCM of this engine is lost: {} belongs to engine {} (generation {}), but {} has no \
-                     superblock",
+                    "the SCM of this engine is lost, or a format was interrupted: {} belongs to engine {} (generation \
+                     {}), but {} has no superblock",
                     device.address,
                     label.engine,
                     label.generation,

@@ -9,6 +9,7 @@ use crate::state::{State, hostname, now_ms};
 use daos_helper::{LabelRequest, MountFile};
 use daos_media::device_config::{self, DeviceConfig, Options};
 use daos_media::label::Layout as LabelLayout;
+use daos_media::steps;
 use daos_media::superblock::{self, Superblock};
 use daos_plugin_api::control::{DeviceSpec, DeviceState, FormatRequest};
 use daos_proto::ctl::ResponseStatus;
@@ -100,6 +101,7 @@ pub(crate) async fn execute(
                     e.rank = superblock.rank;
                 });
                 info!(engine = index, uuid = %superblock.uuid, "storage formatted");
+                steps::reached("formatted");
                 match supervisors[index].start(start).await {
                     Ok(pid) => {
                         summary.engines_started += 1;
@@ -189,6 +191,7 @@ impl Run<'_> {
             }
             .render(&Options::default());
             self.write_file(MountFile::DeviceConfig, text).await?;
+            steps::reached("devices-listed");
         }
         self.events
             .progress(&self.targets[0], FormatPhase::Superblock, 0, 1, "");
@@ -231,16 +234,19 @@ impl Run<'_> {
                     .remove_mount_file(&tier.plugin, device, MountFile::Superblock)
                     .await?;
             }
+            steps::reached("invalidated");
         }
         let notes = self
             .call_format(&tier, device, &target, FormatPhase::Scm)
             .await?;
+        steps::reached("scm-formatted");
         if !self.plugins.mount(&tier.plugin, device).await? {
             return Err(broken(
                 "the SCM is not mounted after its format",
                 device.address.clone(),
             ));
         }
+        steps::reached("scm-mounted");
         self.succeeded(target, begun, notes, String::new());
         Ok(())
     }
@@ -258,6 +264,7 @@ impl Run<'_> {
         let notes = self
             .call_format(tier, device, &target, FormatPhase::Bdev)
             .await?;
+        steps::reached("bdev-formatted");
         let found = self.plugins.inspect(&tier.plugin, device).await?;
         // A device that cannot carry a label is refused here, also when the engine would write it.
         LabelLayout::of(found.blocks, found.block_size)
@@ -286,6 +293,7 @@ impl Run<'_> {
             self.plugins
                 .write_label(&tier.plugin, device, label)
                 .await?;
+            steps::reached("labelled");
         }
         self.succeeded(target, begun, notes, made.label.to_string());
         Ok(made)
