@@ -183,10 +183,13 @@ impl Task {
                 }
             };
             let pid = child.id().unwrap_or(0);
-            if let Err(error) = self
+            let leased = self
                 .state
                 .leases
-                .lease(&start.devices, self.index as u32, pid)
+                .lease(&start.devices, self.index as u32, pid);
+            // A process that is dead already has no use for devices; below, its death is one like any other.
+            if let Err(error) = leased
+                && !matches!(child.try_wait(), Ok(Some(_)))
             {
                 // It has not been told to serve yet, so nothing is lost.
                 terminate(&mut child, pid, Duration::ZERO).await;
