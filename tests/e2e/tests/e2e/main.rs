@@ -10,6 +10,7 @@ mod format_guards;
 mod front_door;
 mod hostile_plugins;
 mod leases;
+mod life;
 mod lost_storage;
 mod main_job;
 mod namespaces;

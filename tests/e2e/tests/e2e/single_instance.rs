@@ -35,7 +35,13 @@ fn a_port_in_use_is_named() {
     let start = site
         .run("daos_server", &["-o", "daos_server.yml", "start", "-i"])
         .expect(1);
-    assert!(start.stderr.contains(&site.address()), "{start}");
+    let holder = format!("process {}", std::process::id());
+    for word in [&site.address(), &holder, "-p"] {
+        assert!(
+            start.stderr.contains(word),
+            "{word:?} is missing in {start}"
+        );
+    }
     drop(taken);
 }
 
