@@ -1,18 +1,133 @@
 //! The log's memory in a region of the SCM plugin.
+//!
+//! It is written through the mapping and read, at recovery, through the file behind it: a medium
+//! error is an error of pread(2), where a load from the mapping would end the process. A region that
+//! no file stands behind is read from the mapping.
 
 use crate::log::LogMemory;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::ScmMapping;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
 
 /// A mapped region that one log uses.
 pub struct ScmLog {
     mapping: ScmMapping,
+    file: Option<RegionFile>,
+}
+
+/// The file that a region is mapped from.
+#[derive(Debug)]
+pub struct RegionFile {
+    file: File,
+    path: PathBuf,
+    /// Where the region begins in it.
+    start: u64,
+    len: u64,
+}
+
+impl RegionFile {
+    /// The file behind `len` bytes of memory at `address`, as the kernel knows it; `None` if there is
+    /// none, or none that can be opened and is the same file still.
+    fn behind(address: usize, len: usize) -> Option<Self> {
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let place = maps.lines().find_map(|line| Place::of(line, address))?;
+        if place.end - address < len {
+            return None; // several mappings: not how a region of a file looks
+        }
+        let path = PathBuf::from(place.path);
+        let file = File::open(&path).ok()?;
+        let found = file.metadata().ok()?;
+        (found.ino() == place.inode).then_some(Self {
+            file,
+            path,
+            start: place.offset + (address - place.start) as u64,
+            len: len as u64,
+        })
+    }
+
+    /// Another handle of the same file.
+    pub fn try_clone(&self) -> Option<Self> {
+        Some(Self {
+            file: self.file.try_clone().ok()?,
+            path: self.path.clone(),
+            ..*self
+        })
+    }
+
+    /// What happened to the file under the running engine, if anything: it is not all there, so a
+    /// store to the mapping would end the process, or whoever starts next does not find it.
+    pub fn loss(&self) -> Option<String> {
+        let path = self.path.display();
+        match self.file.metadata() {
+            Err(error) => Some(format!("{path}: {error}")),
+            Ok(found) if found.nlink() == 0 => Some(format!("{path} was deleted")),
+            Ok(found) if found.len() < self.start + self.len => Some(format!(
+                "{path} was cut to {} of {} bytes",
+                found.len(),
+                self.start + self.len
+            )),
+            Ok(_) => None,
+        }
+    }
+
+    fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), Status> {
+        let at = self.start + offset as u64;
+        self.file.read_exact_at(out, at).map_err(|error| {
+            let path = self.path.display();
+            tracing::error!(%error, at, bytes = out.len(), "{path} cannot be read");
+            Status::MEDIA
+        })
+    }
+}
+
+/// A line of /proc/self/maps: start-end rights offset device inode path; numbers are hexadecimal but
+/// for the inode.
+struct Place<'a> {
+    start: usize,
+    end: usize,
+    offset: u64,
+    inode: u64,
+    path: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn of(line: &'a str, address: usize) -> Option<Self> {
+        let mut parts = line.splitn(6, ' ');
+        let (start, end) = parts.next()?.split_once('-')?;
+        let (start, end) = (
+            usize::from_str_radix(start, 16).ok()?,
+            usize::from_str_radix(end, 16).ok()?,
+        );
+        if !(start..end).contains(&address) {
+            return None;
+        }
+        let offset = u64::from_str_radix(parts.nth(1)?, 16).ok()?;
+        let inode = parts.nth(1)?.parse().ok()?;
+        let path = parts.next()?.trim_start();
+        path.starts_with('/').then_some(Self {
+            start,
+            end,
+            offset,
+            inode,
+            path,
+        })
+    }
 }
 
 impl ScmLog {
     /// Uses a whole region.
     pub fn new(mapping: ScmMapping) -> Self {
-        Self { mapping }
+        Self {
+            file: RegionFile::behind(mapping.ptr().addr(), mapping.len()),
+            mapping,
+        }
+    }
+
+    /// The file behind it.
+    pub fn file(&self) -> Option<&RegionFile> {
+        self.file.as_ref()
     }
 
     fn place(&self, offset: usize, len: usize) -> *mut u8 {
@@ -32,6 +147,9 @@ impl LogMemory for ScmLog {
 
     fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), Status> {
         let from = self.place(offset, out.len());
+        if let Some(file) = &self.file {
+            return file.read(offset, out);
+        }
         // SAFETY: inside the mapping (`place`), which only this object uses; `out` is elsewhere.
         unsafe { std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) };
         Ok(())
@@ -45,5 +163,30 @@ impl LogMemory for ScmLog {
 
     fn persist(&mut self, offset: usize, len: usize) -> Result<(), Status> {
         self.mapping.persist(offset, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_kernel_are_understood() {
+        let line = "7f10-7f20 rw-s 00001000 00:1a 42                    /mnt/a b/target-0.log";
+        let place = Place::of(line, 0x7f18).unwrap();
+        assert_eq!((place.start, place.end), (0x7f10, 0x7f20));
+        assert_eq!((place.offset, place.inode), (0x1000, 42));
+        assert_eq!(place.path, "/mnt/a b/target-0.log");
+        assert!(Place::of(line, 0x7f20).is_none());
+        for other in [
+            "",
+            "x",
+            "7f10-7f20 rw-p 00000000 00:00 0 ",
+            "7f10-7f20 r-xp 0 00:00 0   [vdso]",
+        ] {
+            assert!(Place::of(other, 0x7f18).is_none(), "{other}");
+        }
+        let on_stack = 0u64;
+        assert!(RegionFile::behind((&raw const on_stack).addr(), 8).is_none());
     }
 }

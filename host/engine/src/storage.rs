@@ -173,6 +173,11 @@ impl<M: LogMemory> Storage<M> {
         self.space.usage()
     }
 
+    /// The memory of the log.
+    pub fn log_memory(&self) -> &M {
+        self.ring.memory()
+    }
+
     /// Who has asked for what already.
     pub fn clients(&mut self) -> &mut Clients {
         &mut self.clients

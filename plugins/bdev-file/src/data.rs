@@ -5,17 +5,18 @@ use crate::create::{allocated, foreign};
 use bdev_uring::{
     Engine, FdDevice, FdQueue, Opened, Registrations, Shape, Target, UnmapMode, ZeroMode, holders,
 };
-use daos_plugin_api::abi::{BdevGeometry, Status};
+use daos_plugin_api::abi::{BdevEvent, BdevGeometry, Status};
 use daos_plugin_api::control::{ClassKind, DeviceRecord};
 use daos_plugin_api::sdk::{Bdev, CallContext, Error, Result};
-use rustix::fs::{AtFlags, FlockOperation, OFlags, StatxFlags, flock, fstatfs, statx};
+use rustix::fs::{AtFlags, FlockOperation, OFlags, StatxFlags, flock, fstat, fstatfs, statx};
 use rustix::io::Errno;
 use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// `TMPFS_MAGIC` of <linux/magic.h>.
@@ -25,10 +26,14 @@ const TMPFS: i64 = 0x0102_1994;
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
+/// How often an open file is looked at.
+const WATCH_PERIOD_US: u32 = 1_000_000;
+
 /// An open file.
 pub struct FileDevice {
     device: FdDevice,
     record: DeviceRecord,
+    events: Mutex<VecDeque<BdevEvent>>,
 }
 
 /// Refuses what is no regular file.
@@ -177,7 +182,7 @@ impl FileDevice {
             // Neither the page cache nor, without a flush, the disk below survives a power failure.
             volatile_cache: true,
             numa_node: -1,
-            admin_poll_us: 0,
+            admin_poll_us: WATCH_PERIOD_US,
         };
         let device = FdDevice::new(shown, Target::new(file.into(), shape), memory, engine)?;
         let record = DeviceRecord {
@@ -196,7 +201,11 @@ impl FileDevice {
                 ("io_engine".to_owned(), json!(device.engine().name())),
             ]),
         };
-        Ok(Self { device, record })
+        Ok(Self {
+            device,
+            record,
+            events: Mutex::default(),
+        })
     }
 }
 
@@ -209,6 +218,43 @@ impl Bdev for FileDevice {
 
     fn open_queue(&self, _call: CallContext<'_>, depth: u32) -> Result<FdQueue> {
         self.device.open_queue(depth)
+    }
+
+    /// A file that was deleted or cut is a device that is gone: what is written to it would be found
+    /// by nobody, or would fill it with holes.
+    fn poll_admin(&self) -> Result<(), Status> {
+        let target = self.device.target();
+        if target.is_gone() {
+            return Ok(());
+        }
+        let address = &self.record.address;
+        match fstat(target.fd()) {
+            Ok(found) if found.st_nlink == 0 => tracing::error!("{address} was deleted"),
+            Ok(found) if (found.st_size as u64) < self.record.size => {
+                let size = self.record.size;
+                tracing::error!("{address} was cut to {} of {size} bytes", found.st_size);
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => tracing::error!("{address}: {error}"),
+        }
+        target.set_gone();
+        let removed = BdevEvent {
+            kind: BdevEvent::REMOVED,
+            reserved: 0,
+            value: 0,
+        };
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(removed);
+        Ok(())
+    }
+
+    fn next_event(&self) -> Option<BdevEvent> {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
     }
 
     fn identity(&self, _call: CallContext<'_>) -> Result<DeviceRecord> {

@@ -10,6 +10,7 @@ use crate::error::StartError;
 use crate::media::{self, Formatted};
 use crate::pin::Placement;
 use crate::plugins::Plugins;
+use crate::scm::RegionFile;
 use crate::state::EngineState;
 use crate::target::Shared;
 use daos_plugin_api::host::{BdevDevice, FabricDomain, ScmMemory};
@@ -35,6 +36,9 @@ pub struct Engine {
 struct Running {
     shared: Arc<Shared>,
     thread: JoinHandle<Result<(), String>>,
+    log_file: Option<RegionFile>,
+    /// Number of its block device.
+    device: usize,
 }
 
 /// Address of a target, once it serves.
@@ -160,6 +164,27 @@ impl Engine {
                     _ => "reports something this version does not know",
                 };
                 tracing::warn!(device = index, "device {what}");
+                if event.kind == BdevEvent::REMOVED {
+                    for target in self.targets.iter().filter(|t| t.device == index) {
+                        target.shared.device_gone.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+        self.watch_logs();
+    }
+
+    /// Looks whether the logs are all there: a target whose log was deleted or cut must not promise
+    /// anything more.
+    fn watch_logs(&self) {
+        for target in &self.targets {
+            if let Some(file) = &target.log_file
+                && target.shared.lost.get().is_none()
+                && let Some(loss) = file.loss()
+            {
+                // Nobody else sets it.
+                let _ = target.shared.lost.set(format!("its log is lost: {loss}"));
+                target.shared.wake.wake();
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::scm::ScmLog;
 use crate::state::EngineState;
 use crate::storage::{Recovered, Storage};
 use crate::target::{Limits, Parts, Shared, Target};
-use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain, ScmMapping};
+use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -26,7 +26,7 @@ pub(super) struct Seed {
     pub(super) number: u32,
     pub(super) targets: u32,
     pub(super) placement: Placement,
-    pub(super) log: ScmMapping,
+    pub(super) log: ScmLog,
     pub(super) index: PathBuf,
     pub(super) state: EngineState,
     pub(super) is_new: bool,
@@ -136,7 +136,7 @@ impl Seed {
 }
 
 fn recover(
-    log: ScmMapping,
+    memory: ScmLog,
     path: &std::path::Path,
     state: &EngineState,
     number: u32,
@@ -159,7 +159,6 @@ fn recover(
         target: number,
     };
     let mut store = Store::open(path, state.index_bytes, INDEX_CACHE).map_err(|e| damaged(&e))?;
-    let memory = ScmLog::new(log);
     let limit = Limits {
         index_bytes: state.index_bytes,
     }

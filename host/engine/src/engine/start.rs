@@ -10,6 +10,7 @@ use crate::extents::{device::Share, unit_size};
 use crate::memory::{BufferCounts, Buffers};
 use crate::pin::Placement;
 use crate::plugins::Plugins;
+use crate::scm::{RegionFile, ScmLog};
 use crate::state::EngineState;
 use crate::target::Shared;
 use crate::wake::Wake;
@@ -18,7 +19,7 @@ use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain, ScmMapping, ScmMemory};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 /// What is needed to start targets.
 pub(super) struct Starter<'a> {
@@ -75,12 +76,16 @@ impl Starter<'_> {
             stop: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             wake: wake.clone(),
+            device_gone: AtomicBool::new(false),
+            lost: OnceLock::new(),
         });
+        let log = ScmLog::new(self.log(number)?);
+        let log_file = log.file().and_then(RegionFile::try_clone);
         let seed = Seed {
             number,
             targets: self.options.targets,
             placement: self.placement.clone(),
-            log: self.log(number)?,
+            log,
             index: EngineState::index_path(&self.mount, number),
             state: self.state.clone(),
             is_new: self.is_new,
@@ -98,7 +103,13 @@ impl Starter<'_> {
             .name(format!("target-{number}"))
             .spawn(move || seed.grow(&answer))
             .map_err(|e| StartError::failed(format_args!("cannot start target {number}: {e}")))?;
-        Ok((Running { shared, thread }, address))
+        let running = Running {
+            shared,
+            thread,
+            log_file,
+            device: number as usize % self.devices.len(),
+        };
+        Ok((running, address))
     }
 
     /// The region of a target's log: the existing one, or for a new engine a new one.
@@ -129,9 +140,16 @@ impl Starter<'_> {
     }
 
     fn create_log(&self, name: &str) -> Result<ScmMapping, StartError> {
+        let options = CallOptions::default();
         self.scm
-            .create_region(name, self.state.log_bytes, CallOptions::default())
-            .map_err(|e| StartError::plugin(format_args!("no room for {name} on the SCM"), &e))
+            .create_region(name, self.state.log_bytes, options)
+            // Mapped anew: a file that got its name when it was complete has none in the mapping
+            // that made it.
+            .map(drop)
+            .map_err(|e| StartError::plugin(format_args!("no room for {name} on the SCM"), &e))?;
+        self.scm
+            .open_region(name, options)
+            .map_err(|e| StartError::plugin(name, &e))
     }
 
     fn share(&self, number: u32, device: &BdevDevice) -> Result<Share, StartError> {

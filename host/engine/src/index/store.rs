@@ -5,9 +5,10 @@ use super::value::Damaged;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -75,6 +76,25 @@ from_redb!(
 struct Backend {
     file: File,
     limit: u64,
+    /// Bytes that it shall have.
+    len: AtomicU64,
+}
+
+impl Backend {
+    /// Whether the file is still what it was when it was opened. A commit to a file that somebody
+    /// deleted or cut must not let the log forget anything.
+    fn check(&self) -> io::Result<()> {
+        let found = self.file.metadata()?;
+        let len = self.len.load(Ordering::Relaxed);
+        let why = match (found.nlink(), found.len()) {
+            (0, _) => "the file was deleted under the running engine".to_owned(),
+            (_, now) if now < len => {
+                format!("the file was cut to {now} of {len} bytes under the running engine")
+            }
+            _ => return Ok(()),
+        };
+        Err(io::Error::other(why))
+    }
 }
 
 impl redb::StorageBackend for Backend {
@@ -102,11 +122,14 @@ impl redb::StorageBackend for Backend {
                 len - before,
             )?;
         }
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        self.len.store(len, Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.check()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -143,9 +166,10 @@ impl Store {
             .truncate(false)
             .open(path)
             .map_err(at)?;
+        let len = AtomicU64::new(file.metadata().map_err(at)?.len());
         let database = Database::builder()
             .set_cache_size(cache)
-            .create_with_backend(Backend { file, limit })?;
+            .create_with_backend(Backend { file, limit, len })?;
         let write = database.begin_write()?;
         let (applied, identity) = {
             write.open_table(ENTRIES)?;

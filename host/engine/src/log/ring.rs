@@ -367,9 +367,8 @@ impl<M: LogMemory> Ring<M> {
         Ok(RecordHeader::decode(&bytes))
     }
 
-    /// The memory, for tests that look at it.
-    #[cfg(test)]
-    pub(super) fn memory_ref(&self) -> &M {
+    /// The memory.
+    pub fn memory(&self) -> &M {
         &self.memory
     }
 

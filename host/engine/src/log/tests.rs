@@ -162,7 +162,7 @@ fn a_record_that_an_earlier_life_never_made_durable_does_not_come_back() {
 impl Ring<Fake> {
     fn memory_image(&self) -> Vec<u8> {
         let mut out = vec![0; SIZE];
-        self.memory_ref().read(0, &mut out).unwrap();
+        self.memory().read(0, &mut out).unwrap();
         out
     }
 }

@@ -11,6 +11,7 @@ pub use ops::Limits;
 
 use crate::commit::Committer;
 use crate::extents::device::{Device, Done};
+use crate::index::IndexError;
 use crate::memory::Buffers;
 use crate::net::{Event, Net};
 use crate::scm::ScmLog;
@@ -18,8 +19,8 @@ use crate::storage::Storage;
 use crate::wake::{self, Wake};
 use ops::Op;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -41,6 +42,10 @@ pub struct Shared {
     pub requests: AtomicU64,
     /// Wakes the target.
     pub wake: Wake,
+    /// The target's block device is gone.
+    pub device_gone: AtomicBool,
+    /// Why the target must not serve any more.
+    pub lost: OnceLock<String>,
 }
 
 /// What a target is made of.
@@ -165,6 +170,11 @@ impl Target {
     /// One round; whether anything happened.
     fn round(&mut self) -> bool {
         let mut busy = false;
+        if self.failed.is_none()
+            && let Some(why) = self.shared.lost.get()
+        {
+            self.fail(why.clone());
+        }
         let mut events = std::mem::take(&mut self.events);
         if let Err(status) = self.net.poll(&mut events) {
             self.fail(format!("the endpoint failed: {status}"));
@@ -236,12 +246,17 @@ impl Target {
         }
     }
 
-    fn on_commit(&mut self, upto: u64, result: &Result<(), crate::index::IndexError>) {
+    fn on_commit(&mut self, upto: u64, result: &Result<(), IndexError>) {
         self.committing = false;
         self.commit_retry = None;
-        if let Err(error) = result {
-            tracing::error!(target_number = self.number, %error, "index commit failed; puts are refused until one succeeds");
-            self.commit_retry = Some(Instant::now() + Duration::from_secs(1));
+        match result {
+            Ok(()) => {}
+            Err(error @ IndexError::NoSpace(_)) => {
+                tracing::error!(target_number = self.number, %error, "index commit failed; puts are refused until one succeeds");
+                self.commit_retry = Some(Instant::now() + Duration::from_secs(1));
+            }
+            // The log still has what the commit was about: a restart replays it, if it can.
+            Err(error) => self.fail(format!("an index commit failed: {error}")),
         }
         if let Err(error) = self.storage.finish_commit(upto, result) {
             self.fail(format!("the log could not be trimmed: {error}"));

@@ -188,6 +188,9 @@ impl Target {
 
     pub(super) fn on_device(&mut self, done: Done) {
         let index = done.user as u32; // numbers of `ops`
+        if done.status == Status::DEVICE_GONE {
+            self.shared.device_gone.store(true, Ordering::Relaxed);
+        }
         let op = &mut self.ops[index as usize];
         if op.stage == Stage::Writing {
             self.buffers.put(done.buffer);

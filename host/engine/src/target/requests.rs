@@ -9,6 +9,7 @@ use daos_wire::{
     DecodeError, ListWriter, Opcode, PunchScope, REPLY_HEADER, REPLY_MAX, Reply, Request,
     WireStatus, crc32c, target_of,
 };
+use std::sync::atomic::Ordering;
 
 /// How a get is answered.
 enum Found {
@@ -126,8 +127,15 @@ impl Target {
         }
         let (client, settled) = (op.client, op.settled);
         self.storage.clients().heard(client, settled);
-        if opcode.is_change() && !self.is_new_change(index) {
-            return;
+        if opcode.is_change() {
+            if self.shared.device_gone.load(Ordering::Relaxed) {
+                // What is in SCM can still be read; nothing is promised any more.
+                let text = "the block device of this target is gone";
+                return self.refuse(index, WireStatus::DEVICE_GONE, text);
+            }
+            if !self.is_new_change(index) {
+                return;
+            }
         }
         match opcode {
             Opcode::Put => self.put(index),

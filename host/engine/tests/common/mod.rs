@@ -221,6 +221,13 @@ impl Storage {
         options
     }
 
+    /// Opens the memory as the engine does.
+    pub fn open_scm(&self, plugin: &Instance) -> daos_plugin_api::host::ScmMemory {
+        plugin
+            .open_scm(&self.scm_device, CallOptions::default())
+            .expect("opened")
+    }
+
     pub fn start(&self) -> Engine {
         Engine::start(&self.options()).expect("the engine starts")
     }
