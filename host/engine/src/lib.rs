@@ -12,11 +12,11 @@
 //! [`net`] and [`upcall`].
 
 pub mod clients;
-pub mod commit;
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod extents;
+pub mod helpers;
 pub mod index;
 pub mod log;
 pub mod logging;

@@ -142,8 +142,16 @@ fn overwrites_punches_and_listings_agree_with_a_map() {
 
 #[test]
 fn a_corrupted_extent_is_an_error_and_never_wrong_data() {
+    // Checked on a helper thread, and on the target's own.
+    for helpers in [1, 0] {
+        corrupt_an_extent(helpers);
+    }
+}
+
+fn corrupt_an_extent(helpers: u32) {
     let storage = Storage::format(Shape {
         targets: 1,
+        helpers,
         ..Shape::default()
     });
     let engine = storage.start();

@@ -4,9 +4,9 @@ mod open;
 mod seed;
 mod start;
 
-use crate::commit::Helpers;
 use crate::config::Options;
 use crate::error::StartError;
+use crate::helpers::Helpers;
 use crate::media::{self, Formatted};
 use crate::pin::Placement;
 use crate::plugins::Plugins;

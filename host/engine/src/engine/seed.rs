@@ -1,8 +1,8 @@
 //! The thread of a target: recovery, its queue and endpoint, its life, its end.
 
-use crate::commit::Committer;
 use crate::error::StartError;
 use crate::extents::device::{DEPTH, Device, Share};
+use crate::helpers::Helper;
 use crate::index::Store;
 use crate::log::{Identity, Ring};
 use crate::memory::Buffers;
@@ -36,7 +36,7 @@ pub(super) struct Seed {
     pub(super) domain_lock: Arc<Mutex<()>>,
     pub(super) instances: [daos_plugin_api::host::Instance; 2],
     pub(super) buffers: Buffers,
-    pub(super) committer: Committer,
+    pub(super) helper: Helper,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -128,7 +128,7 @@ impl Seed {
             device: Device::new(queue, self.share, depth),
             net,
             buffers: self.buffers,
-            committer: self.committer,
+            helper: self.helper,
             shared: self.shared,
         });
         Ok((target, address))

@@ -3,10 +3,10 @@
 use super::open::targets_of;
 use super::seed::Seed;
 use super::{Answer, Running};
-use crate::commit::Helpers;
 use crate::config::Options;
 use crate::error::StartError;
 use crate::extents::{device::Share, unit_size};
+use crate::helpers::Helpers;
 use crate::memory::{BufferCounts, Buffers};
 use crate::pin::Placement;
 use crate::plugins::Plugins;
@@ -95,7 +95,7 @@ impl Starter<'_> {
             domain_lock: Arc::clone(&self.domain_lock),
             instances: [self.plugins.bdev.clone(), self.plugins.fabric.clone()],
             buffers,
-            committer: helpers.committer(number, wake),
+            helper: helpers.helper(number, wake),
             shared: Arc::clone(&shared),
         };
         let (answer, address) = mpsc::channel();

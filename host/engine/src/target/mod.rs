@@ -9,8 +9,8 @@ mod requests;
 
 pub use ops::Limits;
 
-use crate::commit::Committer;
 use crate::extents::device::{Device, Done};
+use crate::helpers::{Finished, Helper};
 use crate::index::IndexError;
 use crate::memory::Buffers;
 use crate::net::{Event, Net};
@@ -62,8 +62,8 @@ pub struct Parts {
     pub net: Net,
     /// Its buffers.
     pub buffers: Buffers,
-    /// Its commits.
-    pub committer: Committer,
+    /// Does its long work.
+    pub helper: Helper,
     /// Shared with the main thread.
     pub shared: Arc<Shared>,
 }
@@ -77,7 +77,7 @@ pub struct Target {
     targets: u32,
     storage: Storage<ScmLog>,
     buffers: Buffers,
-    committer: Committer,
+    helper: Helper,
     shared: Arc<Shared>,
     ops: Vec<Op>,
     /// Changes that are not finished yet, by client and sequence.
@@ -95,6 +95,8 @@ pub struct Target {
     from: Vec<u8>,
     from_next: Vec<u8>,
     committing: bool,
+    /// Buffers that are with a helper.
+    checking: usize,
     oldest_change: Option<Instant>,
     commit_retry: Option<Instant>,
     stopping: bool,
@@ -115,7 +117,7 @@ impl Target {
             targets: parts.targets,
             storage: parts.storage,
             buffers: parts.buffers,
-            committer: parts.committer,
+            helper: parts.helper,
             shared: parts.shared,
             ops: Vec::with_capacity(messages.len()),
             changing: HashMap::new(),
@@ -129,6 +131,7 @@ impl Target {
             from: Vec::new(),
             from_next: Vec::new(),
             committing: false,
+            checking: 0,
             oldest_change: None,
             commit_retry: None,
             stopping: false,
@@ -195,9 +198,15 @@ impl Target {
             self.on_device(done);
         }
         self.done = done;
-        while let Some(committed) = self.committer.poll() {
+        while let Some(finished) = self.helper.poll() {
             busy = true;
-            self.on_commit(committed.upto, &committed.result);
+            match finished {
+                Finished::Commit { upto, result } => self.on_commit(upto, &result),
+                Finished::Checksum { user, buffer, crc } => {
+                    self.checking -= 1;
+                    self.on_checked(user as u32, buffer, crc); // numbers of `ops`
+                }
+            }
         }
         self.retry_waiting();
         self.seal();
@@ -242,7 +251,7 @@ impl Target {
         if due && let Some(batch) = self.storage.start_commit() {
             self.committing = true;
             self.oldest_change = None;
-            self.committer.start(self.storage.writer(), batch);
+            self.helper.commit(self.storage.writer(), batch);
         }
     }
 
@@ -281,12 +290,22 @@ impl Target {
             || (!self.net.is_busy()
                 && !self.device.is_busy()
                 && !self.committing
+                && self.checking == 0
                 && self.wait_buffer.is_empty()
                 && self.wait_log.is_empty()
                 && self.wait_space.is_empty())
     }
 
     fn finish(&mut self) -> Result<(), String> {
+        // No helper may be the last owner of a buffer: its registration ends on this thread.
+        while self.checking > 0
+            && let Some(finished) = self.helper.wait()
+        {
+            if let Finished::Checksum { buffer, .. } = finished {
+                self.checking -= 1;
+                self.buffers.put(buffer);
+            }
+        }
         if let Some(why) = self.failed.clone() {
             return Err(why);
         }

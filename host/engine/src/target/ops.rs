@@ -41,6 +41,8 @@ pub(super) enum Stage {
     BufferForGet,
     /// The value from the client.
     Fetching,
+    /// The checksum of the value from the client.
+    CheckingPut,
     /// The value on the device.
     Writing,
     /// Space on the device.
@@ -49,6 +51,8 @@ pub(super) enum Stage {
     Log,
     /// The value from the device.
     Reading,
+    /// Its checksum.
+    CheckingGet,
     /// The value in the client's memory.
     Storing,
 }
@@ -141,7 +145,29 @@ impl Target {
                 "the value could not be read from the client's memory",
             );
         }
-        if crc32c(&data.bytes()[..op.value_len]) != op.checksum {
+        op.stage = Stage::CheckingPut;
+        self.check(index, data);
+    }
+
+    /// Takes the checksum of a value, here or on a helper.
+    fn check(&mut self, index: u32, data: Buffer) {
+        let len = self.ops[index as usize].value_len;
+        match self.helper.checksum(u64::from(index), data, len) {
+            Ok(()) => self.checking += 1,
+            Err(data) => {
+                let crc = crc32c(&data.bytes()[..len]);
+                self.on_checked(index, data, crc);
+            }
+        }
+    }
+
+    /// The checksum of a value is known.
+    pub(super) fn on_checked(&mut self, index: u32, data: Buffer, crc: u32) {
+        if self.ops[index as usize].stage == Stage::CheckingGet {
+            return self.on_checked_get(index, data, crc);
+        }
+        let op = &mut self.ops[index as usize];
+        if crc != op.checksum {
             self.buffers.put(data);
             return self.refuse(index, WireStatus::DAMAGED, "");
         }
@@ -206,6 +232,7 @@ impl Target {
             );
         }
         let extents = op.extents;
+        op.stage = Stage::CheckingGet;
         self.storage.space().unpin(&extents);
         if !done.status.is_ok() {
             self.buffers.put(done.buffer);
@@ -215,11 +242,16 @@ impl Target {
                 "the block device failed a read",
             );
         }
-        if crc32c(&done.buffer.bytes()[..op.value_len]) != op.checksum {
-            self.buffers.put(done.buffer);
+        self.check(index, done.buffer);
+    }
+
+    fn on_checked_get(&mut self, index: u32, data: Buffer, crc: u32) {
+        let op = &mut self.ops[index as usize];
+        if crc != op.checksum {
+            self.buffers.put(data);
             tracing::error!(
                 target_number = self.number,
-                first_unit = extents.as_slice().first().map_or(0, |e| e.start),
+                first_unit = op.extents.as_slice().first().map_or(0, |e| e.start),
                 "a stored value does not match its checksum"
             );
             return self.refuse(
@@ -229,11 +261,11 @@ impl Target {
             );
         }
         let Some(rma) = op.rma else {
-            return self.buffers.put(done.buffer);
+            return self.buffers.put(data);
         };
         op.stage = Stage::Storing;
         self.net
-            .store(u64::from(index), done.buffer, op.value_len, op.peer, rma);
+            .store(u64::from(index), data, op.value_len, op.peer, rma);
     }
 
     /// The value of a put is where it shall be: records it.
