@@ -7,7 +7,8 @@ use crate::pool::{Lease, Pool};
 use crate::retry::Patience;
 use crate::sequence::{Sequence, Sequences};
 use daos_wire::{
-    ObjectId, Opcode, PunchScope, REQUEST_MAX, Request, ValueKind, WireStatus, target_of,
+    ArrayRange, ObjectId, Opcode, PunchScope, REQUEST_MAX, Request, ValueKind, WireStatus,
+    target_of,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub(crate) struct Call<'a> {
     pub(crate) akey: &'a [u8],
     pub(crate) scope: PunchScope,
     pub(crate) limit: u32,
+    /// Part of an array.
+    pub(crate) array: ArrayRange,
     /// A value to store.
     pub(crate) value: &'a [u8],
     /// Which target to ask; `None` = the one of the dkey.
@@ -60,6 +63,7 @@ impl<'a> Call<'a> {
             akey: &[],
             scope: PunchScope::None,
             limit: 0,
+            array: ArrayRange::default(),
             value: &[],
             target: None,
         }
@@ -120,7 +124,7 @@ impl Core {
     ) -> Result<Answered, Error> {
         let mut memory = match (call.opcode, room) {
             (_, 0) => None,
-            (Opcode::Put, _) => {
+            (Opcode::Put | Opcode::ArrayPut, _) => {
                 let mut lease = self.lease(call, room)?;
                 lease.fill(call.value);
                 Some(lease)
@@ -253,10 +257,15 @@ impl Core {
         request.akey = call.akey;
         request.scope = call.scope;
         request.rma = memory.map(|lease| lease.describe(room));
-        if matches!(call.opcode, Opcode::Put | Opcode::Get) {
-            request.kind = ValueKind::Single;
-        }
-        if call.opcode == Opcode::Put {
+        request.array = call.array;
+        request.kind = match call.opcode {
+            Opcode::Put | Opcode::Get => ValueKind::Single,
+            Opcode::ArrayPut | Opcode::ArrayGet | Opcode::ArrayPunch | Opcode::ArrayQuery => {
+                ValueKind::Array
+            }
+            _ => ValueKind::None,
+        };
+        if matches!(call.opcode, Opcode::Put | Opcode::ArrayPut) {
             request.value_len = call.value.len() as u64;
             request.checksum = checksum;
             request.inline = if memory.is_some() { &[] } else { call.value };

@@ -11,6 +11,14 @@ use daos_wire::{
 /// How often a get is repeated whose value came back damaged.
 const CHECKSUM_TRIES: u32 = 3;
 
+/// How a call that fetches a value ended.
+pub(crate) enum Fetched {
+    /// The value, verified.
+    Value(Vec<u8>),
+    /// It is larger than the room offered.
+    NoRoom(Answered),
+}
+
 /// What a punch removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Punch<'a> {
@@ -53,7 +61,7 @@ impl Container {
         self.container
     }
 
-    fn call<'a>(
+    pub(crate) fn call<'a>(
         &self,
         opcode: Opcode,
         object: ObjectId,
@@ -70,7 +78,11 @@ impl Container {
         }
     }
 
-    fn patience(&self) -> Patience {
+    pub(crate) fn core(&self) -> &crate::call::Core {
+        &self.client.core
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
         Patience::new(self.client.core.deadline)
     }
 
@@ -142,23 +154,38 @@ impl Container {
             0
         };
         let mut patience = self.patience();
+        loop {
+            let answered = match self.fetch(&call, room, &mut patience).await? {
+                Fetched::Value(value) => return Ok(value),
+                Fetched::NoRoom(answered) => answered,
+            };
+            let len = answered.answer.value_len as usize; // at most SINGLE_MAX
+            // The value may have grown since; it cannot have shrunk into what was offered.
+            if len <= room.max(INLINE_MAX) {
+                let cause = format!("{len} bytes have no room in {room}");
+                return Err(senseless(&call, &answered, cause));
+            }
+            room = len;
+        }
+    }
+
+    /// Makes a call that fetches a value, again if the value comes back damaged.
+    pub(crate) async fn fetch(
+        &self,
+        call: &Call<'_>,
+        room: usize,
+        patience: &mut Patience,
+    ) -> Result<Fetched, Error> {
         let mut damaged = 0;
         loop {
-            let answered = self.client.core.call(&call, room, &mut patience).await?;
-            let len = answered.answer.value_len as usize; // at most SINGLE_MAX
+            let answered = self.client.core.call(call, room, patience).await?;
             if answered.answer.status == WireStatus::NO_ROOM {
-                // The value may have grown since; it cannot have shrunk into what was offered.
-                if len <= room.max(INLINE_MAX) {
-                    let cause = format!("{len} bytes have no room in {room}");
-                    return Err(senseless(&call, &answered, cause));
-                }
-                room = len;
-                continue;
+                return Ok(Fetched::NoRoom(answered));
             }
-            let value = value_of(&call, &answered, room)?;
+            let value = value_of(call, &answered, room)?;
             let (found, expected) = (crc32c(&value), answered.answer.checksum);
             if found == expected {
-                return Ok(value);
+                return Ok(Fetched::Value(value));
             }
             damaged += 1;
             tracing::warn!(operation = %call.operation(), target = answered.target, found, expected,
@@ -203,7 +230,8 @@ impl Container {
         Ok(())
     }
 
-    async fn punch_one(&self, call: &Call<'_>) -> Result<(), Error> {
+    /// Makes a call that removes something.
+    pub(crate) async fn punch_one(&self, call: &Call<'_>) -> Result<(), Error> {
         let core = &self.client.core;
         match core.call(call, 0, &mut self.patience()).await {
             Ok(answered) if answered.answer.status.is_ok() => Ok(()),
@@ -287,7 +315,7 @@ impl Container {
     }
 }
 
-fn check_key(call: &Call<'_>, what: &'static str, key: &[u8]) -> Result<(), Error> {
+pub(crate) fn check_key(call: &Call<'_>, what: &'static str, key: &[u8]) -> Result<(), Error> {
     if (1..=KEY_MAX).contains(&key.len()) {
         return Ok(());
     }
@@ -299,7 +327,7 @@ fn check_key(call: &Call<'_>, what: &'static str, key: &[u8]) -> Result<(), Erro
     })
 }
 
-fn senseless(call: &Call<'_>, answered: &Answered, cause: String) -> Error {
+pub(crate) fn senseless(call: &Call<'_>, answered: &Answered, cause: String) -> Error {
     Error::Protocol {
         operation: call.operation(),
         target: answered.target,

@@ -25,6 +25,10 @@ impl std::fmt::Display for Operation {
             Opcode::Punch => "punch",
             Opcode::ListDkeys => "list dkeys of",
             Opcode::ListAkeys => "list akeys of",
+            Opcode::ArrayPut => "write records of the array in",
+            Opcode::ArrayGet => "read records of the array in",
+            Opcode::ArrayPunch => "punch records of the array in",
+            Opcode::ArrayQuery => "size of the array in",
             Opcode::Query => return f.write_str("query of a target"),
         };
         write!(f, "{verb} object {}", self.object)?;
@@ -107,6 +111,14 @@ pub enum Error {
         /// Least and most bytes, as text.
         limit: &'static str,
     },
+    /// Records that no array has.
+    #[error("{operation}: {cause}")]
+    Records {
+        /// What was asked for.
+        operation: Operation,
+        /// What is wrong with them.
+        cause: String,
+    },
     /// Nothing is stored under these keys.
     #[error("{operation}: nothing is stored there; `daos object list` shows the keys that exist")]
     NotFound {
@@ -188,7 +200,9 @@ fn colon(detail: &str) -> String {
 
 fn doubt(operation: &Operation) -> &'static str {
     match operation.opcode {
-        Opcode::Put | Opcode::Punch => "; whether it happened is unknown",
+        Opcode::Put | Opcode::Punch | Opcode::ArrayPut | Opcode::ArrayPunch => {
+            "; whether it happened is unknown"
+        }
         _ => "",
     }
 }
@@ -196,6 +210,7 @@ fn doubt(operation: &Operation) -> &'static str {
 /// What to do about an outcome.
 fn advice(status: WireStatus) -> &'static str {
     match status {
+        WireStatus::KIND => "; `daos array stat` shows what an array is like",
         WireStatus::NO_SPACE => "; punch what is not needed, or use larger storage",
         WireStatus::CORRUPT => "; write the value again, and look at the device's health",
         WireStatus::IO | WireStatus::DEVICE_GONE => {

@@ -18,6 +18,8 @@
 //!   Calls are pipelined: any number of tasks may call at once.
 //! * Data of up to [`daos_wire::INLINE_MAX`] bytes travels in messages, more by remote memory
 //!   access of the engine to memory of this process.
+//! * An [`Array`] is read and written by records; large transfers are cut into parts that travel side
+//!   by side.
 //! * Every value has a CRC-32C, computed here before it leaves and verified here when it returns.
 //! * A call outlives its engine: until its deadline it is repeated, at the engine's new address if
 //!   it was restarted. A change keeps its sequence number, so that the engine carries it out once.
@@ -27,6 +29,7 @@
 //! memory excepted, which a lock serialises); `unsafe` lives in `block`, `pool` and
 //! `driver::link`; nothing here decides what is durable - an acknowledgement comes from the engine.
 
+mod array;
 mod block;
 mod call;
 mod client;
@@ -40,9 +43,10 @@ mod provider;
 mod retry;
 mod sequence;
 
+pub use array::{Array, ArrayInfo};
 pub use client::{Client, TargetInfo};
 pub use container::{Container, Punch};
-pub use daos_wire::{EngineUri, ObjectId, WireStatus, crc32c};
+pub use daos_wire::{ARRAY_MAX, EngineUri, ObjectId, RECORD_SIZE_MAX, WireStatus, crc32c};
 pub use error::{Error, Operation};
 pub use options::{EngineAddress, Options};
 pub use uuid::Uuid;

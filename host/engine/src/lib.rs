@@ -3,14 +3,16 @@
 //! Each target is one thread with everything of its own - an endpoint, a queue of a block device, a
 //! [`log`], an [`index`], a share of the device ([`extents`]) and a memory of who asked for what
 //! ([`clients`]) - and takes no lock that another target takes. [`storage`] puts log, index and space
-//! together and keeps the order that makes an acknowledgement a promise; [`target`] moves requests
-//! through it; [`engine`] opens the plugins and starts the targets; [`run`] is the program.
+//! together and keeps the order that makes an acknowledgement a promise; [`mod@array`] says what reads and
+//! writes of arrays mean for it; [`target`] moves requests through it; [`engine`] opens the plugins and
+//! starts the targets; [`run`] is the program.
 //!
 //! Architecture invariants: `unsafe` lives in [`memory`], [`net`], [`extents::device`], [`scm`] and
 //! [`wake`]; log, index, extents and storage know no plugin (but for the device queue in
 //! [`extents::device`]) and are tested without any; nothing here talks to a network except through
 //! [`net`] and [`upcall`].
 
+pub mod array;
 pub mod clients;
 pub mod config;
 pub mod engine;

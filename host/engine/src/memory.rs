@@ -27,7 +27,8 @@ pub struct Buffer {
 unsafe impl Send for Buffer {}
 
 impl Buffer {
-    /// First byte, aligned to the buffer's size up to 2 MiB.
+    /// First byte, aligned to the size of a small or a message buffer, whichever this one is at least
+    /// as large as.
     pub fn ptr(&self) -> *mut u8 {
         self.ptr
     }
@@ -61,10 +62,13 @@ impl Buffer {
 pub const MESSAGE: usize = daos_wire::REQUEST_MAX;
 /// Bytes of a small data buffer.
 pub const SMALL: usize = 64 << 10;
-/// Bytes of a large data buffer: the largest single value.
-pub const LARGE: usize = daos_wire::SINGLE_MAX as usize;
+/// Bytes of a large data buffer: what one request moves at most, and two chunks of an array - as much
+/// as the neighbours of a write take that begins and ends inside of old entries, or an old entry
+/// beside the rest of a read. So no request ever holds one buffer while it waits for another.
+pub const LARGE: usize = (daos_wire::SINGLE_MAX + 2 * daos_wire::CHUNK) as usize;
 
 const _: () = assert!(daos_wire::REPLY_MAX <= MESSAGE);
+const _: () = assert!(LARGE.is_multiple_of(SMALL) && SMALL.is_multiple_of(MESSAGE));
 
 /// How many buffers of each kind a target has.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +77,7 @@ pub struct BufferCounts {
     pub messages: usize,
     /// Transfers of up to 64 KiB at once.
     pub small: usize,
-    /// Transfers of up to 1 MiB at once.
+    /// Transfers of up to 1.25 MiB at once.
     pub large: usize,
 }
 
@@ -117,7 +121,7 @@ impl Buffers {
             _memory: memory,
         });
         let mut offset = 0;
-        // The largest first, so that each is aligned to its size.
+        // The largest first, so that each is aligned: their sizes are multiples of the smaller ones'.
         let mut cut = |count: usize, len: usize| -> Vec<Buffer> {
             (0..count)
                 .map(|_| {

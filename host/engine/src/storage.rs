@@ -7,7 +7,7 @@
 use crate::clients::{Bounds, Clients, Outcome, Verdict};
 use crate::extents::space::Space;
 use crate::index::value::{Body, Damaged, Extents, StoredValue};
-use crate::index::{Index, IndexError, Store, Writer, overlay::Batch};
+use crate::index::{Index, IndexError, Store, Writer, key, overlay::Batch};
 use crate::log::{Identity, LogError, LogMemory, Ring};
 use crate::record::{Change, RECORD_MAX, Record};
 use std::sync::Arc;
@@ -28,6 +28,9 @@ pub enum StorageError {
     /// The index has no room.
     #[error("the index is full")]
     NoSpace,
+    /// The akey holds something else than the request means.
+    #[error("{0}")]
+    Kind(String),
     /// Something stored is damaged.
     #[error("{0}")]
     Corrupt(String),
@@ -90,6 +93,8 @@ pub struct Storage<M> {
     limit: u64,
     /// A commit failed and none succeeded since.
     stuck: bool,
+    /// There may be arrays.
+    arrays: bool,
     record: Vec<u8>,
     value: Vec<u8>,
 }
@@ -126,8 +131,10 @@ impl<M: LogMemory> Storage<M> {
         let mut space = Space::new(units);
         let mut recovered = Recovered::default();
         let mut clients = Clients::load(Bounds::beside(limit), store.clients()?)?;
+        let mut arrays = false;
         let mut index = Index::open(store, |key, value| {
             recovered.entries += 1;
+            arrays |= !arrays && key::kind(key) == Some(key::KIND_ARRAY);
             reserve(&mut space, key, value).map_err(IndexError::Corrupt)
         })?;
         let applied = index.applied();
@@ -137,6 +144,7 @@ impl<M: LogMemory> Storage<M> {
             }
             recovered.replayed += 1;
             let record = Record::decode(bytes).map_err(|e| e.to_string())?;
+            arrays |= matches!(record.change, Change::Array { .. });
             let count = replay(&mut index, &mut space, sequence, &record)?;
             clients.finished(record.origin, sequence, count);
             Ok(())
@@ -147,7 +155,9 @@ impl<M: LogMemory> Storage<M> {
                 ring.next_sequence()
             )));
         }
-        Ok((Self::new(ring, index, space, clients, limit), recovered))
+        let mut storage = Self::new(ring, index, space, clients, limit);
+        storage.arrays = arrays;
+        Ok((storage, recovered))
     }
 
     fn new(ring: Ring<M>, index: Index, space: Space, clients: Clients, limit: u64) -> Self {
@@ -158,6 +168,7 @@ impl<M: LogMemory> Storage<M> {
             clients,
             limit,
             stuck: false,
+            arrays: false,
             record: Vec::with_capacity(RECORD_MAX),
             value: Vec::new(),
         }
@@ -219,8 +230,8 @@ impl<M: LogMemory> Storage<M> {
     /// Puts `value` under `key`. Tell nobody before [`Storage::seal`].
     ///
     /// # Errors
-    /// [`StorageError::LogFull`], [`StorageError::NoSpace`], and what [`Clients::judge`] finds:
-    /// nothing changed.
+    /// [`StorageError::LogFull`], [`StorageError::NoSpace`], [`StorageError::Kind`] if the akey holds
+    /// an array, and what [`Clients::judge`] finds: nothing changed.
     pub fn put(
         &mut self,
         origin: Origin,
@@ -228,6 +239,7 @@ impl<M: LogMemory> Storage<M> {
         value: &StoredValue<'_>,
     ) -> Result<(), StorageError> {
         self.admit(origin)?;
+        self.check_single(key)?;
         self.value.clear();
         value.encode(key, &mut self.value);
         if self.stuck || self.index.live_bytes() + Index::cost(key, self.value.len()) > self.limit {
@@ -379,6 +391,12 @@ fn replay(
             let victims = collect(index, prefix).map_err(|e| e.to_string())?;
             remove(index, space, sequence, &victims).map_err(|e| e.to_string())
         }
+        Change::Array {
+            prefix,
+            start,
+            end,
+            entries,
+        } => array::replay(index, space, sequence, prefix, start..end, entries),
     }
 }
 
@@ -427,5 +445,10 @@ pub fn extents_of(value: &StoredValue<'_>) -> Option<Extents> {
     }
 }
 
+mod array;
+pub use array::Held;
+
+#[cfg(test)]
+mod array_tests;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@
 //! allocate by what a message claims.
 
 mod address;
+mod array;
 mod codec;
 mod list;
 mod placement;
@@ -27,13 +28,14 @@ mod status;
 mod tag;
 
 pub use address::{EngineUri, UriError};
+pub use array::{ARRAY_MAX, ArrayRange, CHUNK, RECORD_SIZE_MAX, chunk_records};
 pub use codec::DecodeError;
 pub use list::{ListEntries, ListWriter};
 pub use placement::{key_hash, target_of};
 pub use reply::{REPLY_HEADER, Reply};
 pub use request::{
-    ArrayRange, LIST_KEYS_LIMIT, ObjectId, Opcode, PunchScope, REQUEST_HEADER, Request,
-    RmaDescriptor, ValueKind,
+    LIST_KEYS_LIMIT, ObjectId, Opcode, PunchScope, REQUEST_HEADER, Request, RmaDescriptor,
+    ValueKind,
 };
 pub use status::WireStatus;
 pub use tag::{REPLY_TAG, REQUEST_TAG, TAG_IGNORE};
@@ -48,7 +50,7 @@ pub const KEY_MAX: usize = 4096;
 /// Most bytes of a value that travels inside a message.
 pub const INLINE_MAX: usize = 4096;
 
-/// Most bytes of a single value.
+/// Most bytes of a single value, and of the records that one request writes or fetches.
 pub const SINGLE_MAX: u64 = 1 << 20;
 
 /// Most bytes of an endpoint address.
@@ -69,8 +71,27 @@ pub fn crc32c(data: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(data)
 }
 
+/// CRC-32C of two runs of bytes behind each other, from the CRC-32C of each and the bytes of the
+/// second.
+pub fn crc32c_combine(first: u32, second: u32, second_len: u64) -> u32 {
+    let algorithm = crc_fast::CrcAlgorithm::Crc32Iscsi;
+    let (first, second) = (u64::from(first), u64::from(second));
+    crc_fast::checksum_combine(algorithm, first, second, second_len) as u32 // 32 bits wide
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn crcs_of_parts_make_the_crc_of_the_whole() {
+        let data: Vec<u8> = (0..70_000u32).map(|n| (n * 7) as u8).collect();
+        for at in [0, 1, 4096, 69_999, 70_000] {
+            let (a, b) = data.split_at(at);
+            let combined =
+                super::crc32c_combine(super::crc32c(a), super::crc32c(b), b.len() as u64);
+            assert_eq!(combined, super::crc32c(&data), "{at}");
+        }
+    }
+
     #[test]
     fn crc_is_the_published_one() {
         assert_eq!(super::crc32c(b"123456789"), 0xe306_9283);

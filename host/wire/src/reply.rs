@@ -9,12 +9,12 @@
 //! | 12 | 4 | flags: bit 0 = a listing has more keys |
 //! | 16 | 16 | client UUID of the request |
 //! | 32 | 8 | sequence of the request |
-//! | 40 | 8 | value length in bytes |
+//! | 40 | 8 | value length in bytes (get, array get) |
 //! | 48 | 4 | CRC-32C of the value, or of the keys of a listing |
 //! | 52 | 4 | inline length |
-//! | 56 | 4 | number of keys in a listing; target number in a query |
+//! | 56 | 4 | number of keys in a listing; target number in a query; bytes per record (array query) |
 //! | 60 | 4 | number of targets (query) |
-//! | 64 | 8 + 8 | bytes in all, bytes free (query) |
+//! | 64 | 8 + 8 | bytes in all, bytes free (query); records up to the last one, 0 (array query) |
 //! | 80 | 4 | CRC-32C of bytes 0..80 |
 //! | 84 | | inline: value, keys of a listing, or text that explains an error |
 
@@ -42,15 +42,17 @@ pub struct Reply<'a> {
     pub client: Uuid,
     /// Sequence of the request.
     pub sequence: u64,
-    /// Bytes of the value (get), also when there was no room for it.
+    /// Bytes of the value (get), also when there was no room for it; bytes of the records (array
+    /// get), which end where the array ends.
     pub value_len: u64,
-    /// CRC-32C of the value (get) or of the inline part (listing); 0 where there is neither.
+    /// CRC-32C of the value (gets) or of the inline part (listing); 0 where there is neither.
     pub checksum: u32,
-    /// Keys in a listing; target number in a query.
+    /// Keys in a listing; target number in a query; bytes per record in an array query.
     pub count: u32,
     /// Number of targets (query).
     pub targets: u32,
-    /// Bytes of the target's share of its block device (query).
+    /// Bytes of the target's share of its block device (query); in an array query, the number of the
+    /// record behind the last one.
     pub total: u64,
     /// Bytes free of it (query).
     pub free: u64,
@@ -171,7 +173,8 @@ impl<'a> Reply<'a> {
         if reply.value_len > SINGLE_MAX {
             return Err(DecodeError::Field("value length"));
         }
-        if reply.opcode == crate::Opcode::Get as u16
+        let is_get = [crate::Opcode::Get as u16, crate::Opcode::ArrayGet as u16];
+        if is_get.contains(&reply.opcode)
             && reply.status.is_ok()
             && !inline.is_empty()
             && (inline.len() as u64 != reply.value_len || inline.len() > INLINE_MAX)

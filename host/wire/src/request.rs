@@ -14,9 +14,9 @@
 //! | 72 | 8 + 8 | object id, high and low |
 //! | 88 | 8 + 8 | array: first record, number of records |
 //! | 104 | 8 | array: bytes per record |
-//! | 112 | 8 | value length in bytes (put) |
+//! | 112 | 8 | value length in bytes (put, array put) |
 //! | 120 | 8 + 8 + 8 | RMA: key, address, length; length 0 = none |
-//! | 144 | 4 | CRC-32C of the value (put) |
+//! | 144 | 4 | CRC-32C of the value (put, array put) |
 //! | 148 | 4 | inline length |
 //! | 152 | 2 | address length |
 //! | 154 | 2 | dkey length |
@@ -28,6 +28,7 @@
 //! | 172 | 4 | CRC-32C of the 8 bytes: CRC-32C of bytes 0..172, CRC-32C of address, dkey and akey |
 //! | 176 | | address, dkey, akey, inline value |
 
+use crate::array::ArrayRange;
 use crate::codec::{DecodeError, Fields, FieldsMut, exact, take};
 use crate::{ADDRESS_MAX, INLINE_MAX, KEY_MAX, REQUEST_MAX, SINGLE_MAX, VERSION};
 use uuid::Uuid;
@@ -57,7 +58,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// What a request wants. 0x10..0x1f are kept for arrays, 0x20..0x2f for pools and containers.
+    /// What a request wants. 0x10..0x1f are for arrays, 0x20..0x2f kept for pools and containers.
     Opcode: u16 {
         /// Stores a single value; replaces what was there.
         Put = 0x01,
@@ -72,6 +73,17 @@ codes! {
         ListAkeys = 0x05,
         /// Asks a target who it is and how full.
         Query = 0x06,
+        /// Writes records of an array, all or none of them. The first write says how large the
+        /// records of the array are.
+        ArrayPut = 0x10,
+        /// Fetches records of an array; those that were never written are zeros. The reply is
+        /// shorter than what was asked for if the array ends before.
+        ArrayGet = 0x11,
+        /// Removes records of an array, all or none of them; what was removed reads as zeros. An
+        /// array without records is no array any more.
+        ArrayPunch = 0x12,
+        /// Asks how large the records of an array are and where the last one ends.
+        ArrayQuery = 0x13,
     }
 }
 
@@ -79,7 +91,10 @@ impl Opcode {
     /// Whether such a request changes what is stored: it is carried out at most once, however often
     /// it arrives.
     pub fn is_change(self) -> bool {
-        matches!(self, Self::Put | Self::Punch)
+        matches!(
+            self,
+            Self::Put | Self::Punch | Self::ArrayPut | Self::ArrayPunch
+        )
     }
 }
 
@@ -124,17 +139,6 @@ impl std::fmt::Display for ObjectId {
     }
 }
 
-/// Part of an array.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArrayRange {
-    /// First record.
-    pub offset: u64,
-    /// Number of records.
-    pub count: u64,
-    /// Bytes per record.
-    pub record_size: u64,
-}
-
 /// Registered memory of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RmaDescriptor {
@@ -176,15 +180,15 @@ pub struct Request<'a> {
     pub kind: ValueKind,
     /// What a punch removes.
     pub scope: PunchScope,
-    /// Part of an array; all zero for single values.
+    /// Part of an array; all zero for single values and an array query.
     pub array: ArrayRange,
-    /// Bytes of the value (put).
+    /// Bytes of the value (put, array put).
     pub value_len: u64,
-    /// CRC-32C of the value (put).
+    /// CRC-32C of the value (put, array put).
     pub checksum: u32,
     /// The value, if it travels inside the message.
     pub inline: &'a [u8],
-    /// Memory of the client that holds the value (put) or has room for it (get).
+    /// Memory of the client that holds the value (puts) or has room for it (gets).
     pub rma: Option<RmaDescriptor>,
 }
 
@@ -378,8 +382,12 @@ impl<'a> Request<'a> {
                 Err(DecodeError::Field(field))
             }
         };
-        let put = self.opcode == Opcode::Put;
-        let get = self.opcode == Opcode::Get;
+        let put = matches!(self.opcode, Opcode::Put | Opcode::ArrayPut);
+        let get = matches!(self.opcode, Opcode::Get | Opcode::ArrayGet);
+        let ranged = matches!(
+            self.opcode,
+            Opcode::ArrayPut | Opcode::ArrayGet | Opcode::ArrayPunch
+        );
         let key = |key: &[u8]| (1..=KEY_MAX).contains(&key.len());
         rule((1..=ADDRESS_MAX).contains(&self.address.len()), "address")?;
         rule(self.settled <= self.sequence, "settled")?;
@@ -387,7 +395,14 @@ impl<'a> Request<'a> {
         rule(self.inline.len() <= INLINE_MAX, "inline length")?;
         rule(self.dkey.len() <= KEY_MAX, "dkey")?;
         rule(self.akey.len() <= KEY_MAX, "akey")?;
-        rule(self.array == ArrayRange::default(), "array range")?;
+        rule(
+            if ranged {
+                self.array.is_valid()
+            } else {
+                self.array == ArrayRange::default()
+            },
+            "array range",
+        )?;
         rule(
             put || (self.value_len == 0 && self.inline.is_empty()),
             "value length",
@@ -400,10 +415,13 @@ impl<'a> Request<'a> {
         )?;
         rule(
             self.kind
-                == if put || get {
-                    ValueKind::Single
-                } else {
-                    ValueKind::None
+                == match self.opcode {
+                    Opcode::Put | Opcode::Get => ValueKind::Single,
+                    Opcode::ArrayPut
+                    | Opcode::ArrayGet
+                    | Opcode::ArrayPunch
+                    | Opcode::ArrayQuery => ValueKind::Array,
+                    _ => ValueKind::None,
                 },
             "value kind",
         )?;
@@ -412,10 +430,14 @@ impl<'a> Request<'a> {
             "punch scope",
         )?;
         match self.opcode {
-            Opcode::Put => {
+            Opcode::Put | Opcode::ArrayPut => {
                 rule(key(self.dkey), "dkey")?;
                 rule(key(self.akey), "akey")?;
                 rule(self.value_len <= SINGLE_MAX, "value length")?;
+                rule(
+                    !ranged || self.array.bytes() == Some(self.value_len),
+                    "value length",
+                )?;
                 match self.rma {
                     Some(rma) => rule(
                         self.inline.is_empty() && rma.len == self.value_len,
@@ -424,7 +446,17 @@ impl<'a> Request<'a> {
                     None => rule(self.inline.len() as u64 == self.value_len, "inline length"),
                 }
             }
-            Opcode::Get => {
+            Opcode::ArrayGet => {
+                rule(key(self.dkey), "dkey")?;
+                rule(key(self.akey), "akey")?;
+                let bytes = self.array.bytes().unwrap_or(u64::MAX);
+                rule(bytes <= SINGLE_MAX, "array range")?;
+                match self.rma {
+                    Some(rma) => rule(rma.len == bytes, "RMA length"),
+                    None => rule(bytes <= INLINE_MAX as u64, "RMA length"),
+                }
+            }
+            Opcode::Get | Opcode::ArrayPunch | Opcode::ArrayQuery => {
                 rule(key(self.dkey), "dkey")?;
                 rule(key(self.akey), "akey")
             }

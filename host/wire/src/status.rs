@@ -53,6 +53,9 @@ statuses! {
     INTERNAL = 15, "internal error of the engine";
     /// A change that its client has settled arrived late. Nothing changed.
     STALE = 16, "request is older than what its client has settled";
+    /// The akey holds a single value where the request means an array, or the other way round, or
+    /// an array with records of another size. Nothing changed.
+    KIND = 24, "the akey holds another kind of value";
 }
 
 impl WireStatus {

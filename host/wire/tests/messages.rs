@@ -238,3 +238,180 @@ fn a_request_of_another_version_is_named_and_its_sender_known() {
     );
     assert_eq!(Request::decode_sender(&buffer[..len]).unwrap().2, b"addr");
 }
+
+fn array_put<'a>(value: &'a [u8], array: ArrayRange) -> Request<'a> {
+    Request {
+        opcode: Opcode::ArrayPut,
+        kind: ValueKind::Array,
+        array,
+        ..put(b"addr", b"dkey", b"akey", value)
+    }
+}
+
+#[test]
+fn rules_of_array_requests_hold() {
+    let mut buffer = vec![0u8; REQUEST_MAX];
+    let array = ArrayRange {
+        offset: 9,
+        count: 2,
+        record_size: 3,
+    };
+    let write = array_put(b"abcdef", array);
+    let read = Request {
+        opcode: Opcode::ArrayGet,
+        inline: b"",
+        value_len: 0,
+        ..write.clone()
+    };
+    let size = Request {
+        opcode: Opcode::ArrayQuery,
+        array: ArrayRange::default(),
+        ..read.clone()
+    };
+    let rest = Request {
+        opcode: Opcode::ArrayPunch,
+        array: ArrayRange::from(9, 3),
+        ..read.clone()
+    };
+    let rma = |len| {
+        Some(RmaDescriptor {
+            key: 1,
+            addr: 2,
+            len,
+        })
+    };
+    let far = Request {
+        rma: rma(SINGLE_MAX),
+        array: ArrayRange {
+            count: SINGLE_MAX / 4,
+            record_size: 4,
+            ..array
+        },
+        ..read.clone()
+    };
+    for good in [&write, &read, &size, &rest, &far] {
+        let len = good.encode(&mut buffer).unwrap();
+        assert_eq!(&Request::decode(&buffer[..len]).unwrap(), good);
+    }
+    let mut refused = |request: Request<'_>, field: &'static str| {
+        assert_eq!(
+            request.encode(&mut buffer),
+            Err(DecodeError::Field(field)),
+            "{request:?}"
+        );
+    };
+    let with = |request: &Request<'static>, array| Request {
+        array,
+        ..request.clone()
+    };
+    let single = Request {
+        kind: ValueKind::Single,
+        ..write.clone()
+    };
+    refused(single, "value kind");
+    refused(
+        with(&write, ArrayRange { count: 3, ..array }),
+        "value length",
+    );
+    refused(
+        with(&write, ArrayRange { count: 0, ..array }),
+        "array range",
+    );
+    refused(
+        with(
+            &rest,
+            ArrayRange {
+                offset: u64::MAX,
+                ..array
+            },
+        ),
+        "array range",
+    );
+    refused(with(&size, array), "array range");
+    let large = RECORD_SIZE_MAX + 1;
+    refused(
+        with(
+            &read,
+            ArrayRange {
+                record_size: large,
+                ..array
+            },
+        ),
+        "array range",
+    );
+    // A read without memory for what does not fit into a reply, and one with the wrong amount.
+    refused(
+        with(
+            &read,
+            ArrayRange {
+                count: 5000,
+                ..array
+            },
+        ),
+        "RMA length",
+    );
+    refused(
+        Request {
+            rma: rma(7),
+            ..read.clone()
+        },
+        "RMA length",
+    );
+    let most = ArrayRange {
+        count: SINGLE_MAX,
+        ..array
+    };
+    refused(
+        Request {
+            rma: rma(SINGLE_MAX),
+            ..with(&read, most)
+        },
+        "array range",
+    );
+    refused(
+        Request {
+            rma: rma(6),
+            ..rest.clone()
+        },
+        "RMA descriptor",
+    );
+    refused(
+        Request {
+            akey: b"",
+            ..size.clone()
+        },
+        "akey",
+    );
+    refused(
+        Request {
+            array,
+            ..put(b"addr", b"d", b"a", b"abcdef")
+        },
+        "array range",
+    );
+}
+
+proptest! {
+    /// As above for single values: arbitrary fields behind a valid checksum.
+    #[test]
+    fn arbitrary_array_fields_come_back_as_they_are(
+        offset: u64, count in 0u64..5000, record_size in 0u64..200_000, opcode in 0x10u16..0x14,
+    ) {
+        let mut buffer = [0u8; 1024];
+        let array = ArrayRange { offset: 1, count: 5, record_size: 1 };
+        let len = array_put(b"value", array).encode(&mut buffer).unwrap();
+        let message = &mut buffer[..len];
+        message[6..8].copy_from_slice(&opcode.to_le_bytes());
+        for (at, number) in [(88, offset), (96, count), (104, record_size)] {
+            message[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        let both = [crc32c(&message[..172]).to_le_bytes(), crc32c(&message[176..188]).to_le_bytes()];
+        message[172..176].copy_from_slice(&crc32c(both.as_flattened()).to_le_bytes());
+        if let Ok(request) = Request::decode(message) {
+            prop_assert!(request.array.is_valid() || opcode == Opcode::ArrayQuery as u16);
+            let mut again = [0u8; 1024];
+            let n = request.encode(&mut again).unwrap();
+            prop_assert_eq!(&again[..n], &*message);
+        }
+    }
+}

@@ -2,10 +2,10 @@
 
 use daos_drpc::frame::Packets;
 use daos_engine::index::value::{Body, Extent, Extents, StoredValue};
-use daos_engine::record::{Change, Record};
+use daos_engine::record::{Change, Entries, Record};
 use daos_media::label::Label;
 use daos_media::superblock::{self, Superblock};
-use daos_wire::{ListWriter, Opcode, REPLY_MAX, Reply, Request, RmaDescriptor, WireStatus, crc32c};
+use daos_wire::{ArrayRange, ListWriter, Opcode, REPLY_MAX, Reply, Request, RmaDescriptor, WireStatus, crc32c};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Result;
@@ -64,7 +64,20 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     add("label", "label", label());
     add("superblock", "superblock", superblock());
+    let mut entries = Vec::new();
+    for start in [8, 16] {
+        Entries::push(&mut entries, start, b"value");
+    }
     for (name, change) in [
+        (
+            "array",
+            Change::Array {
+                prefix: b"key",
+                start: 8,
+                end: 24,
+                entries: Entries::new(&entries),
+            },
+        ),
         (
             "put",
             Change::Put {
@@ -85,7 +98,16 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     add("wire-uri", "uri", b"ofi+tcp://0a0b,0c0d".to_vec());
     add("wire-reply", "listing", listing());
-    for opcode in [Opcode::Put, Opcode::Get, Opcode::ListDkeys, Opcode::Query] {
+    for opcode in [
+        Opcode::Put,
+        Opcode::Get,
+        Opcode::ListDkeys,
+        Opcode::Query,
+        Opcode::ArrayPut,
+        Opcode::ArrayGet,
+        Opcode::ArrayPunch,
+        Opcode::ArrayQuery,
+    ] {
         add("wire-request", &format!("{opcode:?}"), request(opcode));
     }
     let mut file_system = vec![0u8; 8192];
@@ -213,6 +235,20 @@ fn request(opcode: Opcode) -> Vec<u8> {
                 len: 3,
             });
         }
+        Opcode::ArrayPut | Opcode::ArrayGet | Opcode::ArrayPunch => {
+            request.kind = daos_wire::ValueKind::Array;
+            request.array = ArrayRange {
+                offset: 3,
+                count: 1,
+                record_size: 5,
+            };
+            if opcode == Opcode::ArrayPut {
+                request.inline = b"value";
+                request.value_len = 5;
+                request.checksum = crc32c(b"value");
+            }
+        }
+        Opcode::ArrayQuery => request.kind = daos_wire::ValueKind::Array,
         Opcode::ListDkeys => request.akey = b"",
         _ => (request.dkey, request.akey) = (b"", b""),
     }

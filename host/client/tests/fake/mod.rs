@@ -3,6 +3,7 @@
 //! against its own reading of the protocol.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
+mod array;
 pub mod control;
 mod target;
 
@@ -22,11 +23,19 @@ type DkeyName = (Uuid, Uuid, ObjectId, Vec<u8>);
 /// Value and checksum, by akey.
 type Akeys = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
 
+/// An array, without holes.
+pub struct Array {
+    pub record_size: u64,
+    pub bytes: Vec<u8>,
+}
+
 /// What the engine stores; survives its restarts.
 #[derive(Default)]
 pub struct Store {
     /// By dkey.
     pub values: Mutex<BTreeMap<DkeyName, Akeys>>,
+    /// By dkey and akey.
+    pub arrays: Mutex<BTreeMap<(DkeyName, Vec<u8>), Array>>,
     /// How often each change of each client arrived, by client and sequence.
     pub changes: Mutex<HashMap<(Uuid, u64), u32>>,
     /// Gets that arrived.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What an operation's completion leads to.
-enum Then {
+pub(super) enum Then {
     /// A request arrived.
     Serve,
     /// Nothing: a reply has left.
@@ -22,11 +22,15 @@ enum Then {
     Store(Vec<u8>),
     /// The value of a get is at the client.
     Answer(Vec<u8>),
+    /// The records of an array are here.
+    StoreArray(Vec<u8>),
+    /// The records of an array are at the client; their length and checksum.
+    AnswerArray(Vec<u8>, u64, u32),
 }
 
 pub struct Target {
-    endpoint: Endpoint, // first: dropped before the memory below
-    store: Arc<Store>,
+    pub(super) endpoint: Endpoint, // first: dropped before the memory below
+    pub(super) store: Arc<Store>,
     index: u32,
     targets: u32,
     memory: HashMap<u64, (Vec<u8>, Then)>,
@@ -59,7 +63,7 @@ impl Target {
         self.submit(FabricOp::RECV, 0, memory, None, Then::Serve);
     }
 
-    fn submit(
+    pub(super) fn submit(
         &mut self,
         op: FabricOp,
         peer: u64,
@@ -117,6 +121,21 @@ impl Target {
                     let value = completion.status.is_ok().then_some(memory);
                     self.put(&request, value);
                 }
+                Then::StoreArray(message) => {
+                    let request = Request::decode(&message).unwrap();
+                    let value = completion.status.is_ok().then_some(memory);
+                    self.array_store(&request, value);
+                }
+                Then::AnswerArray(message, value_len, checksum) => {
+                    let request = Request::decode(&message).unwrap();
+                    let status = match completion.status.is_ok() {
+                        true => WireStatus::OK,
+                        false => WireStatus::UNREACHABLE,
+                    };
+                    let mut reply = self.reply(&request, status);
+                    (reply.value_len, reply.checksum) = (value_len, checksum);
+                    self.send(&request, &reply);
+                }
                 Then::Answer(message) => {
                     let request = Request::decode(&message).unwrap();
                     let mut reply = self.reply(&request, WireStatus::OK);
@@ -135,7 +154,7 @@ impl Target {
         count > 0
     }
 
-    fn reply<'a>(&self, request: &Request<'_>, status: WireStatus) -> Reply<'a> {
+    pub(super) fn reply<'a>(&self, request: &Request<'_>, status: WireStatus) -> Reply<'a> {
         Reply::new(
             request.opcode as u16,
             status,
@@ -144,7 +163,7 @@ impl Target {
         )
     }
 
-    fn send(&mut self, request: &Request<'_>, reply: &Reply<'_>) {
+    pub(super) fn send(&mut self, request: &Request<'_>, reply: &Reply<'_>) {
         let mut message = vec![0; REPLY_MAX];
         let len = reply.encode(&mut message).unwrap();
         message.truncate(len);
@@ -160,7 +179,10 @@ impl Target {
     fn serve(&mut self, message: &[u8]) {
         let request = Request::decode(message).unwrap();
         let store = self.store.clone();
-        let is_change = matches!(request.opcode, Opcode::Put | Opcode::Punch);
+        let is_change = matches!(
+            request.opcode,
+            Opcode::Put | Opcode::Punch | Opcode::ArrayPut | Opcode::ArrayPunch
+        );
         if is_change {
             let mut changes = store.changes.lock().unwrap();
             *changes
@@ -198,6 +220,9 @@ impl Target {
             },
             Opcode::Get => self.get(&request, message),
             Opcode::Punch => self.punch(&request),
+            Opcode::ArrayPut | Opcode::ArrayGet | Opcode::ArrayPunch | Opcode::ArrayQuery => {
+                self.array(&request, message);
+            }
             Opcode::ListDkeys | Opcode::ListAkeys => self.list(&request),
             Opcode::Query => {
                 store.queries.fetch_add(1, Ordering::SeqCst);
@@ -340,7 +365,7 @@ impl Target {
     }
 }
 
-fn name(request: &Request<'_>) -> super::DkeyName {
+pub(super) fn name(request: &Request<'_>) -> super::DkeyName {
     (
         request.pool,
         request.container,

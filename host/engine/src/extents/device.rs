@@ -1,6 +1,6 @@
 //! Transfers between buffers and the target's share of its block device.
 //!
-//! A transfer covers all extents of a value; it is cut into requests that the device can take and
+//! A transfer covers all extents of a value, or of several that share a buffer; it is cut into requests that the device can take and
 //! ends when the last of them completes. The buffer is with the device in between.
 
 use crate::index::value::Extents;
@@ -110,48 +110,76 @@ impl Device {
         !self.backlog.is_empty() || self.free_slots.len() < self.slots.len()
     }
 
+    /// Writes parts of `buffer`, each from an offset that is a multiple of the unit, to their extents;
+    /// as [`Device::write`].
+    pub fn write_parts(&mut self, user: u64, buffer: Buffer, parts: &[(usize, Extents)]) {
+        let flags = self.write_flags();
+        self.begin(BdevOp::WRITE, flags, user, buffer, parts);
+    }
+
+    /// Reads parts of `buffer`, each at an offset that is a multiple of the unit, from their extents.
+    pub fn read_parts(&mut self, user: u64, buffer: Buffer, parts: &[(usize, Extents)]) {
+        self.begin(BdevOp::READ, 0, user, buffer, parts);
+    }
+
     /// Writes the front of `buffer` to `extents`; when it ends without error, the bytes are durable.
     pub fn write(&mut self, user: u64, buffer: Buffer, extents: &Extents) {
+        let flags = self.write_flags();
+        self.begin(BdevOp::WRITE, flags, user, buffer, &[(0, *extents)]);
+    }
+
+    fn write_flags(&self) -> u8 {
         let volatile = self.geometry.flags & BdevGeometry::VOLATILE_CACHE != 0;
-        let flags = if volatile { Request::FUA } else { 0 };
-        self.begin(BdevOp::WRITE, flags, user, buffer, extents);
+        if volatile { Request::FUA } else { 0 }
     }
 
     /// Reads `extents` to the front of `buffer`.
     pub fn read(&mut self, user: u64, buffer: Buffer, extents: &Extents) {
-        self.begin(BdevOp::READ, 0, user, buffer, extents);
+        self.begin(BdevOp::READ, 0, user, buffer, &[(0, *extents)]);
     }
 
-    fn begin(&mut self, op: BdevOp, flags: u8, user: u64, buffer: Buffer, extents: &Extents) {
+    fn begin(
+        &mut self,
+        op: BdevOp,
+        flags: u8,
+        user: u64,
+        buffer: Buffer,
+        parts: &[(usize, Extents)],
+    ) {
         let unit = self.share.unit as usize;
         let block = self.geometry.block_size as usize;
         let most = (self.geometry.max_transfer_blocks as usize).saturating_mul(block);
-        assert!(
-            extents.units() as usize * unit <= buffer.len(),
-            "the buffer is too small"
-        );
+        for (offset, extents) in parts {
+            assert!(
+                offset.is_multiple_of(unit)
+                    && offset + extents.units() as usize * unit <= buffer.len(),
+                "the buffer has no such part"
+            );
+        }
         let transfer = self.free_transfers.pop().unwrap_or_else(|| {
             self.transfers.push(None);
             (self.transfers.len() - 1) as u32 // as many as there are buffers
         });
         let mut left = 0;
-        let mut offset = 0;
-        for extent in extents.as_slice() {
-            let mut at = self.share.start + extent.start * unit as u64;
-            let end = offset + extent.units as usize * unit;
-            while offset < end {
-                let len = most.min(end - offset);
-                self.backlog.push_back(Piece {
-                    transfer,
-                    op,
-                    flags,
-                    offset,
-                    len,
-                    lba: at / block as u64,
-                });
-                left += 1;
-                offset += len;
-                at += len as u64;
+        for (offset, extents) in parts {
+            let mut offset = *offset;
+            for extent in extents.as_slice() {
+                let mut at = self.share.start + extent.start * unit as u64;
+                let end = offset + extent.units as usize * unit;
+                while offset < end {
+                    let len = most.min(end - offset);
+                    self.backlog.push_back(Piece {
+                        transfer,
+                        op,
+                        flags,
+                        offset,
+                        len,
+                        lba: at / block as u64,
+                    });
+                    left += 1;
+                    offset += len;
+                    at += len as u64;
+                }
             }
         }
         self.transfers[transfer as usize] = Some(Transfer {

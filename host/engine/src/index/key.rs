@@ -1,8 +1,9 @@
 //! Keys of the index: byte strings whose order is the order of listings.
 //!
-//! pool (16) · container (16) · object high and low (8 + 8, big-endian) · dkey · akey · kind (1).
+//! pool (16) · container (16) · object high and low (8 + 8, big-endian) · dkey · akey · kind (1), and
+//! for entries of arrays: bytes per record (4) · first byte (8), both big-endian.
 //! Keys are escaped so that no key is a prefix of another and order is kept: a zero byte becomes
-//! 00 ff, the end is 00 00. The kind leaves room for the extents of arrays under the same akey.
+//! 00 ff, the end is 00 00. An akey holds a single value or an array, never both.
 
 use daos_wire::ObjectId;
 use uuid::Uuid;
@@ -13,8 +14,14 @@ pub const OBJECT_PREFIX: usize = 48;
 /// Kind: a single value.
 pub const KIND_SINGLE: u8 = 1;
 
+/// Kind: an entry of an array.
+pub const KIND_ARRAY: u8 = 2;
+
+/// Bytes behind the kind in the key of an entry of an array.
+const ENTRY: usize = 12;
+
 /// Most bytes of an encoded key: two keys, each byte escaped.
-pub const KEY_MAX: usize = OBJECT_PREFIX + 2 * (2 * daos_wire::KEY_MAX + 2) + 1;
+pub const KEY_MAX: usize = OBJECT_PREFIX + 2 * (2 * daos_wire::KEY_MAX + 2) + 1 + ENTRY;
 
 /// Name space of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +54,39 @@ pub fn single(out: &mut Vec<u8>, scope: &Scope, dkey_: &[u8], akey: &[u8]) {
     dkey(out, scope, dkey_);
     escape(out, akey);
     out.push(KIND_SINGLE);
+}
+
+/// Writes the prefix of all entries of an array.
+pub fn array(out: &mut Vec<u8>, scope: &Scope, dkey_: &[u8], akey: &[u8]) {
+    dkey(out, scope, dkey_);
+    escape(out, akey);
+    out.push(KIND_ARRAY);
+}
+
+/// Appends what follows the prefix of an array in the key of an entry.
+pub fn entry(out: &mut Vec<u8>, record_size: u32, start: u64) {
+    out.extend_from_slice(&record_size.to_be_bytes());
+    out.extend_from_slice(&start.to_be_bytes());
+}
+
+/// Reads bytes per record and first byte from what follows the prefix of an array in the key of an
+/// entry; `None` if that cannot be its end.
+pub fn entry_of(tail: &[u8]) -> Option<(u32, u64)> {
+    let (size, start) = tail.split_first_chunk::<4>()?;
+    Some((
+        u32::from_be_bytes(*size),
+        u64::from_be_bytes(start.try_into().ok()?),
+    ))
+}
+
+/// The kind in a key of the index; `None` if it is no key.
+pub fn kind(key: &[u8]) -> Option<u8> {
+    let mut rest = key.get(OBJECT_PREFIX..)?;
+    for _ in 0..2 {
+        let end = rest.windows(2).position(|pair| pair == [0, 0])?;
+        rest = &rest[end + 2..];
+    }
+    rest.first().copied()
 }
 
 /// Writes a key that is above everything under the dkey (or akey) whose escaped form ends `out`, and
@@ -116,6 +156,29 @@ mod tests {
                 prop_assert!(past > with_a);
                 prop_assert_eq!(past.cmp(&with_b), a.cmp(&b));
             }
+        }
+
+        #[test]
+        fn kinds_and_entries_are_read_back_and_ordered(
+            dkey in prop::collection::vec(0u8..3, 1..5), akey in prop::collection::vec(0u8..3, 1..5),
+            size in 1u32..200_000, a: u64, b: u64,
+        ) {
+            let scope = Scope { pool: Uuid::nil(), container: Uuid::nil(), object: ObjectId::default() };
+            let mut one = Vec::new();
+            single(&mut one, &scope, &dkey, &akey);
+            prop_assert_eq!(kind(&one), Some(KIND_SINGLE));
+            let mut prefix = Vec::new();
+            array(&mut prefix, &scope, &dkey, &akey);
+            let with = |start| {
+                let mut key = prefix.clone();
+                entry(&mut key, size, start);
+                key
+            };
+            prop_assert_eq!(kind(&with(a)), Some(KIND_ARRAY));
+            prop_assert_eq!(entry_of(&with(a)[prefix.len()..]), Some((size, a)));
+            prop_assert_eq!(entry_of(&with(a)[prefix.len() + 1..]), None);
+            prop_assert_eq!(with(a).cmp(&with(b)), a.cmp(&b));
+            prop_assert!(one < with(0));
         }
 
         #[test]

@@ -111,6 +111,61 @@ impl Index {
         self.overlay.note();
     }
 
+    /// As [`Index::apply`], by a caller who knows what was there (bytes of the encoded value), so that
+    /// nothing can fail.
+    pub fn replace(
+        &mut self,
+        sequence: u64,
+        key: &[u8],
+        old: Option<usize>,
+        value: Option<Arc<[u8]>>,
+    ) {
+        if let Some(old) = old {
+            self.live_bytes = self.live_bytes.saturating_sub(cost(key, old));
+        }
+        if let Some(new) = &value {
+            self.live_bytes += cost(key, new.len());
+        }
+        self.overlay.insert(sequence, key, value);
+    }
+
+    /// Shows the last live entry whose key begins with `prefix`, which ends in a byte below 255.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn last<R>(
+        &self,
+        prefix: &[u8],
+        f: impl FnOnce(&[u8], &[u8]) -> R,
+    ) -> Result<Option<R>, IndexError> {
+        let mut end = prefix.to_vec();
+        match end.last_mut() {
+            Some(last) if *last < u8::MAX => *last += 1,
+            _ => return Ok(None),
+        }
+        let mut upper = self.overlay.range_back(prefix, &end).peekable();
+        let mut found = None;
+        self.store.scan_back(prefix, &end, |key, value| {
+            while let Some((above, change)) = upper.next_if(|(above, _)| *above > key) {
+                if let Some(new) = change {
+                    found = Some((above.to_vec(), new.to_vec()));
+                    return false;
+                }
+            }
+            match upper.next_if(|(above, _)| *above == key) {
+                Some((_, None)) => return true,
+                Some((_, Some(new))) => found = Some((key.to_vec(), new.to_vec())),
+                None => found = Some((key.to_vec(), value.to_vec())),
+            }
+            false
+        })?;
+        if found.is_none() {
+            found =
+                upper.find_map(|(key, change)| change.map(|value| (key.to_vec(), value.to_vec())));
+        }
+        Ok(found.map(|(key, value)| f(&key, &value)))
+    }
+
     /// Shows live entries whose key begins with `prefix` in order, from the first one not below
     /// `from`, until `f` returns false.
     ///

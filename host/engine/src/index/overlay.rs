@@ -72,6 +72,18 @@ impl Overlay {
             .map(|(key, pending)| (&**key, pending.value.as_deref()))
     }
 
+    /// Changes of keys from `start` on and below `end`, last first.
+    pub fn range_back<'a>(
+        &'a self,
+        start: &[u8],
+        end: &[u8],
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        self.entries
+            .range::<[u8], _>((Bound::Included(start), Bound::Excluded(end)))
+            .rev()
+            .map(|(key, pending)| (&**key, pending.value.as_deref()))
+    }
+
     /// Takes all changes; `None` while a batch is on its way or if nothing waits. `newest` is the
     /// sequence of the last change: a batch that left changes out would pretend that the file has
     /// older changes of the same keys.

@@ -289,6 +289,27 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Shows entries from `start` on and below `end`, last first, until `f` returns false.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn scan_back(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        mut f: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), IndexError> {
+        for entry in self.entries.range::<&[u8]>(start..end)?.rev() {
+            let (key, value) = entry?;
+            if !f(key.value(), value.value()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Writer {
     /// Commits a batch; durable on return.
     ///

@@ -27,6 +27,7 @@ fn listed(index: &Index, prefix: &[u8], from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> 
 enum Step {
     Put(Vec<u8>, Vec<u8>),
     Remove(Vec<u8>),
+    Replace(Vec<u8>, Option<Vec<u8>>),
     Begin,
     Finish,
     Fail,
@@ -38,7 +39,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(
         prop_oneof![
             6 => (key.clone(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(k, v)| Step::Put(k, v)),
-            2 => key.prop_map(Step::Remove),
+            2 => key.clone().prop_map(Step::Remove),
+            3 => (key, prop::option::of(prop::collection::vec(any::<u8>(), 0..9))).prop_map(|(k, v)| Step::Replace(k, v)),
             2 => Just(Step::Begin),
             2 => Just(Step::Finish),
             1 => Just(Step::Fail),
@@ -66,6 +68,15 @@ proptest! {
                     sequence += 1;
                     let old = index.apply(sequence, &key, Some(value.as_slice().into())).unwrap();
                     prop_assert_eq!(old, model.insert(key, value));
+                }
+                Step::Replace(key, value) => {
+                    sequence += 1;
+                    let old = model.get(&key).map(Vec::len);
+                    index.replace(sequence, &key, old, value.as_deref().map(Into::into));
+                    match value {
+                        Some(value) => model.insert(key, value),
+                        None => model.remove(&key),
+                    };
                 }
                 Step::Remove(key) => {
                     sequence += 1;
@@ -103,6 +114,11 @@ proptest! {
             let want: Vec<_> = model.iter().filter(|(k, _)| k.starts_with(&prefix) && **k >= from)
                 .map(|(k, v)| (k.clone(), v.clone())).collect();
             prop_assert_eq!(listed(&index, &prefix, &from), want);
+            if !prefix.is_empty() {
+                let last = index.last(&prefix, |key, value| (key.to_vec(), value.to_vec())).unwrap();
+                let want = model.iter().rfind(|(k, _)| k.starts_with(&prefix));
+                prop_assert_eq!(last, want.map(|(k, v)| (k.clone(), v.clone())));
+            }
             let bytes: u64 = model.iter().map(|(k, v)| Index::cost(k, v.len())).sum();
             prop_assert_eq!(index.live_bytes(), bytes);
         }

@@ -9,15 +9,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
-const ME: Identity = Identity {
+pub(super) const ME: Identity = Identity {
     engine: Uuid::from_u128(7),
     target: 0,
 };
 const UNITS: u64 = 60;
-const LIMIT: u64 = 1 << 20;
+pub(super) const LIMIT: u64 = 1 << 20;
 
 /// A new request of a client that has settled all before.
-fn by() -> Origin {
+pub(super) fn by() -> Origin {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let sequence = NEXT.fetch_add(1, Ordering::Relaxed);
     Origin {
@@ -42,7 +42,7 @@ fn is_remembered(storage: &mut Storage<Fake>, (origin, count): Made, floor: u64)
 /// What is under a key: the checksum tells which value, the extents where it is.
 type Model = BTreeMap<Vec<u8>, (u32, Option<Extents>)>;
 
-fn store(path: &Path) -> Store {
+pub(super) fn store(path: &Path) -> Store {
     Store::open(path, 32 << 20, 1 << 20).unwrap()
 }
 

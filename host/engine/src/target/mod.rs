@@ -3,12 +3,14 @@
 //! Each round takes what the network, the device and the commits have finished, moves the requests
 //! concerned on, makes the log durable once for all of them, and only then sends their replies.
 
+mod array;
 mod once;
 mod ops;
 mod requests;
 
 pub use ops::Limits;
 
+use crate::array::locks::Locks;
 use crate::extents::device::{Device, Done};
 use crate::helpers::{Finished, Helper};
 use crate::index::IndexError;
@@ -86,6 +88,10 @@ pub struct Target {
     wait_buffer: VecDeque<u32>,
     wait_log: VecDeque<u32>,
     wait_space: Vec<u32>,
+    /// Who changes what, and who waits for it.
+    locks: Locks,
+    /// Requests that hold the lock that they waited for.
+    unlocked: VecDeque<u32>,
     /// Replies that are ready, sent after the seal: request and length.
     replies: Vec<(u32, usize)>,
     events: Vec<Event>,
@@ -124,6 +130,8 @@ impl Target {
             wait_buffer: VecDeque::new(),
             wait_log: VecDeque::new(),
             wait_space: Vec::new(),
+            locks: Locks::default(),
+            unlocked: VecDeque::new(),
             replies: Vec::new(),
             events: Vec::new(),
             done: Vec::new(),
@@ -211,7 +219,7 @@ impl Target {
         self.retry_waiting();
         self.seal();
         self.maybe_commit();
-        busy
+        busy || !self.unlocked.is_empty()
     }
 
     /// Makes the round's changes durable and sends its replies.
@@ -293,7 +301,8 @@ impl Target {
                 && self.checking == 0
                 && self.wait_buffer.is_empty()
                 && self.wait_log.is_empty()
-                && self.wait_space.is_empty())
+                && self.wait_space.is_empty()
+                && self.locks.is_empty())
     }
 
     fn finish(&mut self) -> Result<(), String> {

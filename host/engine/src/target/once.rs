@@ -50,7 +50,11 @@ impl Target {
         let (peer, rma, message) = (op.peer, op.rma, op.message.take());
         let op = &mut self.ops[first as usize];
         op.peer = peer;
-        if op.stage == Stage::BufferForPut {
+        // Memory that nobody reads from yet.
+        if matches!(
+            op.stage,
+            Stage::BufferForPut | Stage::BufferForArray | Stage::Lock | Stage::Reading
+        ) {
             op.rma = rma;
         }
         if let Some(message) = message {

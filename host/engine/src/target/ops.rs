@@ -1,6 +1,7 @@
 //! Requests under way: what is known of each, and how the end of an operation moves it on.
 
 use super::Target;
+use super::array::ArrayOp;
 use crate::extents::device::Done;
 use crate::index::value::{Body, Extents, StoredValue};
 use crate::memory::Buffer;
@@ -39,6 +40,10 @@ pub(super) enum Stage {
     BufferForPut,
     /// A data buffer, to read the value from the device.
     BufferForGet,
+    /// A lock on what it changes.
+    Lock,
+    /// A data buffer, for records of an array.
+    BufferForArray,
     /// The value from the client.
     Fetching,
     /// The checksum of the value from the client.
@@ -79,9 +84,18 @@ pub(super) struct Op {
     pub(super) is_punch: bool,
     pub(super) data: Option<Buffer>,
     pub(super) extents: Extents,
+    /// The part about an array, if it has one.
+    pub(super) array: Option<Box<ArrayOp>>,
 }
 
 impl Op {
+    /// Bytes of the buffer that it waits for.
+    fn buffer_size(&self) -> usize {
+        self.array
+            .as_ref()
+            .map_or(self.value_len, |array| array.need)
+    }
+
     pub(super) fn reply(&self, status: WireStatus) -> Reply<'static> {
         Reply::new(self.opcode, status, self.client, self.sequence)
     }
@@ -133,6 +147,9 @@ impl Target {
 
     /// The value of a put is here.
     fn on_fetched(&mut self, index: u32, status: Status) {
+        if self.ops[index as usize].array.is_some() {
+            return self.on_array_fetched(index, status);
+        }
         let op = &mut self.ops[index as usize];
         let Some(data) = op.data.take() else {
             return;
@@ -208,7 +225,11 @@ impl Target {
     /// Tries again after a commit.
     pub(super) fn retry_space(&mut self) {
         for index in std::mem::take(&mut self.wait_space) {
-            self.place(index);
+            if self.ops[index as usize].array.is_some() {
+                self.array_place(index);
+            } else {
+                self.place(index);
+            }
         }
     }
 
@@ -218,6 +239,9 @@ impl Target {
             self.shared.device_gone.store(true, Ordering::Relaxed);
         }
         let op = &mut self.ops[index as usize];
+        if op.array.is_some() {
+            return self.on_array_device(index, done.buffer, done.status);
+        }
         if op.stage == Stage::Writing {
             self.buffers.put(done.buffer);
             if done.status.is_ok() {
@@ -335,6 +359,8 @@ impl Target {
             };
             if self.commit_retry.is_some() {
                 self.refuse_waiting(index);
+            } else if self.ops[index as usize].array.is_some() {
+                self.array_log(index);
             } else if self.ops[index as usize].is_punch {
                 self.log_punch(index);
             } else {
@@ -348,20 +374,22 @@ impl Target {
         }
         while let Some(index) = self.wait_buffer.front().copied() {
             let op = &self.ops[index as usize];
-            let Some(buffer) = self.buffers.take(op.value_len) else {
+            let Some(buffer) = self.buffers.take(op.buffer_size()) else {
                 break;
             };
             self.wait_buffer.pop_front();
-            if op.stage == Stage::BufferForPut {
-                self.fetch(index, buffer);
-            } else {
-                self.read(index, buffer);
+            match op.stage {
+                Stage::BufferForPut => self.fetch(index, buffer),
+                Stage::BufferForArray => self.array_has_buffer(index, buffer),
+                _ => self.read(index, buffer),
             }
         }
+        self.resume_unlocked();
     }
 
     /// The log is full and the index cannot take it over: gives up on a waiting request.
     fn refuse_waiting(&mut self, index: u32) {
+        self.array_give_up(index);
         let op = &mut self.ops[index as usize];
         let extents = std::mem::take(&mut op.extents);
         if let Some(data) = op.data.take() {
@@ -420,6 +448,7 @@ impl Target {
         }
         let status = match error {
             StorageError::NoSpace | StorageError::LogFull => WireStatus::NO_SPACE,
+            StorageError::Kind(_) => WireStatus::KIND,
             StorageError::Corrupt(_) => WireStatus::CORRUPT,
             StorageError::Failed(_) => WireStatus::IO,
             // Settled by its client while it was under way.
@@ -446,9 +475,11 @@ impl Target {
     /// Puts a reply into the message buffer; it is sent after the seal.
     pub(super) fn answer(&mut self, index: u32, reply: &Reply<'_>) {
         self.settle(index, reply.status);
+        self.locks.release(index, &mut self.unlocked);
         let op = &mut self.ops[index as usize];
         op.stage = Stage::Idle;
         op.extents = Extents::default();
+        op.array = None;
         let Some(message) = &mut op.message else {
             return;
         };
@@ -481,7 +512,7 @@ impl Target {
     }
 }
 
-fn device_status(status: Status) -> WireStatus {
+pub(super) fn device_status(status: Status) -> WireStatus {
     match status {
         Status::DEVICE_GONE => WireStatus::DEVICE_GONE,
         Status::MEDIA => WireStatus::CORRUPT,
@@ -490,7 +521,7 @@ fn device_status(status: Status) -> WireStatus {
     }
 }
 
-fn fabric_status(status: Status) -> WireStatus {
+pub(super) fn fabric_status(status: Status) -> WireStatus {
     if status.is_ok() {
         WireStatus::OK
     } else {

@@ -1,6 +1,7 @@
 //! What each kind of request does.
 
 use super::Target;
+use super::array::{ArrayOp, Change, Get, Work};
 use super::ops::Stage;
 use crate::index::key::{self, Scope};
 use crate::index::value::Body;
@@ -30,6 +31,7 @@ impl Target {
         op.stage = Stage::Idle;
         op.is_punch = false;
         op.is_change = false;
+        op.array = None;
         op.opcode = 0;
         let request = match Request::decode(bytes) {
             Ok(request) => request,
@@ -108,6 +110,18 @@ impl Target {
                     key::skip_past(&mut self.from);
                 }
             }
+            (Opcode::ArrayPut | Opcode::ArrayGet | Opcode::ArrayPunch | Opcode::ArrayQuery, _) => {
+                key::array(&mut op.key, &scope, request.dkey, request.akey);
+                // Requests were checked when they were decoded: all but a query have a range.
+                let range = request.array.span().unwrap_or_default();
+                let work = match opcode {
+                    Opcode::ArrayQuery => None,
+                    Opcode::ArrayGet => Some(Work::Get(Get::default())),
+                    _ => Some(Work::Change(Change::new(opcode == Opcode::ArrayPut))),
+                };
+                let size = request.array.record_size as u32; // at most a chunk
+                op.array = work.map(|work| ArrayOp::new(range.0..range.1, size, work));
+            }
             (Opcode::Query, _) => {}
         }
         op.is_punch = opcode == Opcode::Punch;
@@ -140,9 +154,19 @@ impl Target {
         match opcode {
             Opcode::Put => self.put(index),
             Opcode::Get => self.get(index),
-            Opcode::Punch => self.log_punch(index),
+            // It must not come between what a change of an array reads and what it writes.
+            Opcode::Punch => {
+                if self.lock(index, None) {
+                    self.log_punch(index);
+                } else {
+                    self.park(index);
+                }
+            }
             Opcode::ListDkeys | Opcode::ListAkeys => self.list(index, limit),
             Opcode::Query => self.query(index),
+            Opcode::ArrayPut | Opcode::ArrayGet | Opcode::ArrayPunch | Opcode::ArrayQuery => {
+                self.array(index);
+            }
         }
     }
 
@@ -152,6 +176,9 @@ impl Target {
         let in_index = if inline { op.value_len } else { 0 };
         if !self.storage.admits(&op.key, in_index) {
             return self.refuse(index, WireStatus::NO_SPACE, "the index is full");
+        }
+        if let Err(error) = self.storage.check_single(&op.key) {
+            return self.refuse_storage(index, &error);
         }
         if inline {
             let message = op.message.as_ref().map_or(&[][..], |m| m.bytes());
@@ -228,7 +255,10 @@ impl Target {
                     }
                 }
             }
-            Ok(None) => self.refuse(index, WireStatus::NOT_FOUND, ""),
+            Ok(None) => match self.storage.check_single(&op.key) {
+                Ok(()) => self.refuse(index, WireStatus::NOT_FOUND, ""),
+                Err(error) => self.refuse_storage(index, &error),
+            },
             Err(error) => self.refuse_storage(index, &error),
         }
     }
@@ -307,8 +337,10 @@ impl Target {
     }
 
     /// Finishes a reply whose inline part stands in the message already.
-    fn answer_in_place(&mut self, index: u32, reply: &Reply<'_>, inline: usize) {
+    pub(super) fn answer_in_place(&mut self, index: u32, reply: &Reply<'_>, inline: usize) {
         let op = &mut self.ops[index as usize];
+        op.stage = Stage::Idle;
+        op.array = None;
         let Some(message) = &mut op.message else {
             return;
         };
