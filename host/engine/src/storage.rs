@@ -451,4 +451,6 @@ pub use array::Held;
 #[cfg(test)]
 mod array_tests;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod tests;

@@ -20,9 +20,11 @@
 //! ```
 //!
 //! Wrapping several plugins with one [`Power`] makes them fail at the same instant. Files that are
-//! written through the SCM mount point are not covered: they belong to the kernel.
+//! written through the SCM mount point are not covered: they belong to the kernel. For those there is
+//! [`CrashFile`], a file in memory of which a crash keeps what was synced and any part of the rest.
 
 mod bdev;
+mod file;
 mod forward;
 mod plugin;
 mod power;
@@ -30,5 +32,6 @@ mod random;
 mod scm;
 
 pub use bdev::Tear;
+pub use file::{CrashFile, OpenFile};
 pub use plugin::Crash;
 pub use power::{Power, Survival};

@@ -2,7 +2,7 @@
 //! takes a slot, a constant that its own set of functions is compiled with.
 
 use crate::bdev::{Disk, Tear};
-use crate::power::{Power, Survival};
+use crate::power::{Load, Power, Survival};
 use crate::random::Random;
 use crate::scm::Store;
 use daos_plugin_api::abi::{
@@ -40,8 +40,8 @@ pub(crate) struct Shared {
     pub(crate) stores: Mutex<BTreeMap<String, Arc<Store>>>,
 }
 
-impl Shared {
-    pub(crate) fn crash(&self, random: &mut Random, survival: &mut Survival) -> Result<()> {
+impl Load for Shared {
+    fn crash(&self, random: &mut Random, survival: &mut Survival) -> Result<()> {
         for disk in lock(&self.disks).values() {
             disk.crash(random, survival)?;
         }
@@ -75,7 +75,8 @@ impl Crash {
             disks: Mutex::default(),
             stores: Mutex::default(),
         });
-        power.connect(&shared);
+        let load: Arc<dyn Load> = shared.clone();
+        power.connect(&load);
         let manifest = lasting_manifest(&shared.inner)?;
         let slot = (0..SLOTS).find(|slot| {
             let mut taken = lock(&TAKEN[*slot]);

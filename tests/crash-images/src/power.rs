@@ -1,11 +1,10 @@
 //! The power supply: when it fails, and what survives.
 
-use crate::plugin::Shared;
 use crate::random::Random;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// The power of one or several wrapped plugins. Clones are the same supply.
+/// The power of one or several wrapped plugins and files. Clones are the same supply.
 #[derive(Clone)]
 pub struct Power {
     inner: Arc<Inner>,
@@ -16,7 +15,17 @@ pub(crate) struct Inner {
     /// Operations until the failure; `u64::MAX` = none is planned.
     left: AtomicU64,
     done: AtomicU64,
-    loads: Mutex<Vec<Weak<Shared>>>,
+    loads: Mutex<Vec<Weak<dyn Load>>>,
+}
+
+/// Something that loses what is not safe when the power fails.
+pub(crate) trait Load: Send + Sync {
+    /// Decides what survives.
+    fn crash(
+        &self,
+        random: &mut Random,
+        survival: &mut Survival,
+    ) -> daos_plugin_api::sdk::Result<()>;
 }
 
 /// What a crash left of what was not safe.
@@ -76,26 +85,27 @@ impl Power {
             .loads
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for shared in loads.iter().filter_map(Weak::upgrade) {
-            shared.crash(&mut random, &mut survival)?;
+        for load in loads.iter().filter_map(Weak::upgrade) {
+            load.crash(&mut random, &mut survival)?;
         }
         self.inner.left.store(u64::MAX, Ordering::SeqCst);
         self.inner.off.store(false, Ordering::SeqCst);
         Ok(survival)
     }
 
-    pub(crate) fn connect(&self, shared: &Arc<Shared>) {
+    pub(crate) fn connect(&self, load: &Arc<dyn Load>) {
         let mut loads = self
             .inner
             .loads
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         loads.retain(|load| load.strong_count() > 0);
-        loads.push(Arc::downgrade(shared));
+        loads.push(Arc::downgrade(load));
     }
 
-    /// Takes the power for one operation; `false` if there is none.
-    pub(crate) fn draw(&self) -> bool {
+    /// Takes the power for one operation; `false` if there is none. For storage of a test's own that
+    /// shall fail at the same instant.
+    pub fn draw(&self) -> bool {
         if self.is_off() {
             return false;
         }

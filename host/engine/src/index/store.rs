@@ -2,7 +2,9 @@
 
 use super::overlay::Batch;
 use super::value::Damaged;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -97,7 +99,7 @@ impl Backend {
     }
 }
 
-impl redb::StorageBackend for Backend {
+impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -167,9 +169,17 @@ impl Store {
             .open(path)
             .map_err(at)?;
         let len = AtomicU64::new(file.metadata().map_err(at)?.len());
+        Self::on(Backend { file, limit, len }, cache)
+    }
+
+    /// Opens or makes an index on anything that can be read, written and synced.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn on(backend: impl StorageBackend, cache: usize) -> Result<Self, IndexError> {
         let database = Database::builder()
             .set_cache_size(cache)
-            .create_with_backend(Backend { file, limit, len })?;
+            .create_with_backend(backend)?;
         let write = database.begin_write()?;
         let (applied, identity) = {
             write.open_table(ENTRIES)?;
