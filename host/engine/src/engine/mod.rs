@@ -7,6 +7,7 @@ mod start;
 use crate::config::Options;
 use crate::error::StartError;
 use crate::helpers::Helpers;
+use crate::index::{IndexError, Store};
 use crate::media::{self, Formatted};
 use crate::pin::Placement;
 use crate::plugins::Plugins;
@@ -17,6 +18,7 @@ use daos_plugin_api::host::{BdevDevice, FabricDomain, ScmMemory};
 use daos_wire::EngineUri;
 use open::{check_queues, open_domain, open_scm};
 use start::Starter;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -41,6 +43,23 @@ struct Running {
     device: usize,
 }
 
+/// Opens the index at a path, of at most so many bytes; the flag says whether it is a new one.
+pub type OpenIndex = Arc<dyn Fn(&Path, u64, bool) -> Result<Store, IndexError> + Send + Sync>;
+
+/// Memory for the pages of each target's index.
+const INDEX_CACHE: usize = 32 << 20;
+
+/// Opens an index in its file.
+fn index_file(path: &Path, limit: u64, is_new: bool) -> Result<Store, IndexError> {
+    if !is_new && !path.exists() {
+        return Err(IndexError::Io(format!(
+            "its index {} is gone",
+            path.display()
+        )));
+    }
+    Store::open(path, limit, INDEX_CACHE)
+}
+
 /// Address of a target, once it serves.
 type Answer = mpsc::Receiver<Result<Vec<u8>, StartError>>;
 
@@ -53,6 +72,20 @@ impl Engine {
         options.check()?;
         let formatted = Formatted::read(options)?;
         let plugins = Plugins::load(options, &formatted.devices[0].class)?;
+        Self::start_on(options, formatted, plugins, Arc::new(index_file))
+    }
+
+    /// Starts an engine on these plugins and with indexes that `open_index` opens: for tests that take
+    /// the power away from under it.
+    ///
+    /// # Errors
+    /// As for `start`.
+    pub fn start_on(
+        options: &Options,
+        formatted: Formatted,
+        plugins: Plugins,
+        open_index: OpenIndex,
+    ) -> Result<Self, StartError> {
         let scm = open_scm(&plugins, options)?;
         let mount = scm
             .mount_point()
@@ -90,6 +123,7 @@ impl Engine {
             domain: &domain,
             domain_lock: Arc::new(Mutex::new(())),
             placement: Placement::new(options)?,
+            open_index,
         };
         let helpers = Helpers::start(options.helpers as usize)
             .map_err(|e| StartError::failed(format_args!("cannot start helper threads: {e}")))?;

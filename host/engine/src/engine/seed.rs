@@ -1,9 +1,10 @@
 //! The thread of a target: recovery, its queue and endpoint, its life, its end.
 
+use super::OpenIndex;
 use crate::error::StartError;
 use crate::extents::device::{DEPTH, Device, Share};
 use crate::helpers::Helper;
-use crate::index::Store;
+use crate::index::{IndexError, Store};
 use crate::log::{Identity, Ring};
 use crate::memory::Buffers;
 use crate::net::Net;
@@ -16,8 +17,6 @@ use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-/// Memory for the pages of each target's index.
-const INDEX_CACHE: usize = 32 << 20;
 /// Fabric operations outstanding per target, if the provider allows as many.
 const FABRIC_SLOTS: u32 = 512;
 
@@ -28,6 +27,7 @@ pub(super) struct Seed {
     pub(super) placement: Placement,
     pub(super) log: ScmLog,
     pub(super) index: PathBuf,
+    pub(super) open_index: OpenIndex,
     pub(super) state: EngineState,
     pub(super) is_new: bool,
     pub(super) device: BdevDevice,
@@ -85,9 +85,11 @@ impl Seed {
 
     fn build(self) -> Result<(Target, Vec<u8>), StartError> {
         let number = self.number;
+        let is_new = self.is_new;
+        let open = |limit| (self.open_index)(&self.index, limit, is_new);
         let (storage, recovered) = recover(
             self.log,
-            &self.index,
+            open,
             &self.state,
             number,
             self.share.units,
@@ -137,7 +139,7 @@ impl Seed {
 
 fn recover(
     memory: ScmLog,
-    path: &std::path::Path,
+    open: impl FnOnce(u64) -> Result<Store, IndexError>,
     state: &EngineState,
     number: u32,
     units: u64,
@@ -148,17 +150,11 @@ fn recover(
             "target {number}: {what}; restore the SCM, or format with --reformat"
         ))
     };
-    if !is_new && !path.exists() {
-        return Err(damaged(&format_args!(
-            "its index {} is gone",
-            path.display()
-        )));
-    }
     let identity = Identity {
         engine: state.engine,
         target: number,
     };
-    let mut store = Store::open(path, state.index_bytes, INDEX_CACHE).map_err(|e| damaged(&e))?;
+    let mut store = open(state.index_bytes).map_err(|e| damaged(&e))?;
     let limit = Limits {
         index_bytes: state.index_bytes,
     }

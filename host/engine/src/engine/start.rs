@@ -2,7 +2,7 @@
 
 use super::open::targets_of;
 use super::seed::Seed;
-use super::{Answer, Running};
+use super::{Answer, OpenIndex, Running};
 use crate::config::Options;
 use crate::error::StartError;
 use crate::extents::{device::Share, unit_size};
@@ -34,6 +34,7 @@ pub(super) struct Starter<'a> {
     /// Functions of the domain are called by one thread at a time.
     pub(super) domain_lock: Arc<Mutex<()>>,
     pub(super) placement: Placement,
+    pub(super) open_index: OpenIndex,
 }
 
 impl Starter<'_> {
@@ -87,6 +88,7 @@ impl Starter<'_> {
             placement: self.placement.clone(),
             log,
             index: EngineState::index_path(&self.mount, number),
+            open_index: Arc::clone(&self.open_index),
             state: self.state.clone(),
             is_new: self.is_new,
             device: device.clone(),

@@ -333,21 +333,25 @@ impl Target {
 
     fn sleep(&mut self) {
         let mut waits = [daos_plugin_api::abi::Wait::BUSY; 2];
-        let mut count = 1;
+        let mut count = 0;
         match self.net.arm_wait() {
-            Ok(wait) => waits[0] = wait,
+            Ok(wait) => {
+                waits[0] = wait;
+                count = 1;
+            }
             Err(status) => self.fail(format!("the endpoint cannot wait: {status}")),
         }
-        if self.device.is_busy() {
+        if self.failed.is_none() && self.device.is_busy() {
             match self.device.arm_wait() {
-                Ok(wait) => waits[1] = wait,
+                Ok(wait) => {
+                    waits[1] = wait;
+                    count = 2;
+                }
                 Err(status) => self.fail(format!("the device queue cannot wait: {status}")),
             }
-            count = 2;
         }
         let limit = if self.failed.is_some() {
-            // Nothing but the stop is waited for.
-            count = 0;
+            // Requests are still answered, with errors, and the stop is waited for.
             Some(Duration::from_secs(1))
         } else if self.storage.waiting() > 0 && !self.committing {
             let until = self

@@ -1,0 +1,249 @@
+//! The whole engine against power failures: block devices with a volatile write cache, an SCM of which
+//! what was flushed and drained survives, index files of which what was synced does, and of everything
+//! else any part. Clients write until the power goes; then everything acknowledged must be there.
+//!
+//! `SOAK=1` makes it long, `CRASH_SEED=n` repeats the choices of a run (not its timing).
+
+mod common;
+
+use common::{Shape, Storage, container, runtime, value};
+use crash_images::{Crash, CrashFile, Power, Tear};
+use daos_client::{Container, Error, ObjectId, Punch};
+use daos_engine::engine::{Engine, OpenIndex};
+use daos_engine::error::StartError;
+use daos_engine::index::Store;
+use daos_engine::media::Formatted;
+use daos_engine::plugins::Plugins;
+use daos_plugin_api::abi::PluginTable;
+use daos_plugin_api::host::{Instance, InstanceOptions};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const TASKS: u64 = 6;
+const KEYS: u64 = 5;
+const TARGETS: u32 = 2;
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+/// A value by the seed and length that make it; `None` = nothing is there.
+type What = Option<(u64, usize)>;
+
+/// What may be under a key: what was acknowledged last, or anything attempted since.
+#[derive(Clone, Debug)]
+struct Expected {
+    acknowledged: What,
+    attempted: Vec<What>,
+}
+
+fn table(name: &str) -> &'static PluginTable {
+    let built_in = daos_builtins::all()
+        .into_iter()
+        .find(|b| daos_builtins::name(b) == name)
+        .expect("a built-in plugin");
+    (built_in.table)()
+}
+
+/// The machine.
+struct Machine {
+    // Its files lie below the wrapped plugins.
+    scm: Crash,
+    bdev: Crash,
+    indexes: Arc<Vec<CrashFile>>,
+    power: Power,
+    storage: Storage,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let storage = Storage::format(Shape {
+            targets: TARGETS,
+            scm_mib: 48,
+            bdev_mib: 40,
+            ..Shape::default()
+        });
+        let power = Power::on();
+        let wrap = |name, tear| Crash::wrap(table(name), &power, tear).expect("wrapped");
+        Self {
+            scm: wrap("scm-ram", Tear::Block),
+            bdev: wrap("bdev-file", Tear::Sector),
+            indexes: Arc::new((0..TARGETS).map(|_| CrashFile::new(&power)).collect()),
+            power,
+            storage,
+        }
+    }
+
+    fn start(&self) -> Result<Engine, StartError> {
+        let options = self.storage.options();
+        let formatted = Formatted::read(&options)?;
+        let instance = |crash: &Crash| {
+            Instance::create(crash.table(), InstanceOptions::built_in()).expect("an instance")
+        };
+        let plugins = Plugins {
+            scm: instance(&self.scm),
+            bdev: instance(&self.bdev),
+            fabric: common::plugin("fabric-tcp"),
+            provider: "tcp".into(),
+        };
+        let indexes = Arc::clone(&self.indexes);
+        let open_index: OpenIndex = Arc::new(move |path, limit, _| {
+            let name = path.file_stem().and_then(|n| n.to_str()).expect("a name");
+            let target: usize = name
+                .trim_start_matches("target-")
+                .parse()
+                .expect("a number");
+            Store::on(indexes[target].open(limit), 1 << 20)
+        });
+        Engine::start_on(&options, formatted, plugins, open_index)
+    }
+}
+
+fn object(task: u64) -> ObjectId {
+    ObjectId { hi: 7, lo: task }
+}
+
+/// Sizes in the message, in the log by RMA, on the device in one unit and in several.
+fn size(dice: &mut Dice) -> usize {
+    let most = [100, 4096, 20_000, 200_000][dice.below(4) as usize];
+    dice.below(most) as usize
+}
+
+/// Writes under keys of its own until something fails.
+async fn write(
+    c: Container,
+    task: u64,
+    mut dice: Dice,
+    mut keys: BTreeMap<u64, Expected>,
+) -> (BTreeMap<u64, Expected>, u64) {
+    for made in 0.. {
+        let key = dice.below(KEYS);
+        let dkey = key.to_be_bytes();
+        let what = (dice.below(8) > 0).then(|| (dice.below(u64::MAX), size(&mut dice)));
+        let expected = keys.get_mut(&key).expect("all keys are known");
+        expected.attempted.push(what);
+        let result = match what {
+            Some((seed, len)) => c.put(object(task), &dkey, b"a", &value(seed, len)).await,
+            None => c.punch(object(task), Punch::Dkey(&dkey)).await,
+        };
+        if result.is_err() {
+            return (keys, made);
+        }
+        expected.acknowledged = what;
+        expected.attempted.clear();
+    }
+    unreachable!()
+}
+
+async fn read(c: &Container, task: u64, key: u64) -> Option<Vec<u8>> {
+    match c.get(object(task), &key.to_be_bytes(), b"a").await {
+        Ok(value) => Some(value),
+        Err(Error::NotFound { .. }) => None,
+        Err(error) => panic!("key {key} of task {task}: {error}"),
+    }
+}
+
+fn made(what: What) -> Option<Vec<u8>> {
+    what.map(|(seed, len)| value(seed, len))
+}
+
+#[test]
+fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
+    let seed = std::env::var("CRASH_SEED").ok().map_or_else(
+        || {
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |t| t.as_nanos() as u64)
+        },
+        |seed| seed.parse().expect("CRASH_SEED is a number"),
+    );
+    eprintln!("CRASH_SEED={seed}");
+    let rounds = if std::env::var_os("SOAK").is_some() {
+        3000
+    } else {
+        40
+    };
+    let mut dice = Dice(seed);
+    let machine = Machine::new();
+    let rt = runtime();
+    let nothing = Expected {
+        acknowledged: None,
+        attempted: Vec::new(),
+    };
+    let keys: BTreeMap<u64, Expected> = (0..KEYS).map(|key| (key, nothing.clone())).collect();
+    let mut tasks: Vec<_> = (0..TASKS).map(|_| keys.clone()).collect();
+    let (mut acknowledged, mut in_recovery, mut attempts) = (0, 0, 0);
+    for round in 0..rounds {
+        // The last round only reads.
+        if round > 0 && dice.below(3) == 0 {
+            let after = dice.below(30);
+            machine.power.fail_after(after);
+        }
+        let engine = loop {
+            match machine.start() {
+                Ok(engine) if !machine.power.is_off() => break engine,
+                Ok(engine) => drop(engine),
+                Err(error) => assert!(
+                    machine.power.is_off(),
+                    "seed {seed}, round {round}: {error}"
+                ),
+            }
+            in_recovery += 1;
+            machine.power.crash(dice.below(u64::MAX)).expect("crashed");
+        };
+        machine.power.fail_after(u64::MAX);
+        tasks = rt.block_on(async {
+            let (_client, c) = container(engine.uri()).await;
+            for (task, keys) in tasks.iter_mut().enumerate() {
+                for (key, expected) in keys {
+                    let found = read(&c, task as u64, *key).await;
+                    let all = std::iter::once(&expected.acknowledged).chain(&expected.attempted);
+                    let Some(what) = all.copied().find(|what| made(*what) == found) else {
+                        panic!(
+                            "seed {seed}, round {round}: key {key} of task {task} has {:?} bytes, not {expected:?}",
+                            found.map(|f| f.len())
+                        );
+                    };
+                    *expected = Expected {
+                        acknowledged: what,
+                        attempted: Vec::new(),
+                    };
+                }
+            }
+            let after = dice.below(400);
+            machine.power.fail_after(after);
+            let running: Vec<_> = std::mem::take(&mut tasks)
+                .into_iter()
+                .enumerate()
+                .map(|(task, keys)| {
+                    let dice = Dice(dice.below(u64::MAX));
+                    tokio::spawn(write(c.clone(), task as u64, dice, keys))
+                })
+                .collect();
+            let mut back = Vec::new();
+            for task in running {
+                let (keys, count) = task.await.expect("no panic");
+                acknowledged += count;
+                attempts += keys.values().map(|k| k.attempted.len()).sum::<usize>();
+                back.push(keys);
+            }
+            back
+        });
+        assert!(machine.power.is_off(), "seed {seed}: failed with power");
+        // It says what it could not do.
+        let _ = engine.stop();
+        machine.power.crash(dice.below(u64::MAX)).expect("crashed");
+    }
+    eprintln!(
+        "{rounds} power failures under load and {in_recovery} in recoveries; {acknowledged} changes acknowledged, {attempts} not"
+    );
+    assert!(acknowledged > rounds, "{acknowledged} in {rounds} rounds");
+}
