@@ -1,7 +1,7 @@
 //! Is an engine's storage what was formatted? Decides between starting and maintenance.
 
 use super::content::Content;
-use super::layout::{Layout, Tier, immutable, layout};
+use super::layout::{Layout, Tier, immutable, layout, scm_layout};
 use crate::engine::Start;
 use crate::plugins::{Plugins, Trouble};
 use daos_config::Config;
@@ -56,7 +56,16 @@ async fn released(plugins: &Plugins, config: &Config, index: usize) -> Result<La
 }
 
 async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assessment, Trouble> {
-    let layout = released(plugins, config, index).await?;
+    let layout = match released(plugins, config, index).await {
+        Ok(layout) => layout,
+        // The devices of a configuration that was changed need not exist: the change is what to tell.
+        Err(fault) => {
+            return match changed_key(plugins, config, index).await {
+                Ok(Some(mismatch)) => Ok(mismatch),
+                _ => Err(fault),
+            };
+        }
+    };
     let superblock = match mounted(plugins, &layout).await? {
         true => superblock(plugins, &layout).await?,
         false => None,
@@ -65,18 +74,8 @@ async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assess
     Ok(match superblock {
         None => without_superblock(&layout, &contents),
         Some(superblock) => {
-            let now = immutable(config, index, &plugins.schemas());
-            let changes = superblock.changes(&now);
-            if let Some(first) = changes.first() {
-                let more = match changes.len() {
-                    1 => String::new(),
-                    n => format!(" (and {} more)", n - 1),
-                };
-                return Ok(Assessment::Mismatch {
-                    reason: format!("{first}{more}"),
-                    hint: "set the key back, or format again with --reformat if the data may go"
-                        .to_owned(),
-                });
+            if let Some(mismatch) = changes(plugins, config, index, &superblock) {
+                return Ok(mismatch);
             }
             match lost_device(&layout, &superblock, &contents) {
                 Some(reason) => Assessment::Mismatch {
@@ -90,6 +89,40 @@ async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assess
             }
         }
     })
+}
+
+/// Immutable keys that are not what the superblock recorded.
+fn changes(
+    plugins: &Plugins,
+    config: &Config,
+    index: usize,
+    superblock: &Superblock,
+) -> Option<Assessment> {
+    let now = immutable(config, index, &plugins.schemas());
+    let changes = superblock.changes(&now);
+    let first = changes.first()?;
+    let more = match changes.len() {
+        1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    Some(Assessment::Mismatch {
+        reason: format!("{first}{more}"),
+        hint: "set the key back, or format again with --reformat if the data may go".to_owned(),
+    })
+}
+
+/// The same without a look at block devices.
+async fn changed_key(
+    plugins: &Plugins,
+    config: &Config,
+    index: usize,
+) -> Result<Option<Assessment>, Trouble> {
+    let layout = scm_layout(plugins, config, index).await?;
+    if !mounted(plugins, &layout).await? {
+        return Ok(None);
+    }
+    let superblock = superblock(plugins, &layout).await?;
+    Ok(superblock.and_then(|sb| changes(plugins, config, index, &sb)))
 }
 
 /// The superblock of a mounted SCM.

@@ -38,6 +38,21 @@ pub(super) async fn layout(
     index: usize,
 ) -> Result<Layout, Trouble> {
     let server = &config.servers[index];
+    let mut layout = scm_layout(plugins, config, index).await?;
+    // The class alone may be a default; devices come from one of these keys.
+    if !server.bdev_list.is_empty() || server.bdev_number.is_some() {
+        let bdev = tier(plugins, config, index, ClassKind::Bdev, &plugins.schemas()).await?;
+        layout.bdev = Some(bdev).filter(|t| !t.devices.is_empty());
+    }
+    Ok(layout)
+}
+
+/// The same as if the engine had no block devices.
+pub(super) async fn scm_layout(
+    plugins: &Plugins,
+    config: &Config,
+    index: usize,
+) -> Result<Layout, Trouble> {
     let schemas = plugins.schemas();
     let scm = tier(plugins, config, index, ClassKind::Scm, &schemas).await?;
     if scm.devices.len() != 1 {
@@ -50,16 +65,10 @@ pub(super) async fn layout(
             "mend scm_list in the configuration",
         )));
     }
-    // The class alone may be a default; devices come from one of these keys.
-    let has_bdevs = !server.bdev_list.is_empty() || server.bdev_number.is_some();
-    let bdev = match has_bdevs {
-        true => Some(tier(plugins, config, index, ClassKind::Bdev, &schemas).await?),
-        false => None,
-    };
     Ok(Layout {
         scm,
-        bdev: bdev.filter(|t| !t.devices.is_empty()),
-        scm_mount: server.scm_mount.clone(),
+        bdev: None,
+        scm_mount: config.servers[index].scm_mount.clone(),
         fabric: config
             .class_of(index, daos_config::ClassKind::Fabric, &schemas)
             .and_then(|schema| plugins.get(&schema.plugin)),

@@ -1,6 +1,7 @@
 //! The real programs together. Modules are named after what they prove; see `daos_e2e` for what a test
 //! stands on.
 
+mod chaos;
 mod command_lines;
 mod data;
 mod engine_death;
@@ -9,6 +10,7 @@ mod format_death;
 mod format_guards;
 mod front_door;
 mod hostile_plugins;
+mod immutable_keys;
 mod leases;
 mod life;
 mod lost_storage;
