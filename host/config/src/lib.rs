@@ -16,12 +16,13 @@
 //! ```
 //!
 //! All keys are in one table ([`keys`]); the commented example ([`example()`]) is generated
-//! from it. Nothing here keeps state, and all types may be sent between threads.
+//! from it, and so is the table of effects ([`effects_table()`]). Nothing here keeps state, and all types may be sent between threads.
 
 mod active;
 mod classes;
 mod cross;
 mod diagnostic;
+mod effects_table;
 mod example;
 mod immutable;
 pub mod keys;
@@ -41,6 +42,7 @@ mod values;
 pub use active::ACTIVE_FILE;
 pub use classes::{ClassKind, ClassSchema};
 pub use diagnostic::{Code, ConfigErrors, Diagnostic, Related, Severity};
+pub use effects_table::effects_table;
 pub use example::example;
 pub use immutable::ImmutableKey;
 pub use load::Loaded;

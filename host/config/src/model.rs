@@ -250,7 +250,7 @@ pub struct ServerConfig {
     /// Engine modules, inherited from the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modules: Option<String>,
-    /// Log mask; absent means the engine's default, ERR.
+    /// Log mask; absent means the engine's default, INFO.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_mask: Option<String>,
     /// Log file; absent means the log of the control plane.

@@ -30,6 +30,9 @@ pub struct Options {
     /// First core; target n runs on core FIRST + n.
     #[arg(short = 'f', value_name = "CORE", default_value_t = 0)]
     pub first_core: u32,
+    /// Let targets share physical cores, a hyperthread each; otherwise each core is counted once.
+    #[arg(long)]
+    pub hyperthreads: bool,
     /// Name of the system.
     #[arg(short = 'g', value_name = "NAME", default_value = "daos_server")]
     pub system: String,

@@ -3,10 +3,13 @@
 //! It never runs a plugin's code: manifests are read from files without running them, control
 //! operations happen in one helper process per plugin, data moves in the engines.
 
+mod attach_file;
 mod check;
 mod cli;
 mod engine;
+mod fault_domain;
 mod logging;
+mod owner;
 mod plugins;
 mod port_holder;
 mod scan;

@@ -1,5 +1,6 @@
 //! The directory of unix sockets: held by one server at a time, and left as it was found.
 
+use crate::owner::Owner;
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -24,8 +25,9 @@ impl SocketDir {
     ///
     /// # Errors
     /// When it cannot be made or written to, or when another server has it.
-    pub(crate) fn hold(dir: &Path, config: &Path) -> anyhow::Result<Self> {
-        if !dir.is_dir() {
+    pub(crate) fn hold(dir: &Path, config: &Path, owner: Option<&Owner>) -> anyhow::Result<Self> {
+        let made = !dir.is_dir();
+        if made {
             if dir.symlink_metadata().is_ok() {
                 bail!(
                     "socket directory {} is not a directory; remove it, or {ANOTHER}",
@@ -40,6 +42,9 @@ impl SocketDir {
                     nix::unistd::geteuid()
                 )
             })?;
+        }
+        if let Some(owner) = owner {
+            owner.take_directory(dir, made)?;
         }
         let lock = loop {
             let lock = lock(dir, config)?;
@@ -125,22 +130,25 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("sockets");
         let config = Path::new("c.yml");
-        let first = SocketDir::hold(&dir, config).unwrap();
+        let first = SocketDir::hold(&dir, config, None).unwrap();
         std::fs::write(dir.join("daos_engine_1.sock"), "").unwrap();
-        let refused = SocketDir::hold(&dir, config).err().unwrap().to_string();
+        let refused = SocketDir::hold(&dir, config, None)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(
             refused.contains(&std::process::id().to_string()),
             "{refused}"
         );
         drop(first);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
-        drop(SocketDir::hold(&dir, config).unwrap());
+        drop(SocketDir::hold(&dir, config, None).unwrap());
     }
 
     #[test]
     fn a_missing_parent_is_an_error_with_the_way_out() {
         let parent = tempfile::tempdir().unwrap();
-        let refused = SocketDir::hold(&parent.path().join("a/b"), Path::new("c.yml"))
+        let refused = SocketDir::hold(&parent.path().join("a/b"), Path::new("c.yml"), None)
             .err()
             .unwrap();
         let text = format!("{refused:#}");

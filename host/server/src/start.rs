@@ -2,12 +2,13 @@
 
 use crate::cli::Cli;
 use crate::engine::{Supervisor, Upcalls, supervise};
+use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::services::{HostService, MgmtService};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::storage::{self, Assessment};
-use crate::{check, logging, port_holder};
+use crate::{attach_file, check, fault_domain, logging, port_holder};
 use anyhow::{Context, bail};
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::{info, warn};
 
@@ -78,7 +80,19 @@ fn require_insecure(config: &Config) -> anyhow::Result<()> {
 async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<bool> {
     // First, so that a signal during the checks below ends the server in order, too.
     let signals = Signals::new()?;
-    let lock = SocketDir::hold(&config.socket_dir, path)?;
+    let fault_domain = fault_domain::find(&config).await?;
+    // Engines may have a directory of their own; they call the server there.
+    let mut dirs = vec![config.socket_dir.clone()];
+    for server in &config.servers {
+        if !dirs.contains(&server.socket_dir) {
+            dirs.push(server.socket_dir.clone());
+        }
+    }
+    let owner = Owner::of(&config)?;
+    let held = dirs
+        .iter()
+        .map(|dir| SocketDir::hold(dir, path, owner.as_ref()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
     let listener = TcpListener::bind(address).await.with_context(|| {
         let holder = match port_holder::holder(address.port()) {
@@ -89,13 +103,24 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     })?;
     let control_addr = listener.local_addr()?.to_string();
     let upcalls = Upcalls::new();
-    let router = Router::new().with(Arc::clone(&upcalls) as _);
-    let drpc = daos_drpc::Server::bind(&config.socket_dir.join("daos_server.sock"), router)
-        .context("cannot serve engines")?;
+    let mut sockets = Vec::new();
+    for dir in &dirs {
+        let router = Router::new().with(Arc::clone(&upcalls) as _);
+        let socket = daos_drpc::Server::bind(&dir.join("daos_server.sock"), router)
+            .context("cannot serve engines")?;
+        if let Some(owner) = &owner {
+            owner
+                .take(socket.path())
+                .context("cannot serve engines of another user")?;
+        }
+        sockets.push(socket);
+    }
     let state = Arc::new(State::new(
         config,
         path.to_owned(),
         control_addr.clone(),
+        fault_domain,
+        owner,
         plugins.state_dir().clone(),
     ));
     let plugins = Arc::new(plugins);
@@ -103,11 +128,15 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         .map(|index| supervise(Arc::clone(&state), index))
         .collect();
     upcalls.connect(supervisors.clone());
-    let (end_drpc, drpc_end) = oneshot::channel::<()>();
-    let drpc = tokio::spawn(drpc.serve(async move {
-        // An error means that the server is gone, which is the end as well.
-        let _ = drpc_end.await;
-    }));
+    let (end_drpc, drpc_end) = watch::channel(false);
+    let mut drpc = JoinSet::new();
+    for socket in sockets {
+        let mut end = drpc_end.clone();
+        drpc.spawn(socket.serve(async move {
+            // An error means that the server is gone, which is the end as well.
+            let _ = end.wait_for(|end| *end).await;
+        }));
+    }
 
     warn!(
         "TLS is off: the control plane listens on loopback only, every local user may administer it"
@@ -130,6 +159,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
             }),
     );
     let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
+    let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
     for (index, supervisor) in supervisors.iter().enumerate() {
         start_engine(&state, &plugins, supervisor, index).await;
     }
@@ -150,14 +180,19 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         let _ = end.await;
     }
     reporter.abort();
-    // Engines that end may still have called; now nobody does. Nobody listens if this fails.
-    let _ = end_drpc.send(());
-    // The socket is removed when it ends; calls under way have a grace period of their own.
-    let _ = tokio::time::timeout(Duration::from_secs(2), drpc).await;
+    attach.abort();
+    if let Some(path) = &state.config.attach {
+        attach_file::remove(path);
+    }
+    // Engines that end may still have called; now nobody does.
+    end_drpc.send_replace(true);
+    // The sockets are removed when they end; calls under way have a grace period of their own.
+    let ended = async { while drpc.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     // Streams that clients hold open must not keep the server.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     plugins.rest().await;
-    drop(lock);
+    drop(held);
     info!("stopped");
     Ok(true)
 }

@@ -1,5 +1,6 @@
 //! What the server knows about itself and its engines, shared by services and supervisors.
 
+use crate::owner::Owner;
 use daos_config::Config;
 use daos_loader::StateDir;
 use daos_proto::host::{self, EngineState, Fault, ServerPhase};
@@ -83,6 +84,10 @@ pub(crate) struct State {
     pub(crate) config_path: PathBuf,
     /// Where the control plane listens.
     pub(crate) control_addr: String,
+    /// Whom engines run as, if not as this user.
+    pub(crate) owner: Option<Owner>,
+    /// Where this host stands: a path from the widest domain to it.
+    pub(crate) fault_domain: String,
     /// Where the leases of devices are kept.
     pub(crate) leases: StateDir,
     started_ms: u64,
@@ -96,6 +101,8 @@ impl State {
         config: Config,
         config_path: PathBuf,
         control_addr: String,
+        fault_domain: String,
+        owner: Option<Owner>,
         leases: StateDir,
     ) -> Self {
         let engines = config.servers.iter().map(|_| EngineStatus::new()).collect();
@@ -103,6 +110,8 @@ impl State {
             config,
             config_path,
             control_addr,
+            fault_domain,
+            owner,
             leases,
             started_ms: now_ms(),
             engines: Mutex::new(engines),

@@ -253,6 +253,14 @@ impl Site {
         self.env.retain(|(known, _)| known != name);
     }
 
+    /// Puts the programs where every user can run them.
+    ///
+    /// # Panics
+    /// They cannot be put there.
+    pub fn copy_programs(&mut self) {
+        self.programs = Programs::built().copied_to(&self.path("bin"));
+    }
+
     /// Path of one of the programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.path(name)

@@ -3,8 +3,11 @@
 //! The reader takes ranges and old names from here, the commented example is generated from
 //! here, and "did you mean" chooses from here, so the three cannot disagree.
 
+mod effects;
 mod server;
 mod top;
+
+pub use effects::{EFFECTS, Effect, Row};
 
 /// The group of keys that a key belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,13 @@ pub fn of(scope: Scope) -> impl Iterator<Item = &'static KeySpec> + Clone {
         .iter()
         .chain(server::KEYS)
         .filter(move |k| k.scope == scope)
+}
+
+/// What a key does, see [`EFFECTS`].
+#[must_use]
+pub fn effect(scope: Scope, name: &str) -> Option<Effect> {
+    let row = EFFECTS.iter().find(|(s, n, _)| (*s, *n) == (scope, name));
+    row.map(|(_, _, effect)| *effect)
 }
 
 /// The key with this name, or with this old name.

@@ -53,7 +53,7 @@ pub(super) const KEYS: &[KeySpec] = &[
         .doc("Comma-separated modules that this engine loads.")
         .example("vos,rdb,rsvc,security,mgmt,dtx,pool,cont,obj,rebuild"),
     server("log_mask", Kind::Text)
-        .default("ERR")
+        .default("INFO")
         .doc(
             "Log mask of the engine (D_LOG_MASK): LEVEL, or LEVEL,SUBSYSTEM=LEVEL,... Levels: \
               DEBUG, DBUG, INFO, NOTE, WARN, ERROR, ERR, CRIT, ALRT, FATAL, EMRG, EMIT.",

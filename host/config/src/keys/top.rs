@@ -206,7 +206,7 @@ pub(super) const KEYS: &[KeySpec] = &[
         .default("none")
         .doc("Free settings that are handed to the plugin."),
     top("engine_path", ABSOLUTE)
-        .default("daos_io_server beside daos_server, else from PATH")
+        .default("daos_io_server beside daos_server")
         .doc("Program that serves the data plane; the upstream DAOS engine can take its place.")
         .example("/usr/bin/daos_io_server"),
     top("state_dir", ABSOLUTE)

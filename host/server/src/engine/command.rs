@@ -87,6 +87,9 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
         for (kind, path) in &start.plugins {
             push(&format!("--{kind}-plugin"), path);
         }
+        if config.hyperthreads {
+            args.push("--hyperthreads".into());
+        }
         if start.first {
             args.push("--first-start".into());
         }

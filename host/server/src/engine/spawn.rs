@@ -1,5 +1,6 @@
 //! Starts an engine's process. The only `unsafe` of the server: what runs between fork and exec.
 
+use crate::owner::Owner;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -15,6 +16,7 @@ pub(super) fn spawn(
     program: &Path,
     arguments: &[OsString],
     environment: &[(String, OsString)],
+    owner: Option<&Owner>,
 ) -> io::Result<Child> {
     let mut command = Command::new(program);
     command
@@ -30,6 +32,10 @@ pub(super) fn spawn(
     }
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.kill_on_drop(true);
+    if let Some(owner) = owner {
+        // Before what is below: a change of user takes the death signal away.
+        command.uid(owner.uid).gid(owner.gid);
+    }
     let parent = nix::unistd::getpid();
     // SAFETY: the closure runs in the forked child before exec; it makes two system calls and
     // allocates nothing.

@@ -3,7 +3,10 @@
 
 use super::command::{Start, arguments, environment, program, shown};
 use super::spawn::spawn;
+use crate::owner::Owner;
 use crate::state::{State, now_ms};
+use anyhow::Context;
+use daos_config::Config;
 use daos_drpc::Client;
 use daos_drpc::methods::{mgmt as methods, module};
 use daos_proto::ctl::ResponseStatus;
@@ -262,7 +265,11 @@ impl Task {
         let program = program(config).map_err(|e| e.to_string())?;
         let arguments = arguments(config, self.index, start);
         let environment = environment(&config.servers[self.index]);
-        let mut child = spawn(&program, &arguments, &environment)
+        let owner = self.state.owner.as_ref();
+        if let Some(owner) = owner {
+            hand_over(owner, config, self.index, start).map_err(|e| format!("{e:#}"))?;
+        }
+        let mut child = spawn(&program, &arguments, &environment, owner)
             .map_err(|e| format!("cannot run {}: {e}", shown(&program)))?;
         if let Some(stdout) = child.stdout.take() {
             tail.follow(stdout, self.index);
@@ -487,6 +494,23 @@ impl Task {
             e.fault = Some(fault(what, why, remedy, tail));
         });
     }
+}
+
+/// Gives an engine's storage to the user that it runs as.
+fn hand_over(owner: &Owner, config: &Config, index: usize, start: &Start) -> anyhow::Result<()> {
+    owner.take_tree(&config.servers[index].scm_mount)?;
+    for device in &start.devices {
+        // Devices are named CLASS:ADDRESS; those with a path are files and nodes.
+        let path = device.split_once(':').map_or("", |(_, address)| address);
+        if path.starts_with('/') && Path::new(path) != config.servers[index].scm_mount {
+            let path = std::fs::canonicalize(path)
+                .with_context(|| format!("cannot give {path} to the engine's user"))?;
+            owner
+                .take(&path)
+                .with_context(|| format!("cannot give {} to the engine's user", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Asks the process to end and waits; kills it when it takes longer than `grace`. Returns whether

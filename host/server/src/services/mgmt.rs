@@ -142,7 +142,7 @@ impl MgmtSvc for MgmtService {
                 fabric_uri: e.uri,
                 fabric_contexts: e.targets,
                 info: e.reason,
-                fault_domain: format!("/{}", crate::state::hostname()),
+                fault_domain: self.state.fault_domain.clone(),
                 last_update: rfc3339(e.since_ms),
                 ..SystemMember::default()
             });

@@ -202,10 +202,7 @@ impl Run<'_> {
             rank: Some(config.servers[index].rank.unwrap_or(index as u32)),
             uri: String::new(),
             validrank: true,
-            hostfaultdomain: config
-                .fault_path
-                .clone()
-                .unwrap_or_else(|| format!("/{}", hostname())),
+            hostfaultdomain: self.state.fault_domain.clone(),
             incarnation: 0,
             generation,
             immutable: immutable(config, index, &self.plugins.schemas()),

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod command_lines;
+mod config_effects;
 mod data;
 mod engine_death;
 mod foreign_storage;
