@@ -1,16 +1,25 @@
-//! Measures the plugin boundary and the emulation backends against named peers.
+//! Measures the plugin boundary, the emulation backends, the engine and the daemon, against named
+//! peers where there are any.
 //!
 //! Both sides of a comparison run in turns in one process start, `--rounds` times; the figure is
 //! the median of the per-round ratios, which a noisy machine disturbs least. Output is a Markdown
 //! table per comparison.
 
 mod abi;
+mod daemon;
+mod engine;
 mod fabric;
 mod fio;
+mod formatted;
 mod load;
+mod process;
+mod raw;
+mod recovery;
 mod runner;
 mod stats;
+mod workload;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -42,6 +51,29 @@ enum What {
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
         seconds: u32,
     },
+    /// An engine over fabric-tcp against Redis: puts and gets, with and without durability.
+    Engine {
+        /// Directory on a disk, for the bdev file and for a log of Redis.
+        disk: PathBuf,
+        /// Seconds per turn.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+    },
+    /// An engine against the raw queue of its bdev file.
+    Raw {
+        /// Directory on a disk, for the bdev files.
+        disk: PathBuf,
+        /// Seconds per turn.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+    },
+    /// Start of an engine after a stop and after kill -9, by number of entries.
+    Recovery {
+        /// Directory on a disk, for the bdev file.
+        disk: PathBuf,
+    },
+    /// Start time and memory of daos_server.
+    Daemon,
     /// Trust checks, manifest, load and layout check of one plugin; hashing apart.
     Load {
         /// Any plugin.
@@ -65,6 +97,14 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         What::Fio { target, seconds } => fio::run(target, *seconds, cli.rounds),
+        What::Engine { disk, seconds } => engine::run(disk, *seconds, cli.rounds),
+        What::Raw { disk, seconds } => raw::run(disk, *seconds, cli.rounds),
+        What::Recovery { disk } => recovery::run(disk, cli.rounds),
+        What::Daemon => {
+            let exe = std::env::current_exe()?;
+            let programs = exe.parent().context("this program is in no directory")?;
+            daemon::run(programs, cli.rounds)
+        }
         What::Load { plugin } => load::run(plugin, cli.rounds),
         What::LoadOnce { plugin } => load::once(plugin),
     }

@@ -1,0 +1,123 @@
+//! Our side: an engine process, and workers on its client library.
+
+use crate::formatted::Formatted;
+use crate::process::{Cpu, Server};
+use crate::workload::{Worker, check, key, stamp, value};
+use anyhow::{Context, bail};
+use daos_client::{Client, Container, EngineUri, ObjectId, Options, Uuid};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const POOL: Uuid = Uuid::from_u128(0xbe);
+const CONTAINER: Uuid = Uuid::from_u128(0xbf);
+const OBJECT: ObjectId = ObjectId { hi: 0, lo: 1 };
+
+/// A running engine.
+pub(crate) struct Engine {
+    server: Server,
+    uri: EngineUri,
+    /// From its start until it served.
+    pub(crate) took: Duration,
+}
+
+impl Engine {
+    /// Starts the engine that stands beside this program.
+    pub(crate) fn start(storage: &Formatted) -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?.with_file_name("daos_io_server");
+        Self::start_program(&program, storage)
+    }
+
+    fn start_program(program: &Path, storage: &Formatted) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        let mut server = Server::start(
+            Command::new(program)
+                .args(storage.arguments())
+                .env("D_LOG_MASK", "WARN")
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped()),
+        )?;
+        let output = server.child().stdout.take().context("no pipe")?;
+        for line in BufReader::new(output).lines() {
+            if let Some(uri) = line?.strip_prefix("uri ") {
+                let uri = uri.parse().map_err(|e| anyhow::anyhow!("{uri}: {e}"))?;
+                return Ok(Self {
+                    server,
+                    uri,
+                    took: begun.elapsed(),
+                });
+            }
+        }
+        bail!("{} did not start; see above", program.display());
+    }
+
+    pub(crate) fn cpu(&self) -> Cpu {
+        self.server.cpu()
+    }
+
+    /// Ends it without warning.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.server.child().kill()?;
+        self.server.child().wait()?;
+        Ok(())
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Container> {
+        let mut options = Options::uri(self.uri.clone());
+        options.interface = "lo".into();
+        let client = Client::connect(options).await?;
+        Ok(client.container(POOL, CONTAINER))
+    }
+}
+
+/// Puts values.
+pub(crate) struct Put {
+    container: Container,
+    value: Vec<u8>,
+}
+
+impl Put {
+    pub(crate) fn new(container: &Container, bytes: usize) -> Self {
+        Self {
+            container: container.clone(),
+            value: value(bytes),
+        }
+    }
+}
+
+impl Worker for Put {
+    async fn step(&mut self, n: u64) -> anyhow::Result<()> {
+        stamp(&mut self.value, n);
+        Ok(self
+            .container
+            .put(OBJECT, &key(n), b"v", &self.value)
+            .await?)
+    }
+}
+
+/// Gets values and checks whose they are.
+pub(crate) struct Get {
+    container: Container,
+    bytes: usize,
+}
+
+impl Get {
+    pub(crate) fn new(container: &Container, bytes: usize) -> Self {
+        Self {
+            container: container.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Worker for Get {
+    async fn step(&mut self, n: u64) -> anyhow::Result<()> {
+        let found = self
+            .container
+            .get_expecting(OBJECT, &key(n), b"v", self.bytes)
+            .await?;
+        check(&found, self.bytes, n)
+    }
+}

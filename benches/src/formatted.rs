@@ -1,0 +1,192 @@
+//! Formatted storage for an engine without a daemon: what daos_server makes, made by hand with the
+//! same plugins.
+
+use anyhow::Context;
+use daos_media::device_config::{self, DeviceConfig};
+use daos_media::label::{Label, Layout};
+use daos_media::superblock::{self, Superblock};
+use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatRequest};
+use daos_plugin_api::host::{BdevDevice, CallOptions, Instance, InstanceOptions, SyncBdev};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Storage of one engine with one target: SCM on /dev/shm, a bdev file elsewhere.
+pub(crate) struct Formatted {
+    scm: Instance,
+    scm_device: DeviceSpec,
+    mount: PathBuf,
+    bdev: Instance,
+    bdev_device: DeviceSpec,
+    // Directories go last.
+    memory: TempDir,
+    disk: TempDir,
+}
+
+fn plugin(name: &str) -> anyhow::Result<Instance> {
+    let built_in = daos_builtins::all()
+        .into_iter()
+        .find(|b| daos_builtins::name(b) == name)
+        .with_context(|| format!("{name} is not linked in"))?;
+    Ok(Instance::create(
+        (built_in.table)(),
+        InstanceOptions::built_in(),
+    )?)
+}
+
+fn device(instance: &Instance, class: &str, config: Value) -> anyhow::Result<DeviceSpec> {
+    let Value::Object(config) = config else {
+        anyhow::bail!("a configuration is an object");
+    };
+    let request = ClassRequest {
+        class: class.into(),
+        config,
+    };
+    let device = instance
+        .devices(&request, CallOptions::default())?
+        .remove(0);
+    let format = FormatRequest {
+        device: device.clone(),
+        overwrite_foreign: false,
+    };
+    instance.format(&format, CallOptions::default())?;
+    Ok(device)
+}
+
+impl Formatted {
+    /// Formats `scm_mib` of memory and a file of `bdev_mib` in a new directory under `disk`.
+    pub(crate) fn new(disk: &Path, scm_mib: u64, bdev_mib: u64) -> anyhow::Result<Self> {
+        let make = |parent: &Path| {
+            tempfile::Builder::new()
+                .prefix("daos-bench.")
+                .tempdir_in(parent)
+        };
+        let memory = make(Path::new("/dev/shm"))?;
+        let disk = make(disk)?;
+        let mount = memory.path().join("scm");
+        let scm = plugin("scm-ram")?;
+        let config = json!({"scm_mount": mount, "scm_size_mib": scm_mib});
+        let scm_device = device(&scm, "ram", config)?;
+        scm.mount(&scm_device, CallOptions::default())?;
+        let bdev = plugin("bdev-file")?;
+        let config = json!({"bdev_list": [disk.path().join("bdev")], "bdev_size_mib": bdev_mib});
+        let bdev_device = device(&bdev, "file", config)?;
+        let storage = Self {
+            scm,
+            scm_device,
+            mount,
+            bdev,
+            bdev_device,
+            memory,
+            disk,
+        };
+        storage.label()?;
+        Ok(storage)
+    }
+
+    fn label(&self) -> anyhow::Result<()> {
+        let spec = &self.bdev_device;
+        let device = self.open_bdev()?;
+        let geometry = *device.geometry();
+        let (engine, generation) = (Uuid::new_v4(), 1);
+        let label = Label {
+            engine,
+            generation,
+            index: 0,
+            count: 1,
+            device: Uuid::new_v4(),
+            blocks: geometry.block_count,
+            block_size: geometry.block_size,
+            created: 1,
+            volatile: false,
+        };
+        let layout = Layout::of(geometry.block_count, geometry.block_size)
+            .map_err(|e| anyhow::anyhow!("{e}"))?;
+        let mut io = SyncBdev::new(&device, Duration::from_secs(60))?;
+        let mut record = vec![0; (geometry.block_size as usize).max(4096)];
+        record[..4096].copy_from_slice(&label.encode()?);
+        io.write(0, &record)?;
+        io.write(layout.second_copy, &record)?;
+        let listed = device_config::Device {
+            index: 0,
+            class: "file".into(),
+            plugin: "bdev-file".into(),
+            address: spec.address.clone(),
+            name: "bench".into(),
+            tier: 1,
+            role_bits: 0,
+            block_size: geometry.block_size,
+            blocks: geometry.block_count,
+            size_bytes: geometry.block_count * u64::from(geometry.block_size),
+            label: label.device,
+            volatile: false,
+            settings: spec.config.clone(),
+        };
+        let superblock = Superblock {
+            version: superblock::VERSION,
+            uuid: engine,
+            system: "bench".into(),
+            rank: Some(0),
+            uri: String::new(),
+            validrank: true,
+            hostfaultdomain: "/host".into(),
+            incarnation: 0,
+            generation,
+            immutable: [("targets".to_owned(), "1".to_owned())].into(),
+            devices: vec![superblock::Device {
+                index: 0,
+                label: label.device,
+                class: "file".into(),
+                address: spec.address.clone(),
+                block_size: geometry.block_size,
+                blocks: geometry.block_count,
+                volatile: false,
+            }],
+        };
+        DeviceConfig {
+            devices: vec![listed],
+        }
+        .write(
+            &self.mount.join(device_config::FILE_NAME),
+            &device_config::Options::default(),
+        )?;
+        superblock.write(&self.mount.join(superblock::FILE_NAME))?;
+        Ok(())
+    }
+
+    /// The bdev file, while no engine has it.
+    pub(crate) fn open_bdev(&self) -> anyhow::Result<BdevDevice> {
+        Ok(self
+            .bdev
+            .open_bdev(&self.bdev_device, CallOptions::default())?)
+    }
+
+    /// Directory on the file system of the SCM.
+    pub(crate) fn memory(&self) -> &Path {
+        self.memory.path()
+    }
+
+    /// Directory on the file system of the bdev file.
+    pub(crate) fn disk(&self) -> &Path {
+        self.disk.path()
+    }
+
+    /// Arguments of an engine on this storage, with one helper thread.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let (mount, sockets) = (self.mount.display(), self.memory.path().display());
+        format!("-t 1 -x 1 -f 0 -g bench -d {sockets} -I 0 -s {mount} --provider tcp --interface lo --no-server")
+            .split(' ')
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Formatted {
+    fn drop(&mut self) {
+        if let Err(error) = self.scm.unmount(&self.scm_device, CallOptions::default()) {
+            eprintln!("cannot unmount {}: {error}", self.mount.display());
+        }
+    }
+}
