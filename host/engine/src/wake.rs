@@ -63,20 +63,19 @@ pub fn sleep(wake: &Wake, waits: &[Wait], limit: Option<Duration>) {
             timeout = Some(timeout.map_or(timer, |t| t.min(timer)));
         }
     }
-    let mut list = [const { None }; 5];
-    list[0] = Some(wake.as_fd());
-    list[1..].copy_from_slice(&fds);
-    let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(list.len());
-    for fd in list.into_iter().flatten() {
-        polled.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    }
+    // Places without a descriptor name the first one again, behind `count` nobody looks.
+    let own = wake.as_fd();
+    let mut polled = [None, fds[0], fds[1], fds[2], fds[3]]
+        .map(|fd| PollFd::from_borrowed_fd(fd.unwrap_or(own), PollFlags::IN));
     let timeout = timeout.map(|t| Timespec {
         tv_sec: t.as_secs().min(3600) as i64,
         tv_nsec: i64::from(t.subsec_nanos()),
     });
     // An interrupted sleep is a short one.
-    let _ = poll(&mut polled, timeout.as_ref());
-    wake.clear();
+    let _ = poll(&mut polled[..=count], timeout.as_ref());
+    if !polled[0].revents().is_empty() {
+        wake.clear();
+    }
 }
 
 #[cfg(test)]

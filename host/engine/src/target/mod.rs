@@ -4,6 +4,7 @@
 //! concerned on, makes the log durable once for all of them, and only then sends their replies.
 
 mod array;
+mod idle;
 mod once;
 mod ops;
 mod requests;
@@ -19,6 +20,7 @@ use crate::net::{Event, Net};
 use crate::scm::ScmLog;
 use crate::storage::Storage;
 use crate::wake::{self, Wake};
+use idle::Idle;
 use ops::Op;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,11 +29,10 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Longest time that a change waits for its index commit.
-const COMMIT_DELAY: Duration = Duration::from_millis(100);
-/// Changes that make a commit worth while at once.
-const COMMIT_BATCH: usize = 2048;
-/// Empty rounds with work outstanding before the thread sleeps.
-const SPIN: u32 = 32;
+const COMMIT_DELAY: Duration = Duration::from_secs(1);
+/// Changes that make a commit worth while at once. Many, since a commit rewrites every page that
+/// it touches: the more changes fall on a page, the less each costs.
+const COMMIT_BATCH: usize = 16 << 10;
 /// How long a stop waits for requests under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -158,7 +159,7 @@ impl Target {
     /// # Errors
     /// Why the target had to give up earlier.
     pub fn run(&mut self) -> Result<(), String> {
-        let mut empty = 0;
+        let mut idle = Idle::default();
         let mut stop_by = None;
         loop {
             let busy = self.round();
@@ -169,11 +170,11 @@ impl Target {
                     return self.finish();
                 }
             }
-            empty = if busy { 0 } else { empty + 1 };
-            let outstanding = self.net.is_busy() || self.device.is_busy();
-            if empty > if outstanding { SPIN } else { 0 } {
+            if busy {
+                idle.busy();
+            } else if idle.should_sleep() {
                 self.sleep();
-                empty = 0;
+                idle.slept();
             }
         }
     }

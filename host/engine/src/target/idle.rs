@@ -1,0 +1,83 @@
+//! How long a target looks for work before it sleeps.
+//!
+//! Waking a thread costs some ten microseconds, more on a virtual machine, where the idle core itself
+//! has to be woken. While requests follow each other closely, a target therefore polls for a while
+//! after the last one; the window grows while that pays and shrinks while it does not, so that a
+//! target which is asked rarely costs nothing. Each empty round gives way to other threads of the
+//! core: on a small machine the client may be waiting for it.
+
+use std::time::{Duration, Instant};
+
+/// Shortest window: little beside the cost of a sleep.
+const LEAST: Duration = Duration::from_micros(4);
+/// Longest window: a target that loses each time pays it once per request.
+const MOST: Duration = Duration::from_micros(100);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Idle {
+    window: Duration,
+    /// Since when there has been nothing to do; `None` while there is.
+    since: Option<Instant>,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            window: LEAST,
+            since: None,
+        }
+    }
+}
+
+impl Idle {
+    /// A round found work.
+    pub(super) fn busy(&mut self) {
+        self.since = None;
+    }
+
+    /// A round found nothing: whether to sleep now.
+    pub(super) fn should_sleep(&mut self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(*self.since.get_or_insert(now)) >= self.window {
+            return true;
+        }
+        std::thread::yield_now();
+        false
+    }
+
+    /// A sleep has ended: what came would have been found by a window of the whole wait.
+    pub(super) fn slept(&mut self) {
+        let waited = self.since.take().map_or(MOST, |since| since.elapsed());
+        self.window = if waited <= MOST {
+            (self.window * 2).min(MOST)
+        } else {
+            (self.window / 2).max(LEAST)
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_while_work_follows_closely_and_shrinks_while_it_does_not() {
+        let mut idle = Idle::default();
+        for _ in 0..10 {
+            idle.since = Some(Instant::now());
+            idle.slept();
+        }
+        // A test machine may have been slow in some of the rounds.
+        assert!(idle.window > LEAST);
+        idle.window = MOST;
+        idle.since = Some(Instant::now());
+        assert!(!idle.should_sleep() || idle.since.is_some_and(|s| s.elapsed() >= MOST));
+        for _ in 0..10 {
+            idle.since = Instant::now().checked_sub(2 * MOST);
+            assert!(idle.should_sleep());
+            idle.slept();
+        }
+        assert_eq!(idle.window, LEAST);
+    }
+}
