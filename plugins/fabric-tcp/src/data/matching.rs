@@ -2,7 +2,7 @@
 
 use super::memory::Span;
 use super::slots::Id;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Bytes that holding a message costs beside its contents.
 pub(crate) const OVERHEAD: usize = 256;
@@ -62,8 +62,8 @@ pub(crate) enum Offer {
 
 /// Posted receives and held messages of one endpoint.
 pub(crate) struct Matcher {
-    /// In the order of posting.
-    posted: Vec<Posted>,
+    /// In the order of posting; mostly taken from the front.
+    posted: VecDeque<Posted>,
     /// By order of arrival.
     held: BTreeMap<u64, Held>,
     next_held: u64,
@@ -77,7 +77,7 @@ impl Matcher {
     /// `limit` and `limit_per_lane`: bytes of memory for held messages.
     pub(crate) fn new(limit: usize, limit_per_lane: usize) -> Self {
         Self {
-            posted: Vec::new(),
+            posted: VecDeque::new(),
             held: BTreeMap::new(),
             next_held: 0,
             used: 0,
@@ -121,13 +121,13 @@ impl Matcher {
     /// Takes the first posted RECV for a message.
     pub(crate) fn take(&mut self, tag: u64) -> Option<Posted> {
         let at = self.posted.iter().position(|posted| posted.matches(tag))?;
-        Some(self.posted.remove(at))
+        self.posted.remove(at)
     }
 
     /// Takes a posted RECV back.
     pub(crate) fn withdraw(&mut self, user: u64) -> Option<Posted> {
         let at = self.posted.iter().position(|posted| posted.user == user)?;
-        Some(self.posted.remove(at))
+        self.posted.remove(at)
     }
 
     /// Marks a RECV that claimed a held message as cancelled; `false` if there is none.
