@@ -55,6 +55,15 @@ enum What {
     Engine {
         /// Directory on a disk, for the bdev file and for a log of Redis.
         disk: PathBuf,
+        /// Only values of this many bytes (64, 4096 or 1048576).
+        #[arg(long)]
+        bytes: Option<usize>,
+        /// Only this many clients (1 or 16).
+        #[arg(long)]
+        clients: Option<usize>,
+        /// Only the engine, for profiles.
+        #[arg(long)]
+        alone: bool,
         /// Seconds per turn.
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
         seconds: u32,
@@ -97,7 +106,22 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         What::Fio { target, seconds } => fio::run(target, *seconds, cli.rounds),
-        What::Engine { disk, seconds } => engine::run(disk, *seconds, cli.rounds),
+        What::Engine {
+            disk,
+            bytes,
+            clients,
+            alone,
+            seconds,
+        } => engine::run(
+            disk,
+            &engine::Plan {
+                bytes: *bytes,
+                clients: *clients,
+                alone: *alone,
+                seconds: *seconds,
+                rounds: cli.rounds,
+            },
+        ),
         What::Raw { disk, seconds } => raw::run(disk, *seconds, cli.rounds),
         What::Recovery { disk } => recovery::run(disk, cli.rounds),
         What::Daemon => {

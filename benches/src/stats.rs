@@ -1,9 +1,12 @@
 //! Medians and spread.
 
-/// The median; the slice must not be empty.
+/// The median; not a number if there are no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
+    if sorted.is_empty() {
+        return f64::NAN;
+    }
     let middle = sorted.len() / 2;
     match sorted.len() % 2 {
         1 => sorted[middle],

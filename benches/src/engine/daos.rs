@@ -4,7 +4,7 @@ use crate::formatted::Formatted;
 use crate::process::{Cpu, Server};
 use crate::workload::{Worker, check, key, stamp, value};
 use anyhow::{Context, bail};
-use daos_client::{Client, Container, EngineUri, ObjectId, Options, Uuid};
+use daos_client::{Client, Container, EngineUri, ObjectId, Options, Progress, Uuid};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -63,9 +63,15 @@ impl Engine {
         Ok(())
     }
 
-    /// A client with a connection of its own.
+    /// A client with a connection of its own, that works on this thread as the other side does.
     pub(crate) async fn connect(&self) -> anyhow::Result<Container> {
+        self.connect_as(Progress::Local).await
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn connect_as(&self, progress: Progress) -> anyhow::Result<Container> {
         let mut options = Options::uri(self.uri.clone());
+        options.progress = progress;
         options.interface = "lo".into();
         let client = Client::connect(options).await?;
         Ok(client.container(POOL, CONTAINER))

@@ -61,15 +61,31 @@ struct Row {
     log_on_disk: Vec<Turn>,
 }
 
+/// What to measure.
+pub(crate) struct Plan {
+    /// Only values of this size.
+    pub(crate) bytes: Option<usize>,
+    /// Only this many clients.
+    pub(crate) clients: Option<usize>,
+    /// Only the engine.
+    pub(crate) alone: bool,
+    pub(crate) seconds: u32,
+    pub(crate) rounds: u32,
+}
+
 /// Measures and prints the tables. Files are made under `disk`.
-pub(crate) fn run(disk: &Path, seconds: u32, rounds: u32) -> anyhow::Result<()> {
+pub(crate) fn run(disk: &Path, plan: &Plan) -> anyhow::Result<()> {
+    let Plan {
+        seconds, rounds, ..
+    } = *plan;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let mut rows = Vec::new();
-    for size in &SIZES {
+    let wanted = |size: &&Size| plan.bytes.is_none_or(|bytes| bytes == size.bytes);
+    for size in SIZES.iter().filter(wanted) {
         let storage = Formatted::new(disk, SCM_MIB, BDEV_MIB)?;
-        let measured = measure(&storage, size, seconds, rounds);
+        let measured = measure(&storage, size, plan);
         rows.extend(LocalSet::new().block_on(&runtime, measured)?);
     }
     println!("Engine over fabric-tcp against Redis, {seconds} s per turn, {rounds} turns each\n");
@@ -107,7 +123,10 @@ fn rates(turns: &[Turn]) -> Vec<f64> {
 
 fn ratio(ours: &[f64], theirs: &[f64]) -> String {
     let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
-    spread(&ratios, 2)
+    match ratios.is_empty() {
+        true => "-".to_owned(),
+        false => spread(&ratios, 2),
+    }
 }
 
 fn in_memory(name: &str, ours: &[Turn], row: &Row) {
@@ -142,13 +161,12 @@ fn durable(name: &str, ours: &[Turn], row: &Row) {
 async fn measure(
     storage: &Formatted,
     size: &Size,
-    seconds: u32,
-    rounds: u32,
+    plan: &Plan,
 ) -> anyhow::Result<Vec<(String, Row)>> {
     let engine = Engine::start(storage)?;
     let redis = Redis::start(Durability::None, storage.memory()).await?;
     let limits = Limits {
-        time: Duration::from_secs(seconds.into()),
+        time: Duration::from_secs(plan.seconds.into()),
         operations: TURN_BYTES / size.bytes as u64,
         keys: Keys::Random(size.keys),
     };
@@ -159,15 +177,18 @@ async fn measure(
         engine,
         redis,
     };
-    side.load().await?;
+    side.load(plan.alone).await?;
     let mut rows = Vec::new();
-    for clients in CLIENTS {
+    let wanted = |clients: &usize| plan.clients.is_none_or(|only| only == *clients);
+    for clients in CLIENTS.into_iter().filter(wanted) {
         let plural = if clients == 1 { "" } else { "s" };
         let mut put = Row::default();
         let mut get = Row::default();
-        for round in 0..rounds {
+        for round in 0..plan.rounds {
             // Each side goes first in every other round.
-            if round % 2 == 0 {
+            if plan.alone {
+                side.ours(clients, &mut put, &mut get).await?;
+            } else if round % 2 == 0 {
                 side.ours(clients, &mut put, &mut get).await?;
                 side.theirs(clients, &mut put, &mut get).await?;
             } else {
@@ -192,7 +213,7 @@ struct Side<'a> {
 
 impl Side<'_> {
     /// Stores every key on both sides.
-    async fn load(&mut self) -> anyhow::Result<()> {
+    async fn load(&mut self, alone: bool) -> anyhow::Result<()> {
         let all = Limits {
             time: Duration::from_secs(600),
             operations: u64::MAX,
@@ -203,6 +224,9 @@ impl Side<'_> {
             .map(|_| Put::new(&container, self.size.bytes))
             .collect();
         workload::run(workers, all, &self.engine.cpu()).await?;
+        if alone {
+            return Ok(());
+        }
         let mut workers = Vec::new();
         for _ in 0..16 {
             workers.push(self.redis.set(self.size.bytes).await?);

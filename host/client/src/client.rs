@@ -73,6 +73,7 @@ impl Client {
         let locator = Locator::new(options).await?;
         let client = Uuid::new_v4();
         let started = Driver::start(
+            options.progress,
             locator.view().provider.clone(),
             options.interface.clone(),
             options.plugins_dir.clone(),

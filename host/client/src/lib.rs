@@ -14,7 +14,8 @@
 //! ```
 //!
 //! * A [`Client`] finds its engine through the control plane or is told where it is, loads the
-//!   fabric plugin of the engine's provider, and keeps one thread that owns the fabric endpoint.
+//!   fabric plugin of the engine's provider, and keeps one thread that owns the fabric endpoint (or a task
+//!   of the caller's, see [`Progress`]).
 //!   Calls are pipelined: any number of tasks may call at once.
 //! * Data of up to [`daos_wire::INLINE_MAX`] bytes travels in messages, more by remote memory
 //!   access of the engine to memory of this process.
@@ -25,7 +26,7 @@
 //!   it was restarted. A change keeps its sequence number, so that the engine carries it out once.
 //!   A change that was given up (deadline, dropped future) is refused if it arrives after a later one.
 //!
-//! Architecture invariants: the fabric is touched by the driver's thread alone (registration of
+//! Architecture invariants: the fabric is touched by the driver's thread or task alone (registration of
 //! memory excepted, which a lock serialises); `unsafe` lives in `block`, `pool` and
 //! `driver::link`; nothing here decides what is durable - an acknowledgement comes from the engine.
 
@@ -48,5 +49,5 @@ pub use client::{Client, TargetInfo};
 pub use container::{Container, Punch};
 pub use daos_wire::{ARRAY_MAX, EngineUri, ObjectId, RECORD_SIZE_MAX, WireStatus, crc32c};
 pub use error::{Error, Operation};
-pub use options::{EngineAddress, Options};
+pub use options::{EngineAddress, Options, Progress};
 pub use uuid::Uuid;

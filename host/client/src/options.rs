@@ -14,6 +14,19 @@ pub enum EngineAddress {
     Uri(EngineUri),
 }
 
+/// What does the work on the fabric.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// A thread of the client's own: calls make progress whatever the tasks of the caller do. Each
+    /// call costs a switch to that thread and one back.
+    #[default]
+    Thread,
+    /// A task on the thread that connects: no switches, and many clients on one thread. For threads
+    /// whose tasks are short: one that computes for long holds up all calls. Connecting panics
+    /// outside of a [`LocalSet`](tokio::task::LocalSet); calls may come from other threads.
+    Local,
+}
+
 /// Settings of a [`Client`](crate::Client). Fields may be changed after a constructor filled them.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -27,6 +40,8 @@ pub struct Options {
     pub interface: String,
     /// Directory of fabric plugins beside the built-in one.
     pub plugins_dir: Option<PathBuf>,
+    /// What does the work on the fabric.
+    pub progress: Progress,
     /// Longest time a call may take, with all its repetitions. Also the limit of connecting.
     pub deadline: Duration,
     /// Longest time to wait for an answer before the request is sent again. An engine that died
@@ -45,6 +60,7 @@ impl Options {
             rank: None,
             interface: String::new(),
             plugins_dir: None,
+            progress: Progress::default(),
             deadline: Duration::from_secs(30),
             attempt: Duration::from_secs(10),
             in_flight: 512,

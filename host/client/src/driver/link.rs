@@ -5,8 +5,9 @@ use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wa
 use daos_plugin_api::host::Endpoint;
 use daos_wire::{REPLY_MAX, REPLY_TAG, REQUEST_MAX, REQUEST_TAG, TAG_IGNORE};
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Most messages that are handed to the fabric at once, per direction.
 const SLOTS: usize = 256;
@@ -220,6 +221,14 @@ impl Link {
         }
         self.offer(index);
     }
+}
+
+/// Lets the runtime watch a descriptor: a duplicate of it, so that closing it is the watcher's.
+pub(super) fn watch(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let own = fd.try_clone_to_owned()?;
+    // SAFETY: an `OwnedFd` is the same open descriptor until it is dropped, which its watcher does.
+    let watch = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) };
+    Ok(watch?)
 }
 
 fn request(slot: &Slot) -> FabricRequest {

@@ -1,15 +1,16 @@
-//! The thread that owns the fabric endpoint.
+//! What owns the fabric endpoint: a thread, or a task on the caller's.
 //!
 //! Callers hand it [`Attempt`]s: one request each, to one target. Each ends with exactly one
 //! [`Outcome`]: the reply, or why there is none. Whether to try again is the caller's business.
 
 mod link;
+mod local;
 mod peers;
 mod wake;
 
-use crate::Error;
 use crate::pool::Lease;
 use crate::provider::{self, Fabric};
+use crate::{Error, Progress};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::{CallOptions, FabricDomain};
 use daos_wire::{Reply, WireStatus};
@@ -19,13 +20,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 use wake::Bell;
 
 /// How often deadlines and silent targets are looked at while requests are under way: deadlines
 /// are kept this accurately.
 const TICK: Duration = Duration::from_millis(50);
+/// How long to look for replies before sleeping, while some are due: about what it costs to be woken,
+/// and longer than an engine needs for a small request.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// One request to one target.
 pub(crate) struct Attempt {
@@ -97,7 +101,17 @@ enum Command {
     Forget(Arc<[u8]>),
 }
 
-/// Handle of the thread, which ends when the last clone is gone.
+impl Command {
+    /// Ends it because the fabric is broken.
+    fn fail(self, cause: &str) {
+        if let Self::Try(attempt) = self {
+            let lost = Err(Lost::Fabric(cause.to_owned()));
+            peers::end(attempt.memory, attempt.answer, lost);
+        }
+    }
+}
+
+/// Handle of the thread or task, which ends when the last clone is gone.
 #[derive(Clone)]
 pub(crate) struct Driver {
     // Declared before the bell's guard: the queue is closed when the guard rings.
@@ -105,7 +119,23 @@ pub(crate) struct Driver {
     bell: Arc<RingOnDrop>,
 }
 
-struct RingOnDrop(Arc<Bell>);
+/// How the owner of the endpoint is told that there are commands.
+#[derive(Clone)]
+enum Call {
+    Thread(Arc<Bell>),
+    Task(Arc<Notify>),
+}
+
+impl Call {
+    fn ring(&self) {
+        match self {
+            Self::Thread(bell) => bell.ring(),
+            Self::Task(notify) => notify.notify_one(),
+        }
+    }
+}
+
+struct RingOnDrop(Call);
 
 impl Drop for RingOnDrop {
     fn drop(&mut self) {
@@ -122,18 +152,26 @@ pub(crate) struct Started {
 }
 
 impl Driver {
-    /// Opens the fabric on a new thread.
+    /// Opens the fabric on a new thread, or in a task of the current `LocalSet`.
     pub(crate) async fn start(
+        progress: Progress,
         provider: String,
         interface: String,
         plugins_dir: Option<PathBuf>,
         client: Uuid,
     ) -> Result<Started, Error> {
-        let failed = |provider: &str, cause: String| Error::Provider {
-            provider: provider.to_owned(),
-            cause,
-            remedy: String::new(),
-        };
+        match progress {
+            Progress::Thread => Self::start_thread(provider, interface, plugins_dir, client).await,
+            Progress::Local => local::start(&provider, &interface, plugins_dir, client),
+        }
+    }
+
+    async fn start_thread(
+        provider: String,
+        interface: String,
+        plugins_dir: Option<PathBuf>,
+        client: Uuid,
+    ) -> Result<Started, Error> {
         let bell = Bell::new()
             .map_err(|error| failed(&provider, format!("no event descriptor: {error}")))?;
         let bell = Arc::new(bell);
@@ -165,7 +203,7 @@ impl Driver {
         Ok(Started {
             driver: Self {
                 commands,
-                bell: Arc::new(RingOnDrop(bell)),
+                bell: Arc::new(RingOnDrop(Call::Thread(bell))),
             },
             domain,
             address,
@@ -186,6 +224,14 @@ impl Driver {
         if self.commands.send(command).is_ok() {
             self.bell.0.ring();
         }
+    }
+}
+
+fn failed(provider: &str, cause: String) -> Error {
+    Error::Provider {
+        provider: provider.to_owned(),
+        cause,
+        remedy: String::new(),
     }
 }
 
@@ -212,6 +258,8 @@ struct Loop {
     peers: Peers,
     events: Vec<Event>,
     ticked: Instant,
+    /// Since when nothing has happened.
+    quiet: Option<Instant>,
 }
 
 impl Loop {
@@ -221,6 +269,7 @@ impl Loop {
             peers: Peers::new(client),
             events: Vec::new(),
             ticked: Instant::now(),
+            quiet: None,
         }
     }
 
@@ -252,6 +301,12 @@ impl Loop {
                 Err(status) => break format!("the endpoint failed: {status}"),
             }
             if busy {
+                self.quiet = None;
+                continue;
+            }
+            if self.expects_soon() {
+                // On a small machine the engine may need this core.
+                std::thread::yield_now();
                 continue;
             }
             bell.going_to_sleep();
@@ -270,6 +325,11 @@ impl Loop {
         };
         tracing::error!("{cause}");
         self.fail(queue, &cause);
+    }
+
+    /// Nothing happened: whether looking again is better than sleeping.
+    fn expects_soon(&mut self) -> bool {
+        !self.peers.is_idle() && self.quiet.get_or_insert_with(Instant::now).elapsed() < SPIN
     }
 
     fn obey(&mut self, command: Command) {
@@ -314,13 +374,7 @@ impl Loop {
         self.peers.fail(cause);
         drop(self.link);
         while let Ok(command) = queue.recv() {
-            if let Command::Try(attempt) = command {
-                peers::end(
-                    attempt.memory,
-                    attempt.answer,
-                    Err(Lost::Fabric(cause.to_owned())),
-                );
-            }
+            command.fail(cause);
         }
     }
 }
