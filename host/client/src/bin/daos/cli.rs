@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[command(
     name = "daos",
     version,
-    after_help = "Examples:\n  daos -a node1:10001 bench --verify\n  daos object put --pool $POOL --cont $CONT 0.1 \
+    after_help = "Examples:\n  daos -a node1:10001 bench --verify\n  daos bench --size 64..64KiB --seconds 10 --histogram --svg latency.svg\n  daos object put --pool $POOL --cont $CONT 0.1 \
                   monday weather sunny\n  daos object put --pool $POOL --cont $CONT 0.1 monday photo --file \
                   photo.jpg\n  daos object get --pool $POOL --cont $CONT 0.1 monday weather\n  daos object list \
                   --pool $POOL --cont $CONT 0.1\n  daos workload write --count 10000 acked.txt; daos workload \
@@ -223,6 +223,9 @@ pub(crate) struct BenchArgs {
     /// Print the distribution of latencies.
     #[arg(long)]
     pub(crate) histogram: bool,
+    /// Draw latencies, by percentile and by frequency, into a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
     /// Leave the values there.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -303,6 +306,7 @@ mod tests {
             "--access-point 127.0.0.1:10001 bench --verify",
             "bench --ops 100 --size 4KiB --depth 1 --json",
             "bench --verify --seconds 1 --rank 0",
+            "bench --histogram --svg latency.svg",
             &format!("object put {uuids} 0.1 monday weather sunny"),
             &format!("object put {uuids} 0.1 monday photo --file photo.jpg"),
             &format!("object get {uuids} 1 monday weather -f out"),

@@ -2,6 +2,7 @@
 
 mod phase;
 mod report;
+mod svg;
 
 use crate::cli::{BenchArgs, Cli, LoadArgs};
 use crate::parse::Sizes;
@@ -59,6 +60,9 @@ impl Load {
 }
 
 pub(crate) async fn run(cli: &Cli, args: &BenchArgs, client: &Client) -> anyhow::Result<Verdict> {
+    if let Some(path) = &args.svg {
+        svg::check(path)?;
+    }
     let load = Load::new(client, &args.load, args.keys);
     let limits = Limits {
         ops: args.ops.unwrap_or(if args.seconds.is_some() {
@@ -90,6 +94,9 @@ pub(crate) async fn run(cli: &Cli, args: &BenchArgs, client: &Client) -> anyhow:
         phases: vec![put, get],
         mismatches,
     };
+    if let Some(path) = &args.svg {
+        svg::write(&report, path)?;
+    }
     let text = |report: &Report| report.text(args.histogram);
     if report.mismatches.is_empty() {
         output::answer(cli.json, report, text)?;

@@ -44,6 +44,14 @@ pub(super) struct PhaseRow {
     pub(super) bytes_per_second: f64,
     pub(super) latency_us: Latency,
     pub(super) histogram: Vec<Bucket>,
+    pub(super) percentiles: Vec<Percentile>,
+}
+
+/// So many percent of the operations took no longer.
+#[derive(Debug, Serialize)]
+pub(super) struct Percentile {
+    pub(super) percent: f64,
+    pub(super) us: f64,
 }
 
 /// Latencies in microseconds.
@@ -93,8 +101,30 @@ impl PhaseRow {
                 max: us(latency.max()),
             },
             histogram: buckets(latency),
+            percentiles: percentiles(latency),
         }
     }
+}
+
+/// Steps between two nines of a percentile.
+const STEPS: u32 = 10;
+
+/// From 0 % on, each step a tenth of the way to the next nine, up to what so many operations can tell.
+fn percentiles(latency: &Histogram<u64>) -> Vec<Percentile> {
+    if latency.is_empty() {
+        return Vec::new();
+    }
+    let nines = (latency.len() as f64).log10();
+    let last = (nines * f64::from(STEPS)).floor() as u32;
+    (0..=last)
+        .map(|step| {
+            let quantile = 1.0 - 10f64.powf(-f64::from(step) / f64::from(STEPS));
+            Percentile {
+                percent: quantile * 100.0,
+                us: latency.value_at_quantile(quantile) as f64 / 1000.0,
+            }
+        })
+        .collect()
 }
 
 /// Powers of two of microseconds, from the first that holds something to the last.
@@ -116,7 +146,7 @@ fn buckets(latency: &Histogram<u64>) -> Vec<Bucket> {
 }
 
 /// Microseconds in the unit that reads best.
-fn time(us: f64) -> String {
+pub(super) fn time(us: f64) -> String {
     match us {
         us if us < 1000.0 => format!("{us:.0} us"),
         us if us < 1e6 => format!("{:.1} ms", us / 1e3),
