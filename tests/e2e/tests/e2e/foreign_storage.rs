@@ -162,3 +162,58 @@ fn files_in_the_way_of_scm() {
         server.stop();
     }
 }
+
+/// Several devices of which the last alone is not blank: nothing is written anywhere, not even made.
+#[test]
+fn foreign_content_on_the_last_device_keeps_the_others_untouched() {
+    let site = Site::new();
+    let names = ["bdev0", "bdev1", "bdev2"];
+    let paths: Vec<_> = names.iter().map(|name| site.path(name)).collect();
+    // The first does not exist yet, the second is blank, the third is somebody's.
+    let blank = File::create(&paths[1]).expect("our directory");
+    blank.set_len(256 * MIB as u64).expect("space");
+    let mut notes = File::create(&paths[2]).expect("our directory");
+    notes.write_all(&noise(MIB)).expect("space");
+    notes.set_len(256 * MIB as u64).expect("space");
+    site.add_engine(Bdev::Files(paths.clone()), 2);
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let second = fs::metadata(&paths[1]).expect("our file");
+    for flags in [&[][..], &["--reformat"]] {
+        let refused = server.format(flags).expect(1);
+        let told = refused.text();
+        for word in [&paths[2].display().to_string()[..], "--overwrite-foreign"] {
+            assert!(told.contains(word), "{word:?} is missing in {refused}");
+        }
+        assert!(!paths[0].exists(), "{} was made", paths[0].display());
+        assert!(!site.scm(0).exists(), "SCM was made");
+        let now = fs::metadata(&paths[1]).expect("our file");
+        let times = |m: &fs::Metadata| (m.modified().expect("a time"), m.len());
+        assert_eq!(times(&second), times(&now));
+        assert!(head(&paths[1]).iter().all(|byte| *byte == 0));
+        assert!(head(&paths[2])[..MIB] == noise(MIB)[..]);
+    }
+    server.format(&["--overwrite-foreign"]).expect(0);
+    server.wait_phase("ready");
+    data::bench(&site);
+    server.stop();
+}
+
+/// The same between engines: one engine's foreign device keeps the other engine's storage untouched.
+#[test]
+fn foreign_content_of_one_engine_keeps_the_others_storage_untouched() {
+    let site = Site::new();
+    let paths = [site.path("bdev0"), site.path("bdev1")];
+    let mut notes = File::create(&paths[1]).expect("our directory");
+    notes.write_all(&noise(MIB)).expect("space");
+    for path in &paths {
+        site.add_engine(Bdev::File(path.clone()), 1);
+    }
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let refused = server.format(&[]).expect(1);
+    let shown = paths[1].display().to_string();
+    assert!(refused.text().contains(&shown), "{refused}");
+    assert!(!paths[0].exists() && !site.scm(0).exists() && !site.scm(1).exists());
+    server.stop();
+}

@@ -3,7 +3,7 @@
 
 use crate::data::bench;
 use crate::soak::{Random, rounds};
-use daos_e2e::{Bdev, Server, Site, eventually, is_stopped};
+use daos_e2e::{Bdev, Server, Site, eventually, is_stopped, not_run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -41,6 +41,17 @@ const REFORMAT_STEPS: &[&str] = &["file-removed", "invalidated"];
 
 /// From here on the storage is formatted.
 const COMPLETE: &[&str] = &["file-renamed:2", "formatted"];
+
+/// Whether the programs, which are of the same profile as this one, stop at steps.
+fn can_stop(test: &str) -> bool {
+    if !cfg!(debug_assertions) {
+        not_run(
+            test,
+            "programs without debug assertions do not stop at steps",
+        );
+    }
+    cfg!(debug_assertions)
+}
 
 /// Who is killed while the format stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +191,9 @@ fn kill_at(site: &mut Site, step: &str, victim: Victim) {
 
 #[test]
 fn killed_at_every_step_of_a_first_format() {
+    if !can_stop("killed_at_every_step_of_a_first_format") {
+        return;
+    }
     let mut site = site();
     for step in STEPS {
         kill_at(&mut site, step, Victim::Daemon);
@@ -189,6 +203,9 @@ fn killed_at_every_step_of_a_first_format() {
 
 #[test]
 fn a_helper_killed_at_every_step_fails_the_format_alone() {
+    if !can_stop("a_helper_killed_at_every_step_fails_the_format_alone") {
+        return;
+    }
     let mut site = site();
     for step in STEPS {
         kill_at(&mut site, step, Victim::Helper);
@@ -198,6 +215,9 @@ fn a_helper_killed_at_every_step_fails_the_format_alone() {
 
 #[test]
 fn killed_at_every_step_of_a_reformat() {
+    if !can_stop("killed_at_every_step_of_a_reformat") {
+        return;
+    }
     let mut site = site();
     let mut server = site.start();
     server.make_ready();
@@ -257,6 +277,9 @@ fn killed_at_random_moments() {
 
 #[test]
 fn a_client_that_leaves_does_not_stop_the_format() {
+    if !can_stop("a_client_that_leaves_does_not_stop_the_format") {
+        return;
+    }
     let mut site = site();
     site.set_env(STOP_AT, "labelled");
     let mut server = site.start();
@@ -275,6 +298,9 @@ fn a_client_that_leaves_does_not_stop_the_format() {
 
 #[test]
 fn of_two_formats_at_once_the_second_is_refused() {
+    if !can_stop("of_two_formats_at_once_the_second_is_refused") {
+        return;
+    }
     let mut site = site();
     site.set_env(STOP_AT, "label-second-copy");
     let mut server = site.start();
