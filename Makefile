@@ -7,7 +7,7 @@ ONCE    ?=
 export PROFILE BDEV PLUGINS ONCE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit plugins e2e spikes fuzz vm-test bench soak docs man clean
+.PHONY: help run test lint unit plugins e2e fuzz vm-test bench soak docs man clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,10 +31,6 @@ unit: ## Unit, property and conformance tests of the workspace
 
 e2e: ## The real programs together
 	tools/test e2e
-
-spikes: ## The fabric face on libfabric
-	tools/install spikes
-	tools/test spikes
 
 fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS per target
 	tools/install test

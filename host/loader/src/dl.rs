@@ -1,10 +1,11 @@
-//! Maps a plugin into this process and finds its table: all `unsafe` of this crate.
+//! Maps a plugin into this process and finds its table.
 //!
 //! Libraries are never unloaded: tables, threads and thread-local destructors of a plugin may
 //! outlive any moment one could choose.
 
 use crate::info::AbiVersion;
 use crate::layout::{LayoutMismatch, compatible_layouts};
+use crate::signals::Handlers;
 use abi_stable::StableAbi as _;
 use abi_stable::library::AbiHeaderRef;
 use daos_plugin_api::abi::{
@@ -31,9 +32,15 @@ pub(crate) fn map(path: &Path) -> Result<Mapped, String> {
     // NOW: a missing symbol is an error here and not a crash later. LOCAL: plugins do not see each
     // other's symbols. NODELETE: not even a `dlclose` of the plugin's own can unmap it.
     let flags = RTLD_NOW | RTLD_LOCAL | libc::RTLD_NODELETE;
+    let handlers = Handlers::save();
     // SAFETY: loading runs the library's constructors, that is, code of the plugin. The caller has
     // checked that it is trusted to run in this process.
-    unsafe { Library::open(Some(path), flags) }
+    let opened = unsafe { Library::open(Some(path), flags) };
+    let changed = handlers.restore();
+    if !changed.is_empty() {
+        tracing::debug!(path = %path.display(), signals = ?changed, "put signal handlers back");
+    }
+    opened
         .map(|library| Mapped(ManuallyDrop::new(library)))
         .map_err(|e| e.to_string())
 }
@@ -119,4 +126,35 @@ fn first_line(text: &str) -> String {
         .find(|l| !l.is_empty())
         .unwrap_or_default()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_library_that_is_mapped_changes_no_signal_handlers() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (source, library) = (scratch.path().join("l.c"), scratch.path().join("libl.so"));
+        let text = "#include <signal.h>\nint ran;\nstatic void handle(int s) { (void)s; }\n\
+                    __attribute__((constructor)) static void start(void) { signal(SIGUSR2, handle); ran = 1; }\n";
+        std::fs::write(&source, text).unwrap();
+        let status = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .status()
+            .expect("a C compiler");
+        assert!(status.success());
+        let before = Handlers::save();
+        let mapped = map(&library).unwrap();
+        // SAFETY: the variable of the text above.
+        let ran = unsafe { **mapped.0.get::<*const libc::c_int>(b"ran").unwrap() };
+        assert_eq!(ran, 1, "the constructor ran");
+        assert_eq!(
+            before.restore(),
+            [] as [libc::c_int; 0],
+            "nothing is left to put back"
+        );
+    }
 }

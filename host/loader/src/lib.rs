@@ -27,6 +27,7 @@ mod load;
 mod manifest;
 mod note;
 mod refusal;
+mod signals;
 mod state;
 mod trust;
 

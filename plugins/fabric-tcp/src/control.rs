@@ -1,7 +1,6 @@
 //! Control face: what interfaces there are, and whether a config names one of them.
 
 use crate::data::TcpDomain;
-use crate::interfaces::{self, Interface};
 use crate::manifest::{MANIFEST, PROVIDERS};
 use crate::settings::Settings;
 use daos_plugin_api::abi::Status;
@@ -9,6 +8,7 @@ use daos_plugin_api::control::{
     ClassKind, ClassRequest, DeviceRecord, FabricOpenRequest, ScanReport,
 };
 use daos_plugin_api::sdk::{CallContext, Error, FabricPlugin, Host, Plugin, Result};
+use fabric_interfaces::{self as interfaces, Interface};
 use serde_json::{Map, Value, json};
 
 /// The plugin.

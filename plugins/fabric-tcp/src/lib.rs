@@ -13,7 +13,6 @@
 
 mod control;
 mod data;
-mod interfaces;
 mod manifest;
 mod settings;
 

@@ -7,7 +7,6 @@ use super::memory::{Span, random_u64};
 use super::progress::LISTENER;
 use super::region::{Regions, Registered};
 use super::socket;
-use crate::interfaces;
 use crate::manifest::PROVIDERS;
 use crate::settings::Settings;
 use daos_plugin_api::abi::{
@@ -15,6 +14,7 @@ use daos_plugin_api::abi::{
 };
 use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::sdk::{CallContext, Error, FabricDomain, Registration, Result};
+use fabric_interfaces as interfaces;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::net::IpAddr;
 use std::os::fd::AsFd;

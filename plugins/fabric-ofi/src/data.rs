@@ -1,0 +1,10 @@
+//! The data face: domains, endpoints, operations.
+
+mod domain;
+mod endpoint;
+mod operation;
+mod pause;
+mod peers;
+
+pub use domain::{OfiDomain, OfiRegion};
+pub use endpoint::OfiEndpoint;

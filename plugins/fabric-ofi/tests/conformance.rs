@@ -1,0 +1,201 @@
+//! The conformance kit over each provider, a process per case, since a provider may crash or hang. Where
+//! libfabric 1.17's providers cannot keep a promise it is listed here: any other broken promise
+//! fails the test.
+#![cfg(libfabric)]
+
+mod common;
+
+use common::{again, remove_shared_memory};
+use daos_plugin_api::conformance::{Outcome, Record, Reporter, Target, cases, run};
+use daos_plugin_api::control::{ClassKind, FabricOpenRequest};
+use daos_plugin_api::sdk::thunks;
+use fabric_ofi::{FabricOfi, OfiDomain, Settings};
+use serde_json::json;
+use std::io::Read;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Names provider and case to the process that runs it.
+const PROVIDER: &str = "OFI_TEST_PROVIDER";
+const CASE: &str = "OFI_TEST_CASE";
+
+/// Exit codes of that process; libtest's own are 0 and 101.
+const KEPT: i32 = 10;
+const BROKEN: i32 = 11;
+const NOT_CLAIMED: i32 = 12;
+const MISSING: i32 = 13;
+
+struct Quiet;
+
+impl Reporter for Quiet {
+    fn ended(&mut self, _record: &Record) {}
+}
+
+/// Runs one case if the environment names one, and ends the process; does nothing otherwise.
+#[test]
+fn one_case() {
+    let (Ok(provider), Ok(case)) = (std::env::var(PROVIDER), std::env::var(CASE)) else {
+        return;
+    };
+    let request = FabricOpenRequest {
+        provider: provider.clone(),
+        interface: "lo".to_owned(),
+        ..Default::default()
+    };
+    let end = |code: i32, text: &str| -> ! {
+        println!("{text}");
+        std::process::exit(code)
+    };
+    if let Err(error) = OfiDomain::open(&request, Settings::default()) {
+        end(MISSING, &error.to_string());
+    }
+    let target = Target::new(ClassKind::Fabric, &provider, json!({"interface": "lo"}))
+        .nonsense(json!({"fabric_iface": "no-such-0"}))
+        .nonsense(json!({"fabric_iface_port": 65536}))
+        .nonsense(json!({"provider": "ofi+tpc"}))
+        .filter(&case);
+    let summary = run(thunks::table::<FabricOfi>(), &target, &mut Quiet);
+    let record = summary.records.iter().find(|record| record.case == case);
+    match record.map(|record| &record.outcome) {
+        Some(Outcome::Passed) => end(KEPT, ""),
+        Some(Outcome::Skipped(why)) => end(NOT_CLAIMED, why),
+        Some(Outcome::Failed(how)) => end(BROKEN, how),
+        None => panic!("there is no such case: {case}"),
+    }
+}
+
+/// Longest time a case may take; the kit's own limits are shorter unless a provider hangs inside
+/// a call.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Longest time for a case that is expected to fail.
+const SHORT: Duration = Duration::from_secs(20);
+
+const TRUNCATED: &str =
+    "a message longer than its receive completes as TRUNCATED and spares what is behind";
+const UNEXPECTED: &str = "a message that meets no receive is kept until one is offered";
+const GONE: &str = "resolving a peer that is gone does not wait, and a send to it ends";
+const CLOSING: &str = "closing an endpoint with operations outstanding leaves their memory alone";
+const OTHERS: &str = "a peer that goes away does not disturb the others";
+const THREADS: &str = "two endpoints on two threads exchange messages and remote accesses";
+const PRESSURE: &str = "thousands of messages pass under back-pressure, none lost, none twice";
+
+/// What a broken promise comes to.
+enum Ending {
+    Kept,
+    NotClaimed,
+    Missing(String),
+    Broken(String),
+}
+
+fn ending(provider: &str, case: &str, limit: Duration) -> Ending {
+    let mut child = again("one_case")
+        .env(PROVIDER, provider)
+        .env(CASE, case)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let code = wait(&mut child, limit);
+    remove_shared_memory(child.id());
+    let Some(code) = code else {
+        return Ending::Broken(format!("no end within {limit:?}"));
+    };
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    match code {
+        Some(KEPT) => Ending::Kept,
+        Some(BROKEN) => Ending::Broken(text.trim().to_owned()),
+        Some(NOT_CLAIMED) => Ending::NotClaimed,
+        Some(MISSING) => Ending::Missing(text.trim().to_owned()),
+        Some(code) => panic!("{case:?} over {provider} ends with {code}: {text}"),
+        None => Ending::Broken("crashed".to_owned()),
+    }
+}
+
+/// Waits for a process: its exit code (`None` inside: a signal), or `None` when it was killed for
+/// taking too long.
+fn wait(child: &mut Child, limit: Duration) -> Option<Option<i32>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status.code());
+        }
+        if start.elapsed() > limit {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs all cases; only those listed may be broken.
+fn check(provider: &str, deviations: &[&str]) {
+    let all = cases(ClassKind::Fabric);
+    for case in deviations {
+        assert!(all.contains(case), "the kit has no case {case:?}");
+    }
+    let (mut kept, mut failures) = (0, Vec::new());
+    // The first one is the start of the plugin, which every run has.
+    for case in &all[1..] {
+        let is_listed = deviations.contains(case);
+        let limit = if is_listed { SHORT } else { LIMIT };
+        match ending(provider, case, limit) {
+            Ending::Kept => {
+                if is_listed {
+                    println!("kept by {provider} this time: {case}");
+                }
+                kept += 1;
+            }
+            Ending::NotClaimed => {}
+            Ending::Missing(why) => {
+                println!("NOT RUN conformance over {provider}: {why}");
+                return;
+            }
+            Ending::Broken(how) if is_listed => {
+                println!("deviation of {provider}: {case}: {how}");
+            }
+            Ending::Broken(how) => failures.push(format!("{case}: {how}")),
+        }
+    }
+    println!("{provider}: {kept} promises kept");
+    assert!(failures.is_empty(), "{provider}:\n{}", failures.join("\n"));
+    assert!(kept >= 30, "only {kept} promises kept");
+}
+
+#[test]
+fn tcp_with_rxm() {
+    // A message above 16 KiB that is too long for its late RECV: the RECV never completes.
+    check("ofi+tcp;ofi_rxm", &[TRUNCATED]);
+}
+
+#[test]
+fn net() {
+    // Stops reading from a peer at a large message that has no RECV yet.
+    check("ofi+net", &[UNEXPECTED, THREADS]);
+}
+
+#[test]
+fn sockets() {
+    // Sleeps a while before it sends again to a peer whose buffers were full.
+    check("ofi+sockets", &[PRESSURE]);
+}
+
+#[test]
+fn shm() {
+    // An endpoint of the same process that is closed takes its memory along (a crash). A message
+    // that is too long hangs.
+    check("ofi+shm", &[TRUNCATED, GONE, CLOSING, OTHERS]);
+}
