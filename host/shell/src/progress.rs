@@ -81,7 +81,10 @@ impl HostProgress {
                 if let Some(bar) = self.bars.get(&(row.engine, row.address.clone())) {
                     match failed {
                         true => bar.abandon_with_message(end.to_owned()),
-                        false => bar.finish_with_message("done"),
+                        false => {
+                            bar.set_position(bar.length().unwrap_or(1));
+                            bar.finish_with_message("done");
+                        }
                     }
                 }
             }

@@ -10,6 +10,7 @@ mod engine_death;
 mod foreign_storage;
 mod format_death;
 mod format_guards;
+mod format_output;
 mod front_door;
 mod hostile_plugins;
 mod immutable_keys;
