@@ -314,3 +314,21 @@ fn mounted_nosuid(path: &std::path::Path) -> bool {
     nix::sys::statvfs::statvfs(path)
         .is_ok_and(|s| s.flags().contains(nix::sys::statvfs::FsFlags::ST_NOSUID))
 }
+
+#[tokio::test]
+async fn the_end_of_a_pool_cancels_what_runs_and_what_comes() {
+    let bed = hostile(json!({"scan": "slow:60000"}));
+    let call = tokio::spawn({
+        let (pool, plugin) = (bed.pool.clone(), bed.plugin.clone());
+        async move { pool.scan(&plugin, CallOptions::default()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    bed.pool.end().await;
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error.cause, Cause::Cancelled { .. }), "{error}");
+    let error = bed.pool.scan(&bed.plugin, CallOptions::default()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error.cause, Cause::Cancelled { .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+}

@@ -169,6 +169,11 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     notify(sd_notify::NotifyState::Stopping);
     info!("stopping");
     state.stop();
+    // A format that runs is over: without its superblock, nothing starts on what it leaves.
+    let helpers = tokio::spawn({
+        let plugins = Arc::clone(&plugins);
+        async move { plugins.end().await }
+    });
     let mut ends = Vec::new();
     for supervisor in supervisors {
         ends.push(tokio::spawn(
@@ -191,7 +196,8 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     // Streams that clients hold open must not keep the server.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
-    plugins.rest().await;
+    // Ends within the grace time of the helpers.
+    let _ = helpers.await;
     drop(held);
     info!("stopped");
     Ok(true)

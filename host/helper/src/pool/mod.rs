@@ -104,6 +104,8 @@ pub struct HelperPool {
 struct Inner {
     options: PoolOptions,
     slots: Mutex<HashMap<String, Slot>>,
+    /// Cancels every call, now and later.
+    ending: Cancel,
 }
 
 /// The process of a plugin, if it has one. Who holds the lock has the turn.
@@ -116,6 +118,7 @@ impl HelperPool {
             inner: Arc::new(Inner {
                 options,
                 slots: Mutex::new(HashMap::new()),
+                ending: Cancel::new(),
             }),
         }
     }
@@ -140,8 +143,16 @@ impl HelperPool {
         let name = operation.name();
         let about = (plugin.name().to_owned(), plugin.manifest.version.clone());
         tokio::spawn(async move {
-            let result = inner.take_turn(&plugin, operation, &options, &cancel).await;
-            let _ = sender.send(result);
+            let ended = async {
+                inner.ending.cancelled().await;
+                cancel.cancel();
+                std::future::pending::<()>().await;
+            };
+            let turn = inner.take_turn(&plugin, operation, &options, &cancel);
+            tokio::select! {
+                result = turn => drop(sender.send(result)),
+                () = ended => {}
+            }
         });
         let result = answer.await;
         dropped.disarm();
@@ -165,6 +176,13 @@ impl HelperPool {
             .unwrap_or_else(PoisonError::into_inner);
         let session = slots.get(plugin)?.try_lock().ok()?;
         session.as_ref().map(Session::pid)
+    }
+
+    /// Ends the pool for good: operations under way are cancelled, new ones refused as cancelled, processes
+    /// stopped as by [`HelperPool::stop`].
+    pub async fn end(&self) {
+        self.inner.ending.cancel();
+        self.stop().await;
     }
 
     /// Lets plugins destroy their instances and waits for their processes to exit; those that take

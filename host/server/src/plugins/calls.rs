@@ -37,6 +37,11 @@ impl Plugins {
         self.helpers.stop().await;
     }
 
+    /// Ends the helpers for good; what they are doing is cancelled.
+    pub(crate) async fn end(&self) {
+        self.helpers.end().await;
+    }
+
     /// Lists the devices of a class config.
     pub(crate) async fn devices(
         &self,

@@ -15,7 +15,16 @@ enum Victim {
     Daemon,
     Helper,
     Engine,
+    /// The engine, and its successor while that reads what is there.
+    EngineAndSuccessor,
 }
+
+const VICTIMS: &[Victim] = &[
+    Victim::Daemon,
+    Victim::Helper,
+    Victim::Engine,
+    Victim::EngineAndSuccessor,
+];
 
 /// Rounds on one site; then a new one, so that records stay short.
 const ROUNDS_PER_SITE: u64 = 25;
@@ -23,6 +32,10 @@ const ROUNDS_PER_SITE: u64 = 25;
 fn signal(process: &Child, signal: Signal) {
     // Fails only if it has just ended.
     let _ = kill(Pid::from_raw(process.id() as i32), signal);
+}
+
+fn is_engine(pid: u32) -> bool {
+    daos_e2e::process_name(pid) == "daos_io_server"
 }
 
 /// Kills helpers while plugins are asked what they see: nobody but who asks is to notice.
@@ -54,8 +67,18 @@ fn life(site: &Site, random: &mut Random, first: u64, count: u64) {
     server.make_ready();
     let workload = Workload::new(site, "work");
     let mut writer = workload.write_on();
+    // Deaths of engines since the server started: after six in a row it gives an engine up, and pauses grow.
+    let mut deaths = 0;
     for round in first..first + count {
-        let victim = random.choose(&[Victim::Daemon, Victim::Helper, Victim::Engine]);
+        let victim = match deaths {
+            0..3 => random.choose(VICTIMS),
+            _ => Victim::Daemon,
+        };
+        deaths += match victim {
+            Victim::Daemon | Victim::Helper => 0,
+            Victim::Engine => 1,
+            Victim::EngineAndSuccessor => 2,
+        };
         let pause = Duration::from_micros(random.below(300_000));
         let what = format!("round {round}: {victim:?} killed after {pause:?}");
         let before = workload.acknowledged();
@@ -68,14 +91,26 @@ fn life(site: &Site, random: &mut Random, first: u64, count: u64) {
         thread::sleep(pause);
         match victim {
             Victim::Daemon => {
+                deaths = 0;
                 server.kill();
                 drop(server);
                 server = site.start();
                 let state = server.wait_state(&what, |s| s["phase"] != "starting");
                 assert_eq!(state["phase"], "ready", "{what}: {state:#}");
             }
-            Victim::Engine => {
-                let dead = server.kill_engine(0);
+            Victim::Engine | Victim::EngineAndSuccessor => {
+                let mut dead = server.kill_engine(0);
+                if victim == Victim::EngineAndSuccessor {
+                    let next = eventually("the next engine starts", || {
+                        let pids = server.processes();
+                        let mut engines = pids.into_iter().filter(|p| *p != dead && is_engine(*p));
+                        engines.next()
+                    });
+                    thread::sleep(Duration::from_micros(random.below(60_000)));
+                    // Fails only if it has just ended.
+                    let _ = kill(Pid::from_raw(next as i32), Signal::SIGKILL);
+                    dead = next;
+                }
                 let state = server.wait_state(&what, |s| {
                     let engine = &s["engines"][0];
                     let (state, pid) = (engine["state"].as_str(), engine["pid"].as_u64());

@@ -325,3 +325,23 @@ fn of_two_formats_at_once_the_second_is_refused() {
     server.wait_phase("ready");
     server.stop();
 }
+
+/// SIGTERM while a helper is in the middle of a label: the server ends in order, the format does not count.
+#[test]
+fn a_server_that_is_told_to_end_during_a_format_ends() {
+    if !can_stop("a_server_that_is_told_to_end_during_a_format_ends") {
+        return;
+    }
+    let mut site = site();
+    site.set_env(STOP_AT, "label-second-copy");
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let mut format = start_format(&site);
+    server.wait_stopped("the helper stops between the copies of a label");
+    // Ends well, and no process is left: also not the helper that stands still.
+    server.stop();
+    let done = format.wait().expect("our child can be waited for");
+    assert_eq!(done.code(), Some(1), "the client is told");
+    site.clear_env(STOP_AT);
+    assert!(!assert_never_half(&site, "told to end during a format"));
+}

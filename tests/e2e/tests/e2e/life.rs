@@ -192,6 +192,21 @@ fn an_engine_that_dies_again_and_again_is_restarted_ever_later_and_then_given_up
     server.stop();
 }
 
+#[test]
+fn a_server_that_is_told_to_end_while_an_engine_waits_for_its_restart_ends() {
+    let mut site = Site::with_file();
+    let mut server = site.start();
+    server.make_ready();
+    server.stop();
+    site.add_config("engine_path: /bin/false\n");
+    let mut server = site.start();
+    server.wait_state("waiting for a restart", |s| {
+        s["engines"][0]["state"] == "restarting" && s["engines"][0]["restarts"].as_u64() >= Some(2)
+    });
+    server.stop();
+    assert_only_storage_is_left(&site);
+}
+
 /// The seed's options of `start`, and what becomes of each.
 #[test]
 fn every_option_of_start_reaches_its_place() {
