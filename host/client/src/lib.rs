@@ -47,7 +47,9 @@ mod sequence;
 pub use array::{Array, ArrayInfo};
 pub use client::{Client, TargetInfo};
 pub use container::{Container, Punch};
-pub use daos_wire::{ARRAY_MAX, EngineUri, ObjectId, RECORD_SIZE_MAX, WireStatus, crc32c};
+pub use daos_wire::{
+    ARRAY_MAX, EngineUri, ObjectId, RECORD_SIZE_MAX, WireStatus, crc32c, crc32c_combine,
+};
 pub use error::{Error, Operation};
 pub use options::{EngineAddress, Options, Progress};
 pub use uuid::Uuid;

@@ -326,3 +326,116 @@ async fn mistakes_are_explained() {
     assert!(expect(&site.run(&["completion", "bash"]).await, 0).contains("daos"));
     assert!(expect(&site.run(&["manpage"]).await, 0).contains(".TH"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arrays_are_written_read_and_punched_by_ranges() {
+    let site = Site::new().await;
+    let array = async |verb: &str, args: &[&str]| {
+        let all = [&["array", verb][..], &UUIDS, &["0.1", "d", "a"], args].concat();
+        site.run(&all).await
+    };
+    let data: Vec<u8> = (0..40_000_000u32).map(|n| (n / 3) as u8).collect();
+    std::fs::write(site.path("in"), &data).unwrap();
+    let said = array(
+        "put",
+        &["--record-size", "8", "--offset", "5", "-f", "in", "--json"],
+    )
+    .await;
+    let said = &json(&said, 0)["response"];
+    let sum = format!("{:08x}", daos_wire::crc32c(&data));
+    assert_eq!(said["records"], 5_000_000, "{said}");
+    assert_eq!(
+        (&said["bytes"], &said["crc32c"]),
+        (&40_000_000.into(), &sum.as_str().into())
+    );
+    let stat = json(&array("stat", &["--json"]).await, 0);
+    assert_eq!(stat["response"]["records"], 5_000_005);
+    assert_eq!(stat["response"]["record_size"], 8);
+    assert!(expect(&array("stat", &[]).await, 0).contains("5000005 records of 8 bytes"));
+
+    let said = array("get", &["--offset", "5", "--file", "out", "--json"]).await;
+    assert_eq!(json(&said, 0)["response"]["crc32c"], sum.as_str());
+    assert!(std::fs::read(site.path("out")).unwrap() == data);
+    let part = array("get", &["--offset", "4", "--count", "3"]).await;
+    expect(&part, 0);
+    assert_eq!(part.stdout, [&[0; 8], &data[..16]].concat());
+    let part = array("get", &["--offset", "5000004", "--count", "9", "--json"]).await;
+    let part = &json(&part, 0)["response"];
+    assert_eq!(
+        (&part["records"], part["hex"].as_str().unwrap().len()),
+        (&1.into(), 16)
+    );
+
+    // From standard input, with the size that the array has.
+    let mut put = site.command(
+        &[
+            &["array", "put"][..],
+            &UUIDS,
+            &["0.1", "d", "a", "--offset", "1"],
+        ]
+        .concat(),
+    );
+    let mut put = put
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = put.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"8 bytes.and 3")
+        .await
+        .unwrap();
+    drop(stdin);
+    let ended = put.wait_with_output().await.unwrap();
+    expect(&ended, 1);
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        told.contains("inside of a record of 8 bytes; 1 records were written"),
+        "{told}"
+    );
+    let part = array("get", &["--offset", "1", "--count", "2"]).await;
+    assert_eq!(part.stdout, b"8 bytes.\0\0\0\0\0\0\0\0");
+
+    expect(&array("punch", &["--offset", "2"]).await, 0);
+    let stat = json(&array("stat", &["--json"]).await, 0);
+    assert_eq!(stat["response"]["records"], 2);
+    assert!(
+        site.store
+            .arrays
+            .lock()
+            .unwrap()
+            .values()
+            .all(|a| a.bytes.len() == 16)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arrays_that_cannot_be_are_refused_before_anything_is_written() {
+    let site = Site::new().await;
+    let array = async |verb: &str, args: &[&str]| {
+        let all = [&["array", verb][..], &UUIDS, &["0.1", "d", "a"], args].concat();
+        site.run(&all).await
+    };
+    std::fs::write(site.path("odd"), b"12345").unwrap();
+    let said = array("put", &["--record-size", "4", "-f", "odd"]).await;
+    expect(&said, 1);
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(
+        told.contains("no whole number of records of 4 bytes"),
+        "{told}"
+    );
+    assert!(site.store.arrays.lock().unwrap().is_empty());
+    expect(&array("get", &[]).await, 1);
+    expect(&array("stat", &[]).await, 1);
+    expect(&array("punch", &["--offset", "0"]).await, 0);
+    expect(&array("put", &["--record-size", "131073"]).await, 2);
+
+    expect(&array("put", &["-f", "odd"]).await, 0);
+    let said = array("put", &["--record-size", "5", "-f", "odd"]).await;
+    expect(&said, 1);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("array stat"));
+    // A file that could not be read as a whole is not there, and no part of it is left.
+    site.store.faults.damage_values.store(100, Ordering::SeqCst);
+    expect(&array("get", &["-f", "out"]).await, 1);
+    let left = std::fs::read_dir(site.directory.path()).unwrap();
+    assert_eq!(left.count(), 1, "only the input");
+}

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::array::ArrayCommand;
 use crate::parse::{self, Sizes};
 use clap::{Args, Parser, Subcommand};
 use daos_client::{EngineUri, ObjectId, Uuid};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// An object belongs to a container of a pool (two UUIDs of your choice) and has a number
 /// "HI.LO". Its values have two keys: all values under one distribution key (dkey) live on one
-/// target of the engine; an attribute key (akey) names a value under it.
+/// target of the engine; an attribute key (akey) names a value under it, or an array.
 #[derive(Parser)]
 #[command(
     name = "daos",
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     /// Store, fetch, list and remove values.
     #[command(subcommand, visible_alias = "obj")]
     Object(ObjectCommand),
+    /// Write, read and punch arrays: records of a fixed size, numbered from 0, under an akey.
+    #[command(subcommand)]
+    Array(ArrayCommand),
     /// Show the engine's targets and how full they are.
     Query,
     /// Measure puts and gets, and check what comes back.
@@ -311,6 +315,11 @@ mod tests {
             &format!("object put {uuids} 0.1 monday photo --file photo.jpg"),
             &format!("object get {uuids} 1 monday weather -f out"),
             &format!("object list {uuids} 0.1"),
+            &format!("array put {uuids} 0.1 run7 samples --record-size 8 --file samples.bin"),
+            &format!("array put {uuids} 0.1 run7 samples --offset 4096"),
+            &format!("array get {uuids} 0.1 run7 samples --offset 4096 --count 2 -f out"),
+            &format!("array punch {uuids} 0.1 run7 samples --offset 9"),
+            &format!("array stat {uuids} 0.1 run7 samples --json"),
             &format!("object punch {uuids} 0.1 --all"),
             &format!("object punch {uuids} 0.1 monday"),
             "workload write --seed 7 --count 10 --acked file",
@@ -333,6 +342,8 @@ mod tests {
             "bench --size 2MiB",
             "bench --depth 0",
             "workload verify",
+            "array punch --pool 4f3c1b6e-0000-4000-8000-000000000001 --cont 4f3c1b6e-0000-4000-8000-000000000002 0.1 d a",
+            "array put --pool 4f3c1b6e-0000-4000-8000-000000000001 --cont 4f3c1b6e-0000-4000-8000-000000000002 0.1 d a --record-size 0",
             "workload verify a --acked b",
             "--uri tcp:/00 query",
             "--access-point a --uri tcp://00 query",

@@ -1,5 +1,6 @@
 //! `daos`: puts and gets objects, measures, and proves that nothing acknowledged is lost.
 
+mod array;
 mod bench;
 mod cli;
 mod object;
@@ -78,6 +79,7 @@ async fn run(cli: &Cli) -> anyhow::Result<Verdict> {
             Ok(Verdict::Good)
         }
         Command::Object(command) => object::run(cli, command, &connect(cli).await?).await,
+        Command::Array(command) => array::run(cli, command, &connect(cli).await?).await,
         Command::Query => query::run(cli, &connect(cli).await?).await,
         Command::Bench(args) => bench::run(cli, args, &connect(cli).await?).await,
         Command::Workload(WorkloadCommand::Write(args)) => {

@@ -60,8 +60,34 @@ pub(crate) fn progress(
         Some(_) => "{msg:8} {wide_bar} {pos}/{len} {per_sec} {eta}",
         None => "{msg:8} {spinner} {pos} {per_sec} {elapsed}",
     };
+    styled(bar, template).with_message(what)
+}
+
+/// Likewise, of bytes.
+pub(crate) fn progress_bytes(
+    hidden: bool,
+    what: &'static str,
+    total: Option<u64>,
+) -> indicatif::ProgressBar {
+    if hidden {
+        return indicatif::ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => (
+            indicatif::ProgressBar::new(total),
+            "{msg:8} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        ),
+        None => (
+            indicatif::ProgressBar::new_spinner(),
+            "{msg:8} {spinner} {binary_bytes} {binary_bytes_per_sec} {elapsed}",
+        ),
+    };
+    styled(bar, template).with_message(what)
+}
+
+fn styled(bar: indicatif::ProgressBar, template: &str) -> indicatif::ProgressBar {
     if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.with_message(what)
+    bar
 }
