@@ -1,6 +1,7 @@
 //! First inputs: one or a few valid ones per target, made by the encoders.
 
 use daos_drpc::frame::Packets;
+use daos_engine::clients::Origin;
 use daos_engine::index::value::{Body, Extent, Extents, StoredValue};
 use daos_engine::record::{Change, Entries, Record};
 use daos_media::label::Label;
@@ -89,8 +90,11 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     ] {
         let mut bytes = Vec::new();
         Record {
-            client: Uuid::from_u128(7),
-            sequence: 9,
+            origin: Origin {
+                client: Uuid::from_u128(7),
+                sequence: 9,
+                settled: 4,
+            },
             change,
         }
         .encode(&mut bytes);
