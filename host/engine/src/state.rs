@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 /// Name of the record.
 const FILE_NAME: &str = "engine.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const LOG_MIN: u64 = 1 << 20;
 const LOG_MAX: u64 = 64 << 20;
 const INDEX_MIN: u64 = 4 << 20;
@@ -34,6 +34,16 @@ pub struct EngineState {
     pub index_bytes: u64,
 }
 
+/// What the file holds.
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    #[serde(flatten)]
+    state: EngineState,
+    /// Of the fields before.
+    #[serde(default)]
+    checksum: u32,
+}
+
 impl EngineState {
     /// The record of an engine; `None` if it has never served.
     ///
@@ -44,8 +54,14 @@ impl EngineState {
         let Some(bytes) = atomic::read(&path, 1 << 20).map_err(StartError::failed)? else {
             return Ok(None);
         };
-        let state: Self = serde_json::from_slice(&bytes)
-            .map_err(|e| StartError::storage(format_args!("{} is damaged: {e}", path.display())))?;
+        let damaged = |why: &dyn std::fmt::Display| {
+            StartError::storage(format_args!("{} is damaged: {why}", path.display()))
+        };
+        let Recorded { state, checksum } =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(&e))?;
+        if state.version == VERSION && state.checksum()? != checksum {
+            return Err(damaged(&"it does not match its checksum"));
+        }
         if state.version != VERSION {
             return Err(StartError::storage(format_args!(
                 "{} has version {}, this program reads version {VERSION}",
@@ -97,8 +113,18 @@ impl EngineState {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, mount: &Path) -> Result<(), StartError> {
-        let text = serde_json::to_vec_pretty(self).map_err(StartError::failed)?;
+        let record = Recorded {
+            state: self.clone(),
+            checksum: self.checksum()?,
+        };
+        let text = serde_json::to_vec_pretty(&record).map_err(StartError::failed)?;
         atomic::write(&mount.join(FILE_NAME), 0o640, &text).map_err(StartError::failed)
+    }
+
+    /// CRC-32C of the fields as compact JSON.
+    fn checksum(&self) -> Result<u32, StartError> {
+        let text = serde_json::to_vec(self).map_err(StartError::failed)?;
+        Ok(daos_wire::crc32c(&text))
     }
 
     /// Name of a target's log region.

@@ -155,6 +155,12 @@ impl<M: LogMemory> Storage<M> {
                 ring.next_sequence()
             )));
         }
+        if ring.first_sequence() > applied + 1 {
+            return Err(StorageError::Corrupt(format!(
+                "the index has the changes up to {applied}, the log begins with {}: the index is older than what the log has handed to it",
+                ring.first_sequence()
+            )));
+        }
         let mut storage = Self::new(ring, index, space, clients, limit);
         storage.arrays = arrays;
         Ok((storage, recovered))

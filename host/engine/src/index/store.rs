@@ -177,9 +177,14 @@ impl Store {
     /// # Errors
     /// As for `open`.
     pub fn on(backend: impl StorageBackend, cache: usize) -> Result<Self, IndexError> {
-        let database = Database::builder()
+        let mut database = Database::builder()
             .set_cache_size(cache)
             .create_with_backend(backend)?;
+        // Every page against its checksum: one that changed might lead to the wrong entry, or to none.
+        if !database.check_integrity()? {
+            // To the commit before, if it had to be; whether the log has what is missing is seen then.
+            tracing::warn!("the index was damaged and went back to an intact state");
+        }
         let write = database.begin_write()?;
         let (applied, identity) = {
             write.open_table(ENTRIES)?;

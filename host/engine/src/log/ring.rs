@@ -48,9 +48,12 @@ impl<M: LogMemory> Ring<M> {
             return Err(LogError::TooSmall(len));
         }
         let capacity = (len - RING_START) as u64 / GRAIN * GRAIN;
-        // Until the header is whole the region counts as blank or bad, so the slots come first.
-        memory.write(0, &[0; RING_START]);
-        memory.persist(0, RING_START)?;
+        // Until the header is whole the region counts as blank or bad, so all else comes first. Nothing
+        // may be left in the ring either: an old record would fit at the place and sequence of a new one.
+        for offset in (0..len).step_by(RING_START) {
+            memory.write(offset, &[0; RING_START][..RING_START.min(len - offset)]);
+        }
+        memory.persist(0, len)?;
         let mut ring = Self {
             memory,
             capacity,
@@ -246,7 +249,8 @@ impl<M: LogMemory> Ring<M> {
         Ok(())
     }
 
-    fn first_sequence(&self) -> u64 {
+    /// Sequence of the oldest record; that of the next one if there is none.
+    pub fn first_sequence(&self) -> u64 {
         self.live
             .front()
             .map_or(self.next, |(sequence, _)| *sequence)

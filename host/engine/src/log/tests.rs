@@ -54,6 +54,27 @@ fn blank_foreign_and_damaged_regions_are_told_apart() {
 }
 
 #[test]
+fn a_new_log_is_there_after_a_crash_also_where_an_old_one_was() {
+    let mut old = Ring::create(Fake::new(SIZE), ME).unwrap();
+    for n in 1..=9 {
+        old.append(&payload(n, 100, 0)).unwrap();
+        old.persist().unwrap();
+        old.trim(n - 1).unwrap();
+    }
+    let memory = old.into_memory();
+    for seed in 0..20 {
+        let ring = Ring::create(memory.clone(), ME).unwrap();
+        let keep = super::fake::coin(seed);
+        let keep: Box<dyn FnMut() -> bool> = match seed {
+            0 => Box::new(|| false),
+            _ => Box::new(keep),
+        };
+        let (ring, seen) = collect(ring.into_memory().crash(keep)).unwrap();
+        assert_eq!((seen.len(), ring.next_sequence()), (0, 1));
+    }
+}
+
+#[test]
 fn fills_wraps_and_keeps_order() {
     let mut ring = Ring::create(Fake::new(SIZE), ME).unwrap();
     let mut oldest = 1;

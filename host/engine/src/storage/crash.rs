@@ -140,25 +140,29 @@ impl Machine {
                 let bytes = vec![7u8; len];
                 self.put(storage, Body::Inline(&bytes), len as u32)
             }
-            4..=8 => {
-                let units = 1 + self.dice.below(7) as u32;
-                let Some(extents) = storage.space().allocate(units) else {
-                    return self.commit(storage);
-                };
-                for Extent { start, units } in extents.as_slice() {
-                    let end = start + u64::from(*units);
-                    self.disk[*start as usize..end as usize].fill(self.stamp + 1);
-                }
-                let made = self.put(storage, Body::Extents(extents), units * 4096);
-                if made.is_err() {
-                    storage.space().abandon(&extents);
-                }
-                made
-            }
+            4..=8 => match self.put_on_device(storage) {
+                Some(made) => made,
+                None => self.commit(storage),
+            },
             9 => self.punch(storage),
             10..=13 => self.seal(storage),
             _ => self.commit(storage),
         }
+    }
+
+    /// `None` if there is no space.
+    fn put_on_device(&mut self, storage: &mut Storage<Scm>) -> Option<Result<(), StorageError>> {
+        let units = 1 + self.dice.below(7) as u32;
+        let extents = storage.space().allocate(units)?;
+        for Extent { start, units } in extents.as_slice() {
+            let end = start + u64::from(*units);
+            self.disk[*start as usize..end as usize].fill(self.stamp + 1);
+        }
+        let made = self.put(storage, Body::Extents(extents), units * 4096);
+        if made.is_err() {
+            storage.space().abandon(&extents);
+        }
+        Some(made)
     }
 
     fn put(
@@ -213,9 +217,12 @@ impl Machine {
             return self.seal(storage);
         };
         // The target goes on while a helper commits.
-        let meanwhile = self.dice.below(3);
-        for _ in 0..meanwhile {
-            self.put(storage, Body::Inline(b"abc"), 3)?;
+        for _ in 0..self.dice.below(5) {
+            match self.dice.below(3) {
+                0 => self.put(storage, Body::Inline(b"abc"), 3)?,
+                1 => self.seal(storage)?,
+                _ => self.put_on_device(storage).transpose().map(drop)?,
+            }
         }
         let result = writer.commit(&batch);
         storage.finish_commit(batch.upto, &result)?;

@@ -249,6 +249,37 @@ fn a_log_older_than_the_index_is_an_error() {
 }
 
 #[test]
+fn an_index_older_than_what_the_log_forgot_is_an_error() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = dir.path().join("index");
+    let memory = Fake::new(4096 + (128 << 10));
+    let mut storage = Storage::create(store(&path), memory, ME, UNITS, LIMIT).unwrap();
+    let value = StoredValue {
+        checksum: 1,
+        len: 3,
+        body: Body::Inline(b"abc"),
+    };
+    let mut saved = None;
+    for n in 0..3u8 {
+        storage.put(by(), &[n], &value).unwrap();
+        storage.seal().unwrap();
+        let batch = storage.start_commit().unwrap();
+        let result = storage.writer().commit(&batch);
+        storage.finish_commit(batch.upto, &result).unwrap();
+        saved.get_or_insert_with(|| std::fs::read(&path).unwrap());
+    }
+    let memory = storage.ring.into_memory();
+    std::fs::write(&path, saved.unwrap()).unwrap();
+    let error = Storage::open(store(&path), memory, ME, UNITS, LIMIT)
+        .err()
+        .unwrap();
+    assert!(
+        matches!(&error, StorageError::Corrupt(text) if text.contains("the index is older")),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_full_log_waits_for_a_commit_and_punches_still_fit() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let memory = Fake::new(4096 + (128 << 10));
