@@ -208,7 +208,9 @@ impl Net {
                 let operation = self.slots[slot as usize];
                 self.piece_done(operation, completion.status, completion.len as usize, out);
             }
-            if count < BATCH {
+            // Sent replies may hide what has come in: they are known without asking the network.
+            let only_sent = batch[..count].iter().all(|c| c.op == FabricOp::SEND);
+            if count == 0 || count < BATCH && !only_sent {
                 break;
             }
         }

@@ -61,6 +61,52 @@ fn both_may_call_each_other_at_once() {
     }
 }
 
+/// Connections that this host has at a node's listening port.
+fn accepted_by(node: &Node) -> usize {
+    let address = node.endpoint.address();
+    let port = u16::from_be_bytes([address[2], address[3]]);
+    let ours = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let established = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&ours) && fields[3] == "01"
+    };
+    table.lines().skip(1).filter(established).count()
+}
+
+#[test]
+fn answers_take_the_connection_of_the_question() {
+    let (mut a, mut b) = pair();
+    let to_b = a.resolve(&b);
+    let mut memory = [0; 8];
+    for round in 0..4 {
+        b.submit(recv(1, 1, 0, &mut memory));
+        a.submit(send(2, to_b, 1, b"question"));
+        finish(&mut [&mut a, &mut b], 1, 1);
+        assert_eq!(&memory, b"question");
+        let to_a = b.resolve(&a);
+        a.submit(recv(3, 2, 0, &mut memory));
+        b.submit(send(4, to_a, 2, b"answer"));
+        finish(&mut [&mut a, &mut b], 0, 3);
+        assert_eq!(&memory[..6], b"answer");
+        b.finish(4);
+        a.finish(2);
+        assert_eq!((accepted_by(&a), accepted_by(&b)), (0, 1));
+        // Forgetting a peer leaves it its own connection.
+        if round % 2 == 0 {
+            b.endpoint.release(to_a).unwrap();
+        }
+    }
+    // Once that is gone, the way back is a connection of its own.
+    a.endpoint.release(to_b).unwrap();
+    let to_a = b.resolve(&a);
+    a.submit(recv(5, 2, 0, &mut memory));
+    idle(&mut [&mut a, &mut b], Duration::from_millis(50));
+    b.submit(send(6, to_a, 2, b"again"));
+    finish(&mut [&mut a, &mut b], 0, 5);
+    assert_eq!((accepted_by(&a), accepted_by(&b)), (1, 0));
+}
+
 #[test]
 fn a_long_message_is_cut_and_the_next_one_is_whole() {
     let (mut a, mut b) = pair();

@@ -54,6 +54,8 @@ pub struct TcpEndpoint {
     pub(super) lanes: Slots<Box<Lane>>,
     pub(super) peers: Slots<Peer>,
     pub(super) by_address: HashMap<EndpointAddress, Id>,
+    /// Accepted lanes for messages, by incarnation of the endpoint that dialled.
+    pub(super) by_source: HashMap<u64, Id>,
     pub(super) operations: Operations,
     pub(super) matcher: Matcher,
     /// Lanes whose next message found neither a RECV nor room, longest waiting first.
@@ -69,6 +71,8 @@ pub struct TcpEndpoint {
     receives: usize,
     next_receive: u64,
     pub(super) events: Vec<EpollEvent>,
+    /// Epoll had more events than fit.
+    pub(super) unseen: bool,
     /// Bytes that nobody wants, and messages on their way into held memory.
     pub(super) discard: Box<[u8]>,
 }
@@ -90,6 +94,7 @@ impl TcpEndpoint {
             lanes: Slots::new(MAX_LANES),
             peers: Slots::new(MAX_PEERS),
             by_address: HashMap::new(),
+            by_source: HashMap::new(),
             operations: Operations::new(MAX_OUTSTANDING),
             matcher: Matcher::new(limits.unexpected_bytes, limits.unexpected_bytes_per_peer),
             stalled: VecDeque::new(),
@@ -100,6 +105,7 @@ impl TcpEndpoint {
             receives: 0,
             next_receive: 0,
             events: vec![EpollEvent::empty(); EVENTS],
+            unseen: false,
             discard: vec![0; 64 << 10].into_boxed_slice(),
         }
     }
@@ -339,7 +345,14 @@ impl FabricEndpoint for TcpEndpoint {
             .ok_or(Status::NOT_FOUND)?;
         self.by_address.remove(&peer.address);
         for id in [peer.message, peer.rma].into_iter().flatten() {
-            if let Some(lane) = self.lanes.take(id) {
+            let Some(mut lane) = self.lanes.take(id) else {
+                continue;
+            };
+            if lane.source.is_some() && lane.outbox.is_empty() {
+                // The peer's own lane, on which nothing of ours is on its way.
+                lane.back_to = None;
+                self.lanes.put(id, lane);
+            } else {
                 self.end_lane(id, *lane, Status::CANCELLED);
             }
         }
@@ -365,7 +378,8 @@ impl FabricEndpoint for TcpEndpoint {
     }
 
     fn poll(&mut self, completions: &mut [FabricCompletion]) -> Result<usize, Status> {
-        if self.done.len() < completions.len() {
+        // What is complete already needs no system call.
+        if self.done.is_empty() {
             self.progress()?;
         }
         let count = self.done.len().min(completions.len());
@@ -394,8 +408,8 @@ impl FabricEndpoint for TcpEndpoint {
 
     fn arm_wait(&mut self) -> Wait {
         // Sockets with something to read or to go on with keep the epoll descriptor readable; what
-        // epoll does not know of is in these two queues.
-        if self.done.is_empty() && self.ready.is_empty() {
+        // epoll does not know of, or has told already, is in these.
+        if self.done.is_empty() && self.ready.is_empty() && !self.unseen {
             Wait::fd(self.epoll.0.as_raw_fd())
         } else {
             Wait::BUSY

@@ -1,9 +1,11 @@
 //! What travels on a connection: greeting, answer, and frames with a fixed header.
 //!
-//! All numbers are little endian. A connection (a "lane") is used in one direction: the endpoint
-//! that dialled it sends requests, the one that accepted it sends responses. Messages and remote
-//! memory access have lanes of their own, so that a receiver short of memory for messages can
-//! stop reading them without stopping anybody's memory access.
+//! All numbers are little endian. Messages and remote memory access have connections ("lanes") of
+//! their own, so that a receiver short of memory for messages can stop reading them without stopping
+//! anybody's memory access. On a lane for memory access the endpoint that dialled it sends requests,
+//! the one that accepted it sends responses. On a lane for messages both send: an answer that
+//! takes the way back carries the acknowledgement of the question, which on a lane of its own would
+//! be a segment more in each direction.
 
 /// Bytes of a frame header.
 pub(crate) const HEADER: usize = 40;
@@ -42,7 +44,7 @@ pub(crate) struct Greeting {
     pub(crate) lane: LaneKind,
     /// Incarnation of the endpoint that is meant.
     pub(crate) target: u64,
-    /// Incarnation of the endpoint that dials; for logs.
+    /// Incarnation of the endpoint that dials: messages to it may take this lane.
     pub(crate) source: u64,
 }
 

@@ -28,10 +28,10 @@ pub(crate) enum State {
 /// Which end of a lane this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
-    /// This endpoint dialled: it sends requests to the peer and reads responses.
+    /// This endpoint dialled: it sends requests to the peer and reads responses, or messages.
     Dialled { peer: Id, kind: LaneKind },
-    /// Somebody dialled this endpoint: it reads requests and sends responses. The kind is known
-    /// from the greeting on.
+    /// Somebody dialled this endpoint: it reads requests and sends responses, or messages. The
+    /// kind is known from the greeting on.
     Accepted { kind: Option<LaneKind> },
 }
 
@@ -185,6 +185,10 @@ pub(crate) struct Lane {
     pub(crate) sent: usize,
     /// What epoll watches; `None` when the lane is not registered.
     pub(crate) watched: Option<EpollFlags>,
+    /// Accepted, for messages: incarnation of the endpoint that dialled.
+    pub(crate) source: Option<u64>,
+    /// Accepted, for messages: the peer to whom this endpoint sends on it.
+    pub(crate) back_to: Option<Id>,
     /// Listed for a flush at the end of the current submission.
     pub(crate) dirty: bool,
     /// Listed for processing at the next poll whatever epoll says.
@@ -204,6 +208,8 @@ impl Lane {
             outbox: VecDeque::new(),
             sent: 0,
             watched: None,
+            source: None,
+            back_to: None,
             dirty: false,
             ready: false,
         }

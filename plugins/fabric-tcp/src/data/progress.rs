@@ -71,6 +71,7 @@ impl TcpEndpoint {
                 return Err(Status::IO);
             }
         };
+        self.unseen = count == events.len();
         for event in &events[..count] {
             match event.data() {
                 LISTENER => self.accept(),
@@ -151,6 +152,16 @@ impl TcpEndpoint {
         if let Some(lane) = *known.lane(kind) {
             return Ok(lane);
         }
+        if kind == LaneKind::Message
+            && let Some(&id) = self.by_source.get(&known.address.incarnation)
+            && let Some(lane) = self.lanes.get_mut(id)
+            && lane.back_to.is_none()
+            && lane.stream.peer_addr().map(|from| from.ip()).ok() == Some(known.address.socket.ip())
+        {
+            lane.back_to = Some(peer);
+            known.message = Some(id);
+            return Ok(id);
+        }
         if self.lanes.is_full() {
             return Err(Status::NO_MEMORY);
         }
@@ -211,7 +222,12 @@ impl TcpEndpoint {
     }
 
     /// A stranger has introduced itself.
-    pub(super) fn introduced(&mut self, lane: &mut Lane, greeting: Greeting) -> Result<(), Loss> {
+    pub(super) fn introduced(
+        &mut self,
+        id: Id,
+        lane: &mut Lane,
+        greeting: Greeting,
+    ) -> Result<(), Loss> {
         if greeting.target != self.address.incarnation {
             send_whole(lane, &Answer::NotMe.encode())?;
             return Err(Loss::NotMe);
@@ -220,6 +236,10 @@ impl TcpEndpoint {
         let kind = Some(greeting.lane);
         lane.end = End::Accepted { kind };
         lane.state = State::Open;
+        if greeting.lane == LaneKind::Message {
+            lane.source = Some(greeting.source);
+            self.by_source.insert(greeting.source, id);
+        }
         Ok(())
     }
 
@@ -300,6 +320,16 @@ impl TcpEndpoint {
             && let Some(peer) = self.peers.get_mut(peer)
         {
             *peer.lane(kind) = None;
+        }
+        if let Some(source) = lane.source
+            && self.by_source.get(&source) == Some(&id)
+        {
+            self.by_source.remove(&source);
+        }
+        if let Some(peer) = lane.back_to
+            && let Some(peer) = self.peers.get_mut(peer)
+        {
+            peer.message = None;
         }
         let Lane {
             stream,

@@ -24,7 +24,11 @@ impl TcpEndpoint {
         let mut turn = TURN;
         loop {
             self.digest(id, lane)?;
-            if lane.stalled.is_some() || lane.choked || turn == 0 {
+            if lane.stalled.is_some() || lane.choked {
+                return Ok(());
+            }
+            if turn == 0 {
+                self.go_on(id, lane);
                 return Ok(());
             }
             let (asked, got) = match self.fetch(lane) {
@@ -137,7 +141,7 @@ impl TcpEndpoint {
                     };
                     let greeting = Greeting::decode(bytes)?;
                     lane.inbox.consume(super::frame::GREETING);
-                    self.introduced(lane, greeting)?;
+                    self.introduced(id, lane, greeting)?;
                     self.strangers.retain(|&other| other != id);
                 }
                 (State::Open, _) => {
@@ -145,9 +149,10 @@ impl TcpEndpoint {
                         return Ok(());
                     };
                     let header = Header::decode(bytes)?;
-                    if lane.outbox.len() >= MAX_RESPONSES
-                        && matches!(lane.end, End::Accepted { .. })
-                    {
+                    // Only what asks for responses: two ends that stop reading messages until
+                    // theirs are read would wait for each other.
+                    let kind = Some(LaneKind::Rma);
+                    if lane.outbox.len() >= MAX_RESPONSES && lane.end == (End::Accepted { kind }) {
                         lane.choked = true;
                         return Ok(());
                     }
@@ -193,7 +198,7 @@ impl TcpEndpoint {
         };
         let is_accepted = matches!(lane.end, End::Accepted { .. });
         match (is_accepted, kind, header) {
-            (true, LaneKind::Message, Header::Message { tag, len }) => {
+            (_, LaneKind::Message, Header::Message { tag, len }) => {
                 match self.admit(id, tag, len) {
                     Some(target) => lane.incoming = Some(arriving(header, target)),
                     None => {

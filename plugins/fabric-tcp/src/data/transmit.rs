@@ -45,14 +45,23 @@ impl TcpEndpoint {
                 Err(error) => return Err(error.into()),
             }
         }
+        if turn == 0 && !lane.outbox.is_empty() {
+            self.go_on(id, lane);
+        }
         if lane.choked && lane.outbox.len() <= MAX_RESPONSES / 2 {
             lane.choked = false;
-            if !lane.ready {
-                lane.ready = true;
-                self.ready.push_back(id);
-            }
+            self.go_on(id, lane);
         }
         Ok(())
+    }
+
+    /// Lets the next poll process a lane whatever epoll says. A turn that is over leaves bytes behind
+    /// of which epoll has told already: hosts that wait for a change would not be woken.
+    pub(super) fn go_on(&mut self, id: Id, lane: &mut Lane) {
+        if !lane.ready {
+            lane.ready = true;
+            self.ready.push_back(id);
+        }
     }
 
     /// The kernel has taken `count` more bytes.
