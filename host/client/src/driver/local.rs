@@ -6,7 +6,8 @@
 
 use super::link::{Sleep, watch};
 use super::{
-    Call, Command, Driver, Loop, RingOnDrop, SPIN, Started, TICK, failed, open_link, provider,
+    Call, Command, Driver, Loop, RETREAT, RingOnDrop, SPIN, Started, TICK, failed, open_link,
+    provider,
 };
 use crate::Error;
 use daos_plugin_api::abi::Status;
@@ -66,29 +67,17 @@ struct Task {
 impl Task {
     async fn run(mut self, mut driver: Loop) {
         let cause = loop {
-            let mut busy = false;
             loop {
                 match self.queue.try_recv() {
-                    Ok(command) => {
-                        busy = true;
-                        driver.obey(command);
-                    }
+                    Ok(command) => driver.obey(command),
                     Err(TryRecvError::Empty) => break,
                     // Nobody is left who could wait for an outcome.
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
-            match driver.progress() {
-                Ok(progress) => busy |= progress,
-                Err(status) => break format!("the endpoint failed: {status}"),
-            }
-            if busy {
-                // Callers that got a reply ask for more: that is sent and looked for in one go.
-                yield_now().await;
-                continue;
-            }
-            if let Err(cause) = self.rest(&mut driver).await {
-                break cause;
+            match self.turn(&mut driver).await {
+                Ok(()) => {}
+                Err(cause) => break cause,
             }
         };
         tracing::error!("{cause}");
@@ -103,60 +92,106 @@ impl Task {
         }
     }
 
-    /// Waits until there is something to do, without sleeping at first while replies are due.
-    async fn rest(&mut self, driver: &mut Loop) -> Result<(), String> {
-        let due = !driver.peers.is_idle();
+    /// Sends what is to be sent, and waits until there is something to do.
+    async fn turn(&mut self, driver: &mut Loop) -> Result<(), String> {
         let fault = |status: Status| format!("the endpoint failed: {status}");
-        let (fd, timer) = match driver.link.arm_wait().map_err(fault)? {
-            Sleep::Not => {
-                yield_now().await;
-                return Ok(());
+        driver.link.flush().map_err(fault)?;
+        let wait = match driver.link.arm_wait().map_err(fault)? {
+            Sleep::Not => Wait::Poll,
+            Sleep::Until { fd, timer } => {
+                if let Some(fd) = fd
+                    && self.watch.as_ref().is_none_or(|w| w.0 != fd.as_raw_fd())
+                {
+                    let watched = watch(fd)
+                        .map_err(|e| format!("the endpoint's descriptor cannot be watched: {e}"))?;
+                    self.watch = Some((fd.as_raw_fd(), watched));
+                }
+                let watched = fd.is_some();
+                let due = !driver.peers.is_idle();
+                self.rest(watched, timer, due).await
             }
-            Sleep::Until { fd, timer } => (fd, timer),
         };
-        if let Some(fd) = fd
-            && self.watch.as_ref().is_none_or(|w| w.0 != fd.as_raw_fd())
-        {
-            let watched = watch(fd)
-                .map_err(|e| format!("the endpoint's descriptor cannot be watched: {e}"))?;
-            self.watch = Some((fd.as_raw_fd(), watched));
+        if wait == Wait::Poll {
+            let progress = driver.progress().map_err(fault)?;
+            if driver.replied || !progress {
+                // Callers that got a reply ask for more: that is sent in one go.
+                yield_now().await;
+            }
         }
-        let watch = self.watch.as_ref().filter(|_| fd.is_some());
+        Ok(())
+    }
+
+    /// Waits, without sleeping at first while replies are due.
+    async fn rest(&mut self, watched: bool, timer: Option<Duration>, due: bool) -> Wait {
+        let watch = self.watch.as_ref().filter(|_| watched);
         let spin = if due { Spin::begin() } else { None };
         loop {
             let spinning = spin.as_ref().is_some_and(Spin::goes_on);
             tokio::select! {
                 biased;
-                () = self.notify.notified() => return Ok(()),
-                () = readable(watch.map(|w| &w.1)) => return Ok(()),
-                () = yield_now(), if spinning => {}
+                () = self.notify.notified() => return Wait::Commands,
+                () = readable(watch.map(|w| &w.1)) => return Wait::Poll,
+                () = give_way(), if spinning => {}
                 () = self.tick.as_mut(), if due => {
                     // One timer for all waits: setting it for each would cost more than it is worth.
                     self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
-                    return Ok(());
+                    return Wait::Poll;
                 }
-                () = sleep(timer), if !spinning && timer.is_some() => return Ok(()),
+                () = sleep(timer), if !spinning && timer.is_some() => return Wait::Poll,
             }
         }
     }
 }
 
+/// How a wait ended.
+#[derive(PartialEq, Eq)]
+enum Wait {
+    /// The endpoint is to be polled.
+    Poll,
+    /// Commands have come.
+    Commands,
+}
+
+/// A spinning thread that misses this much is not alone on its core.
+const CROWDED: Duration = Duration::from_micros(200);
+
 thread_local! {
     /// Whether a task of this thread keeps its runtime awake: one does for all.
     static SPINNING: Cell<bool> = const { Cell::new(false) };
+    /// Others want the core.
+    static CROWDED_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Keeps the runtime of this thread from sleeping, for a moment.
-struct Spin(Instant);
+struct Spin {
+    begun: Instant,
+    last: Cell<Instant>,
+}
 
 impl Spin {
-    /// `None` if another task does that.
+    /// `None` if another task does that, or if it does not pay.
     fn begin() -> Option<Self> {
-        (!SPINNING.replace(true)).then(|| Self(Instant::now()))
+        if SPINNING.get() {
+            return None;
+        }
+        let begun = Instant::now();
+        if CROWDED_UNTIL.get().is_some_and(|until| begun < until) {
+            return None;
+        }
+        SPINNING.set(true);
+        Some(Self {
+            begun,
+            last: Cell::new(begun),
+        })
     }
 
     fn goes_on(&self) -> bool {
-        self.0.elapsed() < SPIN
+        let now = Instant::now();
+        if now.duration_since(self.last.replace(now)) > CROWDED {
+            CROWDED_UNTIL.set(Some(now + RETREAT));
+            return false;
+        }
+        now.duration_since(self.begun) < SPIN
     }
 }
 
@@ -177,6 +212,13 @@ async fn readable(watch: Option<&AsyncFd<OwnedFd>>) {
         },
         None => std::future::pending().await,
     }
+}
+
+/// Lets other tasks run, and before them other threads: on a small machine the engine may need this
+/// core.
+async fn give_way() {
+    std::thread::yield_now();
+    yield_now().await;
 }
 
 async fn sleep(limit: Option<Duration>) {

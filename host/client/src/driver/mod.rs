@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long to look for replies before sleeping, while some are due: about what it costs to be woken,
 /// and longer than an engine needs for a small request.
 const SPIN: Duration = Duration::from_micros(50);
+/// For how long a core that others want is left to them.
+const RETREAT: Duration = Duration::from_millis(10);
 
 /// One request to one target.
 pub(crate) struct Attempt {
@@ -260,6 +262,10 @@ struct Loop {
     ticked: Instant,
     /// Since when nothing has happened.
     quiet: Option<Instant>,
+    /// Others want the core.
+    crowded_until: Option<Instant>,
+    /// The last progress was, among others, a reply.
+    replied: bool,
 }
 
 impl Loop {
@@ -270,6 +276,8 @@ impl Loop {
             events: Vec::new(),
             ticked: Instant::now(),
             quiet: None,
+            crowded_until: None,
+            replied: false,
         }
     }
 
@@ -306,7 +314,12 @@ impl Loop {
             }
             if self.expects_soon() {
                 // On a small machine the engine may need this core.
+                let before = Instant::now();
                 std::thread::yield_now();
+                if before.elapsed() > SPIN {
+                    // Others do: who is woken preempts them, who spins waits.
+                    self.crowded_until = Some(Instant::now() + RETREAT);
+                }
                 continue;
             }
             bell.going_to_sleep();
@@ -329,7 +342,12 @@ impl Loop {
 
     /// Nothing happened: whether looking again is better than sleeping.
     fn expects_soon(&mut self) -> bool {
-        !self.peers.is_idle() && self.quiet.get_or_insert_with(Instant::now).elapsed() < SPIN
+        if self.peers.is_idle() {
+            return false;
+        }
+        let now = Instant::now();
+        now.duration_since(*self.quiet.get_or_insert(now)) < SPIN
+            && self.crowded_until.is_none_or(|until| now >= until)
     }
 
     fn obey(&mut self, command: Command) {
@@ -343,6 +361,7 @@ impl Loop {
         self.link.flush()?;
         let mut events = std::mem::take(&mut self.events);
         let progress = self.link.poll(&mut events)?;
+        self.replied = !events.is_empty();
         for event in events.drain(..) {
             match event {
                 Event::Received(message) => self.peers.received(&message),
