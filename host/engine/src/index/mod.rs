@@ -3,17 +3,20 @@
 //! An ordered map from encoded keys ([`key`]) to stored values ([`value`]) in two layers: a database
 //! file on the SCM mount ([`store`]) and, above it, the changes that are durable in the log but not
 //! in that file yet ([`overlay`]). [`Index`] puts the two together: reads look into the overlay
-//! first, batches of the overlay are committed to the file, possibly on another thread
+//! first (and before that into what was used lately, [`recent`]), batches of the overlay are committed to the file, possibly on another thread
 //! ([`Writer`]), and leave the overlay once that commit is durable.
 
 pub mod key;
 pub mod overlay;
+pub mod recent;
 pub mod store;
 pub mod value;
 
 pub use store::{IndexError, Store, Writer};
 
 use overlay::{Batch, Overlay};
+use recent::Recent;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// Bytes that an entry takes in the file beyond key and value, for space accounting.
@@ -23,6 +26,7 @@ const ENTRY_OVERHEAD: u64 = 32;
 pub struct Index {
     store: Store,
     overlay: Overlay,
+    recent: RefCell<Recent>,
     /// Bytes of all live entries of both layers, with overhead.
     live_bytes: u64,
 }
@@ -44,6 +48,7 @@ impl Index {
         Ok(Self {
             store,
             overlay: Overlay::default(),
+            recent: RefCell::default(),
             live_bytes,
         })
     }
@@ -78,10 +83,17 @@ impl Index {
     /// # Errors
     /// If the file cannot be read.
     pub fn get<R>(&self, key: &[u8], f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, IndexError> {
-        match self.overlay.get(key) {
-            Some(value) => Ok(value.map(f)),
-            None => self.store.get(key, f),
+        let known = self.recent.borrow().get(key);
+        if let Some(value) = known {
+            return Ok(value.as_deref().map(f));
         }
+        if let Some(value) = self.overlay.get(key) {
+            return Ok(value.map(f));
+        }
+        self.store.get(key, |bytes| {
+            self.recent.borrow_mut().replace(key, Some(bytes.into()));
+            f(bytes)
+        })
     }
 
     /// Takes a change of the log: `value` under `key`, or nothing any more. Returns the encoded
@@ -94,8 +106,8 @@ impl Index {
         sequence: u64,
         key: &[u8],
         value: Option<Arc<[u8]>>,
-    ) -> Result<Option<Vec<u8>>, IndexError> {
-        let old = self.get(key, <[u8]>::to_vec)?;
+    ) -> Result<Option<Arc<[u8]>>, IndexError> {
+        let old = self.exchange(key, value.clone())?;
         if let Some(old) = &old {
             self.live_bytes = self.live_bytes.saturating_sub(cost(key, old.len()));
         }
@@ -104,6 +116,26 @@ impl Index {
         }
         self.overlay.insert(sequence, key, value);
         Ok(old)
+    }
+
+    /// Notes the new value under `key`; returns the one that was there.
+    fn exchange(
+        &mut self,
+        key: &[u8],
+        value: Option<Arc<[u8]>>,
+    ) -> Result<Option<Arc<[u8]>>, IndexError> {
+        let recent = self.recent.get_mut();
+        if let Some(old) = recent.replace(key, value) {
+            return Ok(old);
+        }
+        if let Some(old) = self.overlay.get(key) {
+            return Ok(old.map(Arc::from));
+        }
+        let old = self.store.get(key, |bytes| Arc::from(bytes));
+        if old.is_err() {
+            recent.forget(key);
+        }
+        old
     }
 
     /// Takes note of a change of the log that changed no entry.
@@ -126,6 +158,7 @@ impl Index {
         if let Some(new) = &value {
             self.live_bytes += cost(key, new.len());
         }
+        self.recent.get_mut().replace(key, value.clone());
         self.overlay.insert(sequence, key, value);
     }
 

@@ -47,12 +47,7 @@ impl Overlay {
     /// Takes a change; `sequence` is above all before.
     pub fn insert(&mut self, sequence: u64, key: &[u8], value: Option<Arc<[u8]>>) {
         self.waiting += 1;
-        match self.entries.get_mut(key) {
-            Some(pending) => *pending = Pending { sequence, value },
-            None => {
-                self.entries.insert(key.into(), Pending { sequence, value });
-            }
-        }
+        self.entries.insert(key.into(), Pending { sequence, value });
     }
 
     /// Takes note of a change that changed no key: its log record waits like any other.

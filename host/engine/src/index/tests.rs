@@ -66,7 +66,7 @@ proptest! {
             match step {
                 Step::Put(key, value) => {
                     sequence += 1;
-                    let old = index.apply(sequence, &key, Some(value.as_slice().into())).unwrap();
+                    let old = index.apply(sequence, &key, Some(value.as_slice().into())).unwrap().map(|old| old.to_vec());
                     prop_assert_eq!(old, model.insert(key, value));
                 }
                 Step::Replace(key, value) => {
@@ -80,7 +80,7 @@ proptest! {
                 }
                 Step::Remove(key) => {
                     sequence += 1;
-                    prop_assert_eq!(index.apply(sequence, &key, None).unwrap(), model.remove(&key));
+                    prop_assert_eq!(index.apply(sequence, &key, None).unwrap().map(|old| old.to_vec()), model.remove(&key));
                 }
                 Step::Begin => {
                     if let Some(taken) = index.take_batch(sequence) {

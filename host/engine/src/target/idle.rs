@@ -4,7 +4,8 @@
 //! has to be woken. While requests follow each other closely, a target therefore polls for a while
 //! after the last one; the window grows while that pays and shrinks while it does not, so that a
 //! target which is asked rarely costs nothing. Each empty round gives way to other threads of the
-//! core: on a small machine the client may be waiting for it.
+//! core: on a small machine the client may be waiting for it. Where others want the core for long,
+//! polling is the slower way: a thread that yields waits for its turn, one that is woken preempts.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,10 @@ use std::time::{Duration, Instant};
 const LEAST: Duration = Duration::from_micros(4);
 /// Longest window: a target that loses each time pays it once per request.
 const MOST: Duration = Duration::from_micros(100);
+/// Giving way for longer than this means that others want the core.
+const CROWDED: Duration = Duration::from_micros(50);
+/// For how long it is left to them then.
+const RETREAT: Duration = Duration::from_millis(10);
 
 /// See the module.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Idle {
     window: Duration,
     /// Since when there has been nothing to do; `None` while there is.
     since: Option<Instant>,
+    /// Others want the core.
+    crowded_until: Option<Instant>,
 }
 
 impl Default for Idle {
@@ -26,6 +33,7 @@ impl Default for Idle {
         Self {
             window: LEAST,
             since: None,
+            crowded_until: None,
         }
     }
 }
@@ -42,7 +50,14 @@ impl Idle {
         if now.duration_since(*self.since.get_or_insert(now)) >= self.window {
             return true;
         }
+        if self.crowded_until.is_some_and(|until| now < until) {
+            return true;
+        }
         std::thread::yield_now();
+        let back = Instant::now();
+        if back.duration_since(now) > CROWDED {
+            self.crowded_until = Some(back + RETREAT);
+        }
         false
     }
 
@@ -73,6 +88,9 @@ mod tests {
         idle.window = MOST;
         idle.since = Some(Instant::now());
         assert!(!idle.should_sleep() || idle.since.is_some_and(|s| s.elapsed() >= MOST));
+        idle.crowded_until = Some(Instant::now() + Duration::from_secs(60));
+        idle.since = None;
+        assert!(idle.should_sleep());
         for _ in 0..10 {
             idle.since = Instant::now().checked_sub(2 * MOST);
             assert!(idle.should_sleep());

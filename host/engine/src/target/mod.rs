@@ -16,7 +16,7 @@ use crate::extents::device::{Device, Done};
 use crate::helpers::{Finished, Helper};
 use crate::index::IndexError;
 use crate::memory::Buffers;
-use crate::net::{Event, Net};
+use crate::net::{Event, Kind, Net};
 use crate::scm::ScmLog;
 use crate::storage::Storage;
 use crate::wake::{self, Wake};
@@ -191,8 +191,9 @@ impl Target {
         if let Err(status) = self.net.poll(&mut events) {
             self.fail(format!("the endpoint failed: {status}"));
         }
-        busy |= !events.is_empty();
         for event in events.drain(..) {
+            // That a reply is out leads to nothing that cannot wait for the next sleep to end.
+            busy |= event.kind != Kind::Sent;
             self.on_net(event);
         }
         self.events = events;
