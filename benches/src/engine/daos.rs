@@ -6,7 +6,7 @@ use crate::workload::{Worker, check, key, stamp, value};
 use anyhow::{Context, bail};
 use daos_client::{Client, Container, EngineUri, ObjectId, Options, Progress, Uuid};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ pub(crate) struct Engine {
     uri: EngineUri,
     /// From its start until it served.
     pub(crate) took: Duration,
+    log: PathBuf,
 }
 
 impl Engine {
@@ -30,11 +31,16 @@ impl Engine {
     }
 
     fn start_program(program: &Path, storage: &Formatted) -> anyhow::Result<Self> {
+        let log = storage.memory().join("engine.log");
+        if log.exists() {
+            std::fs::remove_file(&log)?;
+        }
         let begun = Instant::now();
         let mut server = Server::start(
             Command::new(program)
                 .args(storage.arguments())
-                .env("D_LOG_MASK", "WARN")
+                .env("D_LOG_MASK", "INFO")
+                .env("D_LOG_FILE", &log)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped()),
         )?;
@@ -46,6 +52,7 @@ impl Engine {
                     server,
                     uri,
                     took: begun.elapsed(),
+                    log,
                 });
             }
         }
@@ -54,6 +61,18 @@ impl Engine {
 
     pub(crate) fn cpu(&self) -> Cpu {
         self.server.cpu()
+    }
+
+    /// Records of the log that it replayed when it started.
+    pub(crate) fn replayed(&self) -> anyhow::Result<u64> {
+        let log = std::fs::read_to_string(&self.log)?;
+        let count = log
+            .lines()
+            .filter(|line| line.contains("target recovered"))
+            .find_map(|line| line.split("replayed=").nth(1)?.split_whitespace().next());
+        count
+            .and_then(|count| count.parse().ok())
+            .context("the engine does not say what it replayed")
     }
 
     /// Ends it without warning.
