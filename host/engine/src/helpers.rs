@@ -8,6 +8,7 @@ use crate::index::{IndexError, Writer, overlay::Batch};
 use crate::memory::Buffer;
 use crate::wake::Wake;
 use daos_wire::crc32c;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -35,6 +36,25 @@ pub enum Finished {
         /// CRC-32C of the bytes asked for.
         crc: u32,
     },
+    /// Checksums of several parts of a buffer.
+    Checksums {
+        /// As given when it began.
+        user: u64,
+        /// The buffer.
+        buffer: Buffer,
+        /// CRC-32C of each part.
+        crcs: Vec<u32>,
+    },
+}
+
+impl Finished {
+    /// The buffer that comes back with it.
+    pub fn buffer(self) -> Option<Buffer> {
+        match self {
+            Self::Commit { .. } => None,
+            Self::Checksum { buffer, .. } | Self::Checksums { buffer, .. } => Some(buffer),
+        }
+    }
 }
 
 enum Work {
@@ -46,6 +66,11 @@ enum Work {
         user: u64,
         buffer: Buffer,
         len: usize,
+    },
+    Checksums {
+        user: u64,
+        buffer: Buffer,
+        parts: Vec<Range<usize>>,
     },
 }
 
@@ -61,6 +86,18 @@ impl Work {
                 crc: crc32c(&buffer.bytes()[..len]),
                 buffer,
             },
+            Self::Checksums {
+                user,
+                buffer,
+                parts,
+            } => {
+                let of = |part: Range<usize>| crc32c(&buffer.bytes()[part]);
+                Finished::Checksums {
+                    user,
+                    crcs: parts.into_iter().map(of).collect(),
+                    buffer,
+                }
+            }
         }
     }
 }
@@ -184,6 +221,34 @@ impl Helper {
                 }
             }
             _ => Err(buffer),
+        }
+    }
+
+    /// Likewise of several parts of `buffer`.
+    ///
+    /// # Errors
+    /// Buffer and parts, as for [`Helper::checksum`].
+    pub fn checksums(
+        &self,
+        user: u64,
+        buffer: Buffer,
+        parts: Vec<Range<usize>>,
+    ) -> Result<(), (Buffer, Vec<Range<usize>>)> {
+        let idle = |lane: &&Lane| lane.load.load(Ordering::Relaxed) == 0;
+        let bytes: usize = parts.iter().map(Range::len).sum();
+        match self.lane.as_ref().filter(idle) {
+            Some(lane) if bytes >= CHECKSUM_MIN => {
+                let work = Work::Checksums {
+                    user,
+                    buffer,
+                    parts,
+                };
+                match self.hand_over(lane, work) {
+                    Err(Work::Checksums { buffer, parts, .. }) => Err((buffer, parts)),
+                    _ => Ok(()),
+                }
+            }
+            _ => Err((buffer, parts)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::raw::{OBJECT, Raw, Said, punch, put, put_rma};
+use common::raw::{OBJECT, Raw, Said, array_put, punch, put, put_rma};
 use common::{Shape, Storage, container, runtime, value};
 use daos_engine::engine::Engine;
 use daos_wire::WireStatus;
@@ -179,5 +179,88 @@ fn a_change_given_up_while_under_way_does_not_undo_a_later_one() {
     assert_eq!(raw.ask(&put(2, 2, b"k", b"new")).status, WireStatus::OK);
     assert_eq!(slow.wait().status, WireStatus::STALE);
     assert_eq!(get(&engine, b"k").unwrap(), b"new");
+    engine.stop().unwrap();
+}
+
+/// The first bytes of the array, as the ordinary client sees them.
+fn read(engine: &Engine, count: u64) -> Vec<u8> {
+    runtime().block_on(async {
+        let (_client, c) = container(engine.uri()).await;
+        let array = c.array(OBJECT, b"k", b"a", 1).unwrap();
+        array.read(0, count).await.unwrap()
+    })
+}
+
+fn other_writes(engine: &Engine, offset: u64, bytes: &[u8]) {
+    runtime().block_on(async {
+        let (_client, c) = container(engine.uri()).await;
+        let array = c.array(OBJECT, b"k", b"a", 1).unwrap();
+        let write = array.write(offset, bytes);
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, write)
+            .await
+            .expect("nobody is in its way")
+            .unwrap();
+    });
+}
+
+#[test]
+fn repeated_writes_and_punches_of_records_are_carried_out_once_also_after_a_restart() {
+    let storage = storage();
+    let mut engine = storage.start();
+    let mut raw = Raw::new(WHO, engine.uri(), 0);
+    let write = array_put(1, 2, b"mine", None);
+    let punched = |sequence, offset| daos_wire::Request {
+        opcode: daos_wire::Opcode::ArrayPunch,
+        value_len: 0,
+        checksum: 0,
+        inline: b"",
+        ..array_put(sequence, offset, b"1234", None)
+    };
+    // A write that replaces an entry says so in its answer, and a punch that finds none does.
+    assert_eq!(raw.ask(&array_put(9, 0, b"12345678", None)).count, 0);
+    assert_eq!(raw.ask(&write), said(1, WireStatus::OK, 1));
+    assert_eq!(raw.ask(&punched(2, 4)), said(2, WireStatus::OK, 1));
+    assert_eq!(raw.ask(&punched(3, 100)), said(3, WireStatus::OK, 0));
+    assert_eq!(read(&engine, 9), b"12mi");
+    other_writes(&engine, 0, b"theirs..");
+    other_writes(&engine, 100, b"more");
+    for _ in 0..3 {
+        assert_eq!(raw.ask(&write), said(1, WireStatus::OK, 1));
+        assert_eq!(raw.ask(&punched(2, 4)), said(2, WireStatus::OK, 1));
+        assert_eq!(raw.ask(&punched(3, 100)), said(3, WireStatus::OK, 0));
+        let got = read(&engine, 200);
+        assert_eq!((&got[..8], &got[100..]), (&b"theirs.."[..], &b"more"[..]));
+        drop(raw);
+        engine.stop().unwrap();
+        engine = storage.start();
+        raw = Raw::new(WHO, engine.uri(), 0);
+    }
+    engine.stop().unwrap();
+}
+
+#[test]
+fn a_client_that_is_slow_to_give_its_records_is_in_nobodys_way() {
+    let storage = storage();
+    let engine = storage.start();
+    other_writes(&engine, 0, &[b'o'; 60_000]);
+    let mut slow = Raw::new(WHO, engine.uri(), 0);
+    let bytes = value(1, 20_000);
+    let rma = slow.offer(&bytes);
+    slow.send(&array_put(1, 10_000, &bytes, Some(rma)));
+    // The engine waits for the records, which nobody serves; others write around and over them.
+    std::thread::sleep(Duration::from_millis(100));
+    other_writes(&engine, 9_000, &[b'n'; 2000]);
+    other_writes(&engine, 29_999, &[b'n'; 5]);
+    runtime().block_on(async {
+        let (_client, c) = container(engine.uri()).await;
+        let array = c.array(OBJECT, b"k", b"a", 1).unwrap();
+        array.punch(50_000, 100).await.unwrap();
+    });
+    assert_eq!(slow.wait(), said(1, WireStatus::OK, 1));
+    let got = read(&engine, 60_000);
+    assert!(got[..9_000] == [b'o'; 9_000] && got[9_000..10_000] == [b'n'; 1000]);
+    assert!(got[10_000..30_000] == bytes && got[30_000..30_004] == *b"nnnn");
+    assert!(got[50_000..50_100] == [0; 100] && got[50_100..] == [b'o'; 9_900]);
     engine.stop().unwrap();
 }

@@ -38,17 +38,26 @@ pub fn keep(content: &[u8], whole: u32, range: Range<usize>) -> Option<Kept> {
     })
 }
 
-/// Checksums of the parts of `payload` that go into each piece; `None` if the payload as a whole is
-/// not what its sender's checksum says.
-pub fn payload_checksums(payload: &[u8], sent: u32, pieces: &[Piece]) -> Option<Vec<u32>> {
-    let mut whole = crc32c(&[]);
-    let mut parts = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let part = crc32c(&payload[piece.payload.clone()]);
-        whole = crc32c_combine(whole, part, piece.payload.len() as u64);
-        parts.push(part);
-    }
-    (whole == sent).then_some(parts)
+/// Checksums of the parts of `payload` that go into each piece.
+pub fn payload_checksums(payload: &[u8], pieces: &[Piece]) -> Vec<u32> {
+    let of = |piece: &Piece| crc32c(&payload[piece.payload.clone()]);
+    pieces.iter().map(of).collect()
+}
+
+/// Checksum of the whole payload, from those of the parts that go into each piece.
+pub fn payload_checksum(parts: &[u32], pieces: &[Piece]) -> u32 {
+    let whole = crc32c(&[]);
+    let all = pieces.iter().zip(parts);
+    all.fold(whole, |whole, (piece, part)| {
+        crc32c_combine(whole, *part, piece.payload.len() as u64)
+    })
+}
+
+/// Bytes of a buffer in which a payload and what is read of old entries have room, and after them
+/// the pieces.
+pub fn buffer_size(pieces: &[Piece], payload: usize, old: usize, unit: usize) -> usize {
+    let (_, laid) = layout(pieces, unit);
+    laid.max(payload.next_multiple_of(unit) + old)
 }
 
 /// Checksum of the whole content of each piece, from those of its parts.

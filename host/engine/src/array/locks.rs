@@ -2,8 +2,8 @@
 //!
 //! Changes of arrays read what they replace and write it elsewhere before they are logged; none of
 //! the same entries may be logged between. Locks are granted in the order in which they were asked
-//! for, as far as they overlap, so nobody starves. Who holds one waits for devices, clients, buffers
-//! and the log, but for no other lock: there is no way into a deadlock.
+//! for, as far as they overlap, so nobody starves. Who holds one waits for devices and commits, but for
+//! no client, buffer or other lock: there is no way into a deadlock.
 
 use std::collections::VecDeque;
 use std::ops::Range;

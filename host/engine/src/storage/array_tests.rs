@@ -73,8 +73,8 @@ impl Target {
             .unwrap();
         let pieces = plan.pieces();
         let payload = payload.unwrap_or(&[]);
-        let sums = content::payload_checksums(payload, daos_wire::crc32c(payload), &pieces);
-        let sums = content::checksums(&pieces, &sums.unwrap(), &kept[0], &kept[1]);
+        let sums = content::payload_checksums(payload, &pieces);
+        let sums = content::checksums(&pieces, &sums, &kept[0], &kept[1]);
         let (places, total) = content::layout(&pieces, UNIT);
         let mut buffer = vec![0xee; total.max(payload.len())];
         buffer[..payload.len()].copy_from_slice(payload);

@@ -212,6 +212,10 @@ impl Target {
             busy = true;
             match finished {
                 Finished::Commit { upto, result } => self.on_commit(upto, &result),
+                Finished::Checksums { user, buffer, crcs } => {
+                    self.checking -= 1;
+                    self.on_array_checked(user as u32, buffer, crcs); // as below
+                }
                 Finished::Checksum { user, buffer, crc } => {
                     self.checking -= 1;
                     self.on_checked(user as u32, buffer, crc); // numbers of `ops`
@@ -312,7 +316,7 @@ impl Target {
         while self.checking > 0
             && let Some(finished) = self.helper.wait()
         {
-            if let Finished::Checksum { buffer, .. } = finished {
+            if let Some(buffer) = finished.buffer() {
                 self.checking -= 1;
                 self.buffers.put(buffer);
             }

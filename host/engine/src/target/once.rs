@@ -50,11 +50,8 @@ impl Target {
         let (peer, rma, message) = (op.peer, op.rma, op.message.take());
         let op = &mut self.ops[first as usize];
         op.peer = peer;
-        // Memory that nobody reads from yet.
-        if matches!(
-            op.stage,
-            Stage::BufferForPut | Stage::BufferForArray | Stage::Lock | Stage::Reading
-        ) {
+        // Memory that nobody reads from yet, or that may be read again.
+        if op.stage == Stage::BufferForPut || op.array.is_some() {
             op.rma = rma;
         }
         if let Some(message) = message {

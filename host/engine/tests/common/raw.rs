@@ -6,8 +6,8 @@ use daos_plugin_api::abi::{
 use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::host::{CallOptions, Endpoint, FabricDomain, FabricMemory};
 use daos_wire::{
-    EngineUri, ObjectId, Opcode, PunchScope, REPLY_MAX, REPLY_TAG, REQUEST_TAG, Reply, Request,
-    RmaDescriptor, TAG_IGNORE, ValueKind, WireStatus, crc32c,
+    ArrayRange, EngineUri, ObjectId, Opcode, PunchScope, REPLY_MAX, REPLY_TAG, REQUEST_TAG, Reply,
+    Request, RmaDescriptor, TAG_IGNORE, ValueKind, WireStatus, crc32c,
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -220,5 +220,28 @@ pub fn punch(sequence: u64, settled: u64, dkey: &[u8]) -> Request<'_> {
         value_len: 0,
         checksum: 0,
         ..put(sequence, settled, dkey, &[])
+    }
+}
+
+/// A write of bytes of an array that stand in memory of the client, or in the message.
+pub fn array_put<'a>(
+    sequence: u64,
+    offset: u64,
+    bytes: &'a [u8],
+    rma: Option<RmaDescriptor>,
+) -> Request<'a> {
+    Request {
+        opcode: Opcode::ArrayPut,
+        kind: ValueKind::Array,
+        array: ArrayRange {
+            offset,
+            count: bytes.len() as u64,
+            record_size: 1,
+        },
+        rma,
+        value_len: bytes.len() as u64,
+        checksum: crc32c(bytes),
+        inline: if rma.is_some() { &[] } else { bytes },
+        ..put(sequence, 0, b"k", b"")
     }
 }

@@ -1,14 +1,14 @@
-//! Writing and punching records.
+//! Writing and punching records, once what is written is there and the lock is held: nothing here
+//! waits for clients.
 
 use super::Work;
 use crate::array::content::{self, Kept};
 use crate::array::plan::{Fate, Piece, Plan};
-use crate::array::{chunk_bytes, chunk_of};
 use crate::index::value::{Body, Extents, StoredValue};
-use crate::memory::{Buffer, LARGE};
+use crate::memory::Buffer;
 use crate::storage::StorageError;
 use crate::target::Target;
-use crate::target::ops::{Stage, device_status, fabric_status};
+use crate::target::ops::{Stage, device_status};
 use daos_plugin_api::abi::Status;
 use daos_wire::{INLINE_MAX, Reply, WireStatus};
 use std::ops::Range;
@@ -17,7 +17,7 @@ use std::ops::Range;
 #[derive(Default)]
 pub(in crate::target) struct Change {
     /// Records are written, not punched.
-    writes: bool,
+    pub(super) writes: bool,
     /// Old entries that begin here go.
     gone: Range<u64>,
     /// New entries.
@@ -26,6 +26,8 @@ pub(in crate::target) struct Change {
     tail: Kept,
     /// Old entries on the device of which something is kept.
     old: Vec<Old>,
+    /// Checksums of the parts of what is written, if they are known already.
+    pub(super) sent: Option<Vec<u32>>,
     /// Checksum of each new entry.
     checksums: Vec<u32>,
     /// Where each new entry is on the device; none if it goes into the index.
@@ -79,27 +81,6 @@ impl Target {
         }
     }
 
-    /// Refuses what cannot be, and takes the lock.
-    pub(super) fn array_change(&mut self, index: u32) {
-        let op = &self.ops[index as usize];
-        let Some(array) = op.array.as_deref() else {
-            return;
-        };
-        let writes = matches!(&array.work, Work::Change(change) if change.writes);
-        let (size, range) = (array.record_size, array.range.clone());
-        if let Err(error) = self.storage.check_array(&op.key, size) {
-            return self.refuse_storage(index, &error);
-        }
-        if writes && !self.storage.admits(&op.key, op.inline.len()) {
-            return self.refuse(index, WireStatus::NO_SPACE, "the index is full");
-        }
-        self.park(index);
-        let chunks = chunk_of(size, range.start)..chunk_of(size, range.end - 1) + chunk_bytes(size);
-        if self.lock(index, Some(chunks)) {
-            self.array_begin(index);
-        }
-    }
-
     /// The lock is held: finds out what is to be done.
     pub(in crate::target) fn array_begin(&mut self, index: u32) {
         let unit = self.device.share().unit as usize;
@@ -133,56 +114,57 @@ impl Target {
                 }
             });
         if let Err(error) = found {
+            self.array_give_up(index);
             return self.refuse_storage(index, &error);
         }
         if !intact {
             let text = "an old entry of the array in the index holds other bytes than were written";
-            return self.refuse(index, WireStatus::CORRUPT, text);
+            return self.array_refuse(index, WireStatus::CORRUPT, text);
         }
         change.gone = plan.range();
         change.pieces = plan.pieces();
-        let (_, laid) = content::layout(&change.pieces, unit);
         let old = change.old.iter().map(|old| old.extents.units() as usize);
         let old = old.sum::<usize>() * unit;
+        let need = content::buffer_size(&change.pieces, op.value_len, old, unit);
         let on_device = change.pieces.iter().any(|piece| piece.len() > INLINE_MAX);
-        if old == 0 && op.rma.is_none() && !on_device {
-            let message = op.message.as_ref().map_or(&[][..], |m| m.bytes());
-            change.small.extend_from_slice(&message[op.inline.clone()]);
-            change.small.resize(laid.max(op.inline.len()), 0);
-            return self.array_compose(index);
-        }
-        array.need = laid.max(old).max(op.value_len);
-        if array.need > LARGE {
-            // A defect of ours: chunks are bounded.
-            let text = "the change takes more memory than a request has";
-            return self.refuse(index, WireStatus::INTERNAL, text);
-        }
-        if let Some(buffer) = self.array_buffer(index) {
-            self.array_read_old(index, buffer);
+        match &op.data {
+            Some(data) if data.len() >= need => self.array_read_old(index),
+            None if old == 0 && !on_device => {
+                let message = op.message.as_ref().map_or(&[][..], |m| m.bytes());
+                change.small.extend_from_slice(&message[op.inline.clone()]);
+                change.small.resize(need, 0);
+                self.array_compose(index);
+            }
+            _ => self.array_again(index, need),
         }
     }
 
-    /// Reads the old entries of which something is kept.
-    pub(super) fn array_read_old(&mut self, index: u32, buffer: Buffer) {
+    /// Reads the old entries of which something is kept, behind what is written.
+    fn array_read_old(&mut self, index: u32) {
         let unit = self.device.share().unit as usize;
-        let Some(change) = self.change(index) else {
-            return self.buffers.put(buffer);
+        let op = &mut self.ops[index as usize];
+        let mut at = op.value_len.next_multiple_of(unit);
+        let Some(super::ArrayOp {
+            work: Work::Change(change),
+            ..
+        }) = op.array.as_deref_mut()
+        else {
+            return;
         };
-        let mut at = 0;
         let mut parts = Vec::with_capacity(change.old.len());
         for old in &change.old {
             parts.push((at, old.extents));
             at += old.extents.units() as usize * unit;
         }
         if parts.is_empty() {
-            self.ops[index as usize].data = Some(buffer);
-            return self.array_fetch(index);
+            return self.array_compose(index);
         }
+        let Some(data) = op.data.take() else { return };
         for (_, extents) in &parts {
             self.storage.space().pin(extents);
         }
-        self.ops[index as usize].stage = Stage::Reading;
-        self.device.read_parts(u64::from(index), buffer, &parts);
+        op.stage = Stage::Reading;
+        self.device.read_parts(u64::from(index), data, &parts);
     }
 
     /// Old entries are read, or new ones written.
@@ -207,7 +189,7 @@ impl Target {
         }
         let old = std::mem::take(&mut change.old);
         let bytes = op.data.as_ref().map_or(&[][..], |data| data.bytes());
-        let mut at = 0;
+        let mut at = op.value_len.next_multiple_of(unit);
         let mut intact = true;
         for old in &old {
             self.storage.space().unpin(&old.extents);
@@ -229,33 +211,7 @@ impl Target {
             let text = "the block device returned other bytes of an old entry than were written";
             return self.array_refuse(index, WireStatus::CORRUPT, text);
         }
-        self.array_fetch(index);
-    }
-
-    /// Gets what is written into the buffer.
-    fn array_fetch(&mut self, index: u32) {
-        let op = &mut self.ops[index as usize];
-        let Some(mut data) = op.data.take() else {
-            return;
-        };
-        if let Some(rma) = op.rma {
-            op.stage = Stage::Fetching;
-            return self.net.fetch(u64::from(index), data, op.peer, rma);
-        }
-        let message = op.message.as_ref().map_or(&[][..], |m| m.bytes());
-        let payload = &message[op.inline.clone()];
-        data.bytes_mut()[..payload.len()].copy_from_slice(payload);
-        op.data = Some(data);
         self.array_compose(index);
-    }
-
-    /// What is written has come from the client.
-    pub(in crate::target) fn on_array_fetched(&mut self, index: u32, status: Status) {
-        if status.is_ok() {
-            return self.array_compose(index);
-        }
-        let text = "the records could not be read from the client's memory";
-        self.array_refuse(index, fabric_status(status), text);
     }
 
     /// Verifies what was sent, and puts the new entries together.
@@ -274,10 +230,14 @@ impl Target {
             None => &mut change.small,
         };
         let pieces = &change.pieces;
-        let sums = content::payload_checksums(&bytes[..op.value_len], op.checksum, pieces);
-        let Some(sums) = sums else {
-            return self.array_refuse(index, WireStatus::DAMAGED, "");
+        let payload = &bytes[..op.value_len];
+        let sums = match change.sent.take() {
+            Some(sums) => sums,
+            None => content::payload_checksums(payload, pieces),
         };
+        if content::payload_checksum(&sums, pieces) != op.checksum {
+            return self.array_refuse(index, WireStatus::DAMAGED, "");
+        }
         change.checksums = content::checksums(pieces, &sums, &change.head, &change.tail);
         content::compose(bytes, pieces, unit, &change.head, &change.tail);
         self.array_place(index);
@@ -401,7 +361,7 @@ impl Target {
         }
     }
 
-    fn array_refuse(&mut self, index: u32, status: WireStatus, text: &str) {
+    pub(super) fn array_refuse(&mut self, index: u32, status: WireStatus, text: &str) {
         self.array_give_up(index);
         self.refuse(index, status, text);
     }

@@ -1,11 +1,13 @@
 //! Requests about arrays.
 //!
-//! A change takes a lock on its chunks, then a buffer if it needs one, and gives both back with its
-//! answer: nobody waits for a lock who holds a buffer. Reads take no lock: they look at the index
-//! once and pin the extents that they found.
+//! A change takes a buffer if it needs one, gets what is written into it, and then takes a lock on its
+//! chunks; it gives both back with its answer. Who holds a lock waits for devices and commits, never
+//! for a client or a buffer. Reads take no lock: they look at the index once and pin the extents that
+//! they found.
 
 mod change;
 mod get;
+mod prepare;
 
 pub(super) use change::Change;
 pub(super) use get::Get;
@@ -122,7 +124,7 @@ impl Target {
     /// The buffer that a request waited for is there.
     pub(super) fn array_has_buffer(&mut self, index: u32, buffer: Buffer) {
         match self.ops[index as usize].array.as_deref().map(|a| &a.work) {
-            Some(Work::Change(_)) => self.array_read_old(index, buffer),
+            Some(Work::Change(_)) => self.array_fetch(index, buffer),
             Some(Work::Get(_)) => self.array_read(index, buffer),
             None => self.buffers.put(buffer),
         }
