@@ -39,6 +39,10 @@ const STEPS: &[&str] = &[
 /// Those that only a format of storage that was formatted before has.
 const REFORMAT_STEPS: &[&str] = &["file-removed", "invalidated"];
 
+/// A helper that stands still here may go on when its daemon dies (the kernel continues what is stopped and
+/// orphaned), and get done with the one rename that is left before it notices: then the format is complete.
+const EITHER: &str = "file-staged:2";
+
 /// From here on the storage is formatted.
 const COMPLETE: &[&str] = &["file-renamed:2", "formatted"];
 
@@ -184,7 +188,7 @@ fn kill_at(site: &mut Site, step: &str, victim: Victim) {
     }
     site.clear_env(STOP_AT);
     let complete = assert_never_half(site, &what);
-    if victim == Victim::Daemon {
+    if victim == Victim::Daemon && step != EITHER {
         assert_eq!(complete, COMPLETE.contains(&step), "{what}");
     }
 }
