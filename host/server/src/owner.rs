@@ -114,6 +114,23 @@ impl Owner {
         Ok(())
     }
 
+    /// Gives an engine's storage to the owner: its SCM, and devices (named CLASS:ADDRESS) that are files or
+    /// nodes.
+    ///
+    /// # Errors
+    /// Which part could not be given away.
+    pub(crate) fn take_storage(&self, scm: &Path, devices: &[String]) -> anyhow::Result<()> {
+        self.take_tree(scm)?;
+        for device in devices {
+            let path = Path::new(device.split_once(':').map_or("", |(_, address)| address));
+            if path.is_absolute() && path != scm {
+                let path = fs::canonicalize(path).with_context(|| self.cannot(path))?;
+                self.take(&path).with_context(|| self.cannot(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     fn cannot(&self, path: &Path) -> String {
         format!("cannot give {} to user {}", path.display(), self.name)
     }

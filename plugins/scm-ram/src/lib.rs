@@ -16,6 +16,7 @@ mod control;
 mod data;
 mod manifest;
 mod map;
+mod mounts;
 mod nodes;
 mod place;
 

@@ -44,15 +44,15 @@ const ENGINE_FABRIC: &str =
     e2e!("config_effects.rs::fabric_keys_of_an_engine_win_over_those_of_the_file");
 const FILE_FABRIC: &str =
     e2e!("config_effects.rs::fabric_keys_of_the_file_are_those_of_engines_without_their_own");
-const CONTROL_LOG: &str = e2e!("config_effects.rs::the_control_log_goes_where_and_as_it_is_told");
+const CONTROL_LOG: &str = e2e!("file_keys.rs::the_control_log_goes_where_and_as_it_is_told");
 const ENGINE_LOG: &str = e2e!("config_effects.rs::engines_log_where_and_what_they_are_told");
-const USER: &str = e2e!("config_effects.rs::engines_run_as_the_configured_user");
+const USER: &str = e2e!("file_keys.rs::engines_run_as_the_configured_user");
 const CORES: &str = e2e!("config_effects.rs::targets_helpers_and_cores_are_as_configured");
 const NAMES: &str = e2e!("config_effects.rs::rank_names_and_modules_reach_the_engine");
-const FAULT_DOMAIN: &str = e2e!("config_effects.rs::the_fault_domain_is_recorded");
+const FAULT_DOMAIN: &str = e2e!("file_keys.rs::the_fault_domain_is_recorded");
 const SCM: &str = e2e!("config_effects.rs::scm_has_its_place_and_size");
 const BDEVS: &str = e2e!("config_effects.rs::block_devices_have_their_number_and_size");
-const PLUGINS: &str = e2e!("config_effects.rs::plugins_are_those_of_the_list_with_their_settings");
+const PLUGINS: &str = e2e!("file_keys.rs::plugins_are_those_of_the_list_with_their_settings");
 
 /// One row per key.
 pub const EFFECTS: &[Row] = &[
@@ -194,7 +194,7 @@ pub const EFFECTS: &[Row] = &[
         Top,
         "attach",
         "A file that lists rank and address of each engine that serves, while the server runs.",
-        e2e!("config_effects.rs::the_attach_file_lists_engines_that_serve"),
+        e2e!("file_keys.rs::the_attach_file_lists_engines_that_serve"),
     ),
     seen(
         Top,
@@ -218,7 +218,7 @@ pub const EFFECTS: &[Row] = &[
         Plugin,
         "sha256",
         "A file of another content is refused.",
-        e2e!("config_effects.rs::a_plugin_of_another_hash_is_refused"),
+        e2e!("file_keys.rs::a_plugin_of_another_hash_is_refused"),
     ),
     seen(
         Plugin,
@@ -238,7 +238,7 @@ pub const EFFECTS: &[Row] = &[
         Top,
         "state_dir",
         "Leases and quarantine are kept there.",
-        e2e!("config_effects.rs::the_state_directory_holds_what_survives"),
+        e2e!("file_keys.rs::the_state_directory_holds_what_survives"),
     ),
     later(Top, "telemetry_port", "telemetry endpoint"),
     seen(

@@ -3,6 +3,7 @@
 mod command;
 mod spawn;
 mod supervise;
+mod tail;
 mod upcalls;
 
 pub(crate) use command::Start;

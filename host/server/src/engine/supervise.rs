@@ -3,10 +3,8 @@
 
 use super::command::{Start, arguments, environment, program, shown};
 use super::spawn::spawn;
-use crate::owner::Owner;
+use super::tail::Tail;
 use crate::state::{State, now_ms};
-use anyhow::Context;
-use daos_config::Config;
 use daos_drpc::Client;
 use daos_drpc::methods::{mgmt as methods, module};
 use daos_proto::ctl::ResponseStatus;
@@ -15,16 +13,13 @@ use daos_proto::mgmt::{DaosResp, SetRankReq};
 use daos_proto::srv::NotifyReadyReq;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
@@ -40,8 +35,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 /// Deaths in a row after which an engine is given up.
 const GIVE_UP_AFTER: u32 = 6;
-/// Lines of the engine's output kept for the report of its death.
-const TAIL: usize = 20;
 
 /// Exit code of an engine whose storage is not what its superblock records.
 const EXIT_STORAGE_MISMATCH: i32 = 3;
@@ -267,7 +260,10 @@ impl Task {
         let environment = environment(&config.servers[self.index]);
         let owner = self.state.owner.as_ref();
         if let Some(owner) = owner {
-            hand_over(owner, config, self.index, start).map_err(|e| format!("{e:#}"))?;
+            let mount = &config.servers[self.index].scm_mount;
+            owner
+                .take_storage(mount, &start.devices)
+                .map_err(|e| format!("{e:#}"))?;
         }
         let mut child = spawn(&program, &arguments, &environment, owner)
             .map_err(|e| format!("cannot run {}: {e}", shown(&program)))?;
@@ -496,23 +492,6 @@ impl Task {
     }
 }
 
-/// Gives an engine's storage to the user that it runs as.
-fn hand_over(owner: &Owner, config: &Config, index: usize, start: &Start) -> anyhow::Result<()> {
-    owner.take_tree(&config.servers[index].scm_mount)?;
-    for device in &start.devices {
-        // Devices are named CLASS:ADDRESS; those with a path are files and nodes.
-        let path = device.split_once(':').map_or("", |(_, address)| address);
-        if path.starts_with('/') && Path::new(path) != config.servers[index].scm_mount {
-            let path = std::fs::canonicalize(path)
-                .with_context(|| format!("cannot give {path} to the engine's user"))?;
-            owner
-                .take(&path)
-                .with_context(|| format!("cannot give {} to the engine's user", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
 /// Asks the process to end and waits; kills it when it takes longer than `grace`. Returns whether
 /// it was killed.
 async fn terminate(child: &mut Child, pid: u32, grace: Duration) -> bool {
@@ -543,62 +522,4 @@ fn fault(what: &str, why: &str, remedy: &str, tail: &Tail) -> Fault {
     let mut fault = Fault::new(ResponseStatus::CtlErrApp, "server", 0, what, why, remedy);
     fault.log = tail.lines();
     fault
-}
-
-/// The last lines an engine printed.
-#[derive(Clone, Default)]
-struct Tail {
-    lines: Arc<Mutex<VecDeque<String>>>,
-    readers: Arc<Mutex<Vec<JoinHandle<()>>>>,
-}
-
-impl Tail {
-    /// Copies lines into the server's log and keeps the last ones.
-    fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static, engine: usize) {
-        let kept = Arc::clone(&self.lines);
-        let reader = tokio::spawn(async move {
-            let mut lines = BufReader::new(stream).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                info!(engine, "{line}");
-                let mut kept = kept.lock().unwrap_or_else(|p| p.into_inner());
-                if kept.len() == TAIL {
-                    kept.pop_front();
-                }
-                kept.push_back(line);
-            }
-        });
-        self.readers
-            .lock()
-            .unwrap_or_else(|p| p.into_inner())
-            .push(reader);
-    }
-
-    /// Waits until everything that the dead process printed has been read. Not for long: a child
-    /// of the engine may still hold the pipes.
-    async fn drained(&self) {
-        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(|p| p.into_inner()));
-        let all = async {
-            for reader in readers {
-                // A panic of the reader has nothing to tell here.
-                let _ = reader.await;
-            }
-        };
-        // What is late is only missing from the report.
-        let _ = timeout(Duration::from_secs(1), all).await;
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(|p| p.into_inner())
-            .iter()
-            .cloned()
-            .collect()
-    }
-
-    fn last(&self) -> String {
-        self.lines()
-            .pop()
-            .unwrap_or_else(|| "it printed nothing".to_owned())
-    }
 }

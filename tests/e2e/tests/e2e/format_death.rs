@@ -279,6 +279,36 @@ fn killed_at_random_moments() {
     }
 }
 
+/// The first start after a format labels and lays out: an engine that is killed in it starts again.
+#[test]
+fn an_engine_killed_in_its_first_start_starts_again() {
+    let mut random = Random::new("an_engine_killed_in_its_first_start_starts_again");
+    let site = site();
+    for round in 0..rounds(3, 200) {
+        let mut server = site.start();
+        server.wait_phase("maintenance");
+        let mut format = start_format(&site);
+        let engine = eventually("the engine starts", || {
+            let mut all = server.processes().into_iter();
+            all.find(|pid| daos_e2e::process_name(*pid) == "daos_io_server")
+        });
+        let pause = Duration::from_micros(random.below(100_000));
+        thread::sleep(pause);
+        kill_process(engine, Signal::SIGKILL);
+        format.wait().expect("our child can be waited for");
+        let what = format!("round {round}: killed after {pause:?}");
+        let state = server.wait_state(&what, |s| {
+            let engine = &s["engines"][0];
+            engine["restarts"] == 1
+                && !["starting", "restarting"].contains(&engine["state"].as_str().unwrap_or(""))
+        });
+        assert_eq!(state["phase"], "ready", "{what}: {state:#}");
+        bench(&site);
+        server.stop();
+        make_blank(&site);
+    }
+}
+
 #[test]
 fn a_client_that_leaves_does_not_stop_the_format() {
     if !can_stop("a_client_that_leaves_does_not_stop_the_format") {

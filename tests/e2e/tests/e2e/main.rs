@@ -8,6 +8,7 @@ mod command_lines;
 mod config_effects;
 mod data;
 mod engine_death;
+mod file_keys;
 mod foreign_storage;
 mod format_death;
 mod format_guards;

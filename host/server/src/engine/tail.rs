@@ -1,0 +1,72 @@
+//! The last lines that an engine printed, for the report of its death.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::info;
+
+/// Lines that are kept.
+const TAIL: usize = 20;
+
+/// The last lines an engine printed.
+#[derive(Clone, Default)]
+pub(super) struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    readers: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Tail {
+    /// Copies lines into the server's log and keeps the last ones.
+    pub(super) fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static, engine: usize) {
+        let kept = Arc::clone(&self.lines);
+        let reader = tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                info!(engine, "{line}");
+                let mut kept = kept.lock().unwrap_or_else(|p| p.into_inner());
+                if kept.len() == TAIL {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        self.readers
+            .lock()
+            .unwrap_or_else(|p| p.into_inner())
+            .push(reader);
+    }
+
+    /// Waits until everything that the dead process printed has been read. Not for long: a child
+    /// of the engine may still hold the pipes.
+    pub(super) async fn drained(&self) {
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(|p| p.into_inner()));
+        let all = async {
+            for reader in readers {
+                // A panic of the reader has nothing to tell here.
+                let _ = reader.await;
+            }
+        };
+        // What is late is only missing from the report.
+        let _ = timeout(Duration::from_secs(1), all).await;
+    }
+
+    /// Those that are kept, oldest first.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.lines
+            .lock()
+            .unwrap_or_else(|p| p.into_inner())
+            .iter()
+            .cloned()
+            .collect()
+    }
+
+    /// The last one.
+    pub(super) fn last(&self) -> String {
+        self.lines()
+            .pop()
+            .unwrap_or_else(|| "it printed nothing".to_owned())
+    }
+}
