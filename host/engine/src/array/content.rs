@@ -21,12 +21,26 @@ pub struct Kept {
 /// Checksum of `range` of the content of an entry whose checksum as a whole is `whole`; `None` if
 /// the content is not what was written.
 pub fn checksum_of(content: &[u8], whole: u32, range: Range<usize>) -> Option<u32> {
-    let (front, rest) = content.split_at_checked(range.start)?;
-    let (part, back) = rest.split_at_checked(range.len())?;
-    let checksum = crc32c(part);
-    let found = crc32c_combine(crc32c(front), checksum, part.len() as u64);
-    let found = crc32c_combine(found, crc32c(back), back.len() as u64);
-    (found == whole).then_some(checksum)
+    let thirds = thirds(content.len(), &range);
+    let mut crcs = [0; 3];
+    for (crc, third) in crcs.iter_mut().zip(thirds) {
+        *crc = crc32c(content.get(third)?);
+    }
+    verify(crcs, whole, content.len(), &range)
+}
+
+/// What is in front of `range` in the content of an entry of `len` bytes, the range, and what is
+/// behind it.
+pub fn thirds(len: usize, range: &Range<usize>) -> [Range<usize>; 3] {
+    [0..range.start, range.clone(), range.end..len]
+}
+
+/// The checksum of the range, from those of the [`thirds`]; `None` as in [`checksum_of`].
+pub fn verify(crcs: [u32; 3], whole: u32, len: usize, range: &Range<usize>) -> Option<u32> {
+    let [front, part, back] = crcs;
+    let found = crc32c_combine(front, part, range.len() as u64);
+    let found = crc32c_combine(found, back, (len - range.end) as u64);
+    (found == whole).then_some(part)
 }
 
 /// Copies `range` out of the content of an entry; `None` as in [`checksum_of`].

@@ -1,6 +1,6 @@
 //! Putting the entries of a range together.
 
-use super::content::checksum_of;
+use super::content;
 use daos_wire::{crc32c, crc32c_combine};
 use std::ops::Range;
 
@@ -42,22 +42,24 @@ impl Assembly {
         overlap: &Overlap,
         result: &mut [u8],
     ) -> bool {
-        let Some(part) = checksum_of(content, checksum, overlap.source.clone()) else {
+        let Some(part) = content::checksum_of(content, checksum, overlap.source.clone()) else {
             return false;
         };
-        let len = overlap.source.len();
-        result[overlap.at..overlap.at + len].copy_from_slice(&content[overlap.source.clone()]);
-        self.parts.push((overlap.at, len, part));
+        self.place(content, part, overlap, result);
         true
     }
 
-    /// Verifies a whole entry that stands in its place already; `false` as in [`Assembly::copy`].
-    pub fn take(&mut self, at: usize, len: usize, checksum: u32, result: &[u8]) -> bool {
-        if crc32c(&result[at..at + len]) != checksum {
-            return false;
-        }
-        self.parts.push((at, len, checksum));
-        true
+    /// Copies the overlap of an entry that is verified to its place in `result`; `part` is the
+    /// checksum of the overlap.
+    pub fn place(&mut self, content: &[u8], part: u32, overlap: &Overlap, result: &mut [u8]) {
+        let len = overlap.source.len();
+        result[overlap.at..overlap.at + len].copy_from_slice(&content[overlap.source.clone()]);
+        self.note(part, overlap);
+    }
+
+    /// Notes that the overlap of an entry that is verified is in its place.
+    pub fn note(&mut self, part: u32, overlap: &Overlap) {
+        self.parts.push((overlap.at, overlap.source.len(), part));
     }
 
     /// Zeroes what no entry holds; returns the checksum of the result. All entries were added.

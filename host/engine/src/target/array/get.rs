@@ -1,6 +1,7 @@
 //! Reading records.
 
 use super::{ArrayOp, Work};
+use crate::array::content;
 use crate::array::read::{Assembly, Overlap};
 use crate::index::value::{Body, Extents};
 use crate::memory::Buffer;
@@ -16,7 +17,7 @@ pub(in crate::target) struct Get {
     assembly: Assembly,
     /// Entries on the device that are still to be read, pinned.
     waiting: Vec<Source>,
-    /// Those under way, with their place in the buffer, pinned.
+    /// Those under way, with their place in the buffer, pinned while the device has them.
     reading: Vec<(usize, Source)>,
 }
 
@@ -275,45 +276,70 @@ impl Target {
         self.answer_in_place(index, &reply, len);
     }
 
-    /// Entries are read.
-    pub(super) fn on_array_read(&mut self, index: u32, mut buffer: Buffer, status: Status) {
-        let unit = self.device.share().unit as usize;
+    /// Entries are read: takes their checksums, here or on a helper.
+    pub(super) fn on_array_read(&mut self, index: u32, buffer: Buffer, status: Status) {
         let op = &mut self.ops[index as usize];
-        let len = op.value_len;
         let Some(Work::Get(get)) = op.array.as_deref_mut().map(|array| &mut array.work) else {
             return self.buffers.put(buffer);
         };
-        let end = len.next_multiple_of(unit);
-        let (result, work) = buffer.bytes_mut().split_at_mut(end);
-        let mut intact = status.is_ok();
-        for (place, source) in get.reading.drain(..) {
+        for (_, source) in &get.reading {
             self.storage.space().unpin(&source.extents);
-            let (entry, overlap) = (source.len as usize, &source.overlap);
-            intact = intact
-                && if place < end {
-                    get.assembly.take(place, entry, source.checksum, result)
-                } else {
-                    let content = &work[place - end..place - end + entry];
-                    let result = &mut *result;
-                    get.assembly.copy(content, source.checksum, overlap, result)
-                };
+        }
+        if !status.is_ok() {
+            let text = "the block device failed a read";
+            return self.array_read_fails(index, buffer, device_status(status), text);
+        }
+        let of = |(place, source): &(usize, Source)| {
+            let thirds = content::thirds(source.len as usize, &source.overlap.source);
+            thirds.map(|third| place + third.start..place + third.end)
+        };
+        let parts = get.reading.iter().flat_map(of).collect();
+        op.stage = Stage::CheckingGet;
+        self.array_checksums(index, buffer, parts);
+    }
+
+    /// The checksums of what was read are known.
+    pub(super) fn on_array_verified(&mut self, index: u32, mut buffer: Buffer, crcs: &[u32]) {
+        let unit = self.device.share().unit as usize;
+        let op = &mut self.ops[index as usize];
+        let end = op.value_len.next_multiple_of(unit);
+        let Some(Work::Get(get)) = op.array.as_deref_mut().map(|array| &mut array.work) else {
+            return self.buffers.put(buffer);
+        };
+        let (result, work) = buffer.bytes_mut().split_at_mut(end);
+        let mut intact = true;
+        let (crcs, _) = crcs.as_chunks::<3>();
+        for ((place, source), crcs) in get.reading.drain(..).zip(crcs) {
+            let (len, overlap) = (source.len as usize, &source.overlap);
+            let part = content::verify(*crcs, source.checksum, len, &overlap.source);
+            match part {
+                None => intact = false,
+                Some(part) if place < end => get.assembly.note(part, overlap),
+                Some(part) => {
+                    let content = &work[place - end..place - end + len];
+                    get.assembly.place(content, part, overlap, result);
+                }
+            }
         }
         if intact {
             return self.array_read_on(index, buffer);
         }
-        for source in get.waiting.drain(..) {
-            self.storage.space().unpin(&source.extents);
+        tracing::error!(
+            target_number = self.number,
+            "an entry of an array does not match its checksum"
+        );
+        let text = "the block device returned other bytes than were written";
+        self.array_read_fails(index, buffer, WireStatus::CORRUPT, text);
+    }
+
+    fn array_read_fails(&mut self, index: u32, buffer: Buffer, status: WireStatus, text: &str) {
+        let op = &mut self.ops[index as usize];
+        if let Some(Work::Get(get)) = op.array.as_deref_mut().map(|array| &mut array.work) {
+            for source in get.waiting.drain(..) {
+                self.storage.space().unpin(&source.extents);
+            }
         }
         self.buffers.put(buffer);
-        if status.is_ok() {
-            tracing::error!(
-                target_number = self.number,
-                "an entry of an array does not match its checksum"
-            );
-            let text = "the block device returned other bytes than were written";
-            return self.refuse(index, WireStatus::CORRUPT, text);
-        }
-        let text = "the block device failed a read";
-        self.refuse(index, device_status(status), text);
+        self.refuse(index, status, text);
     }
 }

@@ -17,7 +17,7 @@ use super::ops::Stage;
 use crate::array::locks::Area;
 use crate::memory::Buffer;
 use crate::storage::Held;
-use daos_wire::{Reply, WireStatus};
+use daos_wire::{Reply, WireStatus, crc32c};
 use std::ops::Range;
 
 /// What is known of a request about an array.
@@ -126,6 +126,32 @@ impl Target {
         match self.ops[index as usize].array.as_deref().map(|a| &a.work) {
             Some(Work::Change(_)) => self.array_fetch(index, buffer),
             Some(Work::Get(_)) => self.array_read(index, buffer),
+            None => self.buffers.put(buffer),
+        }
+    }
+
+    /// Takes the checksums of parts of a buffer, here or on a helper.
+    fn array_checksums(&mut self, index: u32, buffer: Buffer, parts: Vec<Range<usize>>) {
+        match self.helper.checksums(u64::from(index), buffer, parts) {
+            Ok(()) => self.checking += 1,
+            Err((buffer, parts)) => {
+                let of = |part: Range<usize>| crc32c(&buffer.bytes()[part]);
+                let crcs = parts.into_iter().map(of).collect();
+                self.on_array_checked(index, buffer, crcs);
+            }
+        }
+    }
+
+    /// They are known.
+    pub(in crate::target) fn on_array_checked(
+        &mut self,
+        index: u32,
+        buffer: Buffer,
+        crcs: Vec<u32>,
+    ) {
+        match self.ops[index as usize].array.as_deref().map(|a| &a.work) {
+            Some(Work::Change(_)) => self.on_array_sent(index, buffer, crcs),
+            Some(Work::Get(_)) => self.on_array_verified(index, buffer, &crcs),
             None => self.buffers.put(buffer),
         }
     }

@@ -10,7 +10,7 @@ use crate::storage::StorageError;
 use crate::target::Target;
 use crate::target::ops::{Stage, fabric_status};
 use daos_plugin_api::abi::Status;
-use daos_wire::{WireStatus, crc32c};
+use daos_wire::WireStatus;
 
 impl Target {
     /// Refuses what cannot be, and gets what is written.
@@ -108,21 +108,11 @@ impl Target {
         let plan = Plan::new(array.record_size, array.range.start, array.range.end, true);
         let parts = plan.pieces().into_iter().map(|piece| piece.payload);
         op.stage = Stage::CheckingPut;
-        match self
-            .helper
-            .checksums(u64::from(index), data, parts.collect())
-        {
-            Ok(()) => self.checking += 1,
-            Err((data, parts)) => {
-                let of = |part: std::ops::Range<usize>| crc32c(&data.bytes()[part]);
-                let crcs = parts.into_iter().map(of).collect();
-                self.on_array_checked(index, data, crcs);
-            }
-        }
+        self.array_checksums(index, data, parts.collect());
     }
 
     /// The checksums of the parts of what is written are known.
-    pub(in crate::target) fn on_array_checked(&mut self, index: u32, data: Buffer, crcs: Vec<u32>) {
+    pub(super) fn on_array_sent(&mut self, index: u32, data: Buffer, crcs: Vec<u32>) {
         let op = &mut self.ops[index as usize];
         op.data = Some(data);
         if let Some(ArrayOp {
