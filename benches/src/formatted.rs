@@ -176,7 +176,7 @@ impl Formatted {
     /// Arguments of an engine on this storage, with one helper thread.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let (mount, sockets) = (self.mount.display(), self.memory.path().display());
-        format!("-t 1 -x 1 -f 0 -g bench -d {sockets} -I 0 -s {mount} --provider tcp --interface lo --no-server")
+        format!("-t 1 -x 1 -f 0 -g bench -d {sockets} -I 0 -s {mount} --provider tcp --interface lo --no-server --pool bench")
             .split(' ')
             .map(str::to_owned)
             .collect()

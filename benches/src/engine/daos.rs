@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const POOL: Uuid = Uuid::from_u128(0xbe);
 const CONTAINER: Uuid = Uuid::from_u128(0xbf);
 const OBJECT: ObjectId = ObjectId { hi: 0, lo: 1 };
 
@@ -93,7 +92,8 @@ impl Engine {
         options.progress = progress;
         options.interface = "lo".into();
         let client = Client::connect(options).await?;
-        Ok(client.container(POOL, CONTAINER))
+        let pool = client.only_pool().await?;
+        Ok(pool.create_container(CONTAINER, "").await?)
     }
 }
 

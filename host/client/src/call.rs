@@ -340,7 +340,12 @@ fn repeatable(answer: &Answer, damaged: u32) -> Option<Again> {
 fn refused(call: &Call<'_>, target: u32, answer: Answer) -> Error {
     let operation = call.operation();
     if answer.status == WireStatus::NOT_FOUND {
-        return Error::NotFound { operation };
+        // Of values the engine says nothing more; of pools and containers it does.
+        let detail = String::from_utf8_lossy(&answer.inline).into_owned();
+        return match detail.is_empty() {
+            true => Error::NotFound { operation },
+            false => Error::Missing { operation, detail },
+        };
     }
     Error::Engine {
         operation,

@@ -106,8 +106,8 @@ impl Client {
         self.core.locator.view().targets.len() as u32
     }
 
-    /// A container. Nothing is asked of the engine: pools and containers are parts of the names of
-    /// objects.
+    /// A container by its UUID and its pool's. Nothing is asked of the engine: if they do not exist, the
+    /// first request says so. See [`Client::pool`] for labels.
     pub fn container(&self, pool: Uuid, container: Uuid) -> Container {
         Container::new(self.clone(), pool, container)
     }

@@ -30,6 +30,13 @@ impl std::fmt::Display for Operation {
             Opcode::ArrayPunch => "punch records of the array in",
             Opcode::ArrayQuery => "size of the array in",
             Opcode::Query => return f.write_str("query of a target"),
+            Opcode::ContCreate => return f.write_str("creation of a container"),
+            Opcode::ContDestroy => return f.write_str("destruction of a container"),
+            Opcode::ContList => return f.write_str("list of containers"),
+            Opcode::ContQuery => return f.write_str("query of a container"),
+            Opcode::PoolQuery => return f.write_str("query of a pool"),
+            Opcode::PoolList => return f.write_str("list of pools"),
+            Opcode::PoolFind => return f.write_str("look-up of a pool"),
         };
         write!(f, "{verb} object {}", self.object)?;
         for (name, key) in [("dkey", &self.dkey), ("akey", &self.akey)] {
@@ -125,6 +132,20 @@ pub enum Error {
         /// What was asked for.
         operation: Operation,
     },
+    /// The pool or container does not exist.
+    #[error("{operation}: {detail}")]
+    Missing {
+        /// What was asked for.
+        operation: Operation,
+        /// Which one, and how to make it.
+        detail: String,
+    },
+    /// No pool was named, and the engine has none or several.
+    #[error("{}", which_pool(labels))]
+    WhichPool {
+        /// Labels of those that it has.
+        labels: Vec<String>,
+    },
     /// The engine refused or failed.
     #[error("{operation}: target {target} says: {status}{}{}", colon(detail), advice(*status))]
     Engine {
@@ -182,6 +203,17 @@ pub enum Error {
     },
 }
 
+fn which_pool(labels: &[String]) -> String {
+    if labels.is_empty() {
+        return "there is no pool; `daos_shell pool create LABEL --size 50%` creates one"
+            .to_owned();
+    }
+    format!(
+        "there are several pools, name one of them: --pool {}",
+        labels.join(" | ")
+    )
+}
+
 fn hint(remedy: &str) -> String {
     if remedy.is_empty() {
         String::new()
@@ -203,6 +235,7 @@ fn doubt(operation: &Operation) -> &'static str {
         Opcode::Put | Opcode::Punch | Opcode::ArrayPut | Opcode::ArrayPunch => {
             "; whether it happened is unknown"
         }
+        Opcode::ContDestroy => "; if the engine has begun, it goes on by itself",
         _ => "",
     }
 }
@@ -211,7 +244,7 @@ fn doubt(operation: &Operation) -> &'static str {
 fn advice(status: WireStatus) -> &'static str {
     match status {
         WireStatus::KIND => "; `daos array stat` shows what an array is like",
-        WireStatus::NO_SPACE => "; punch what is not needed, or use larger storage",
+        WireStatus::NO_SPACE => "; punch what is not needed, or use a larger pool",
         WireStatus::CORRUPT => "; write the value again, and look at the device's health",
         WireStatus::IO | WireStatus::DEVICE_GONE => {
             "; see the engine's log and the device's health"
@@ -249,7 +282,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "put object 1.2 dkey \"d\\x00\\\"\" akey \"a\": target 3 says: no space left: bdev 1 of 2; \
-             punch what is not needed, or use larger storage"
+             punch what is not needed, or use a larger pool"
         );
     }
 

@@ -5,7 +5,8 @@
 //! use daos_client::{Client, ObjectId, Options, Uuid};
 //!
 //! let client = Client::connect(Options::access_point("node1:10001")).await?;
-//! let container = client.container(Uuid::from_u128(1), Uuid::from_u128(2));
+//! let pool = client.pool("tank").await?;
+//! let container = pool.create_container(Uuid::new_v4(), "weather").await?;
 //! let object = ObjectId { hi: 0, lo: 7 };
 //! container.put(object, b"2024-06-01", b"temperature", b"21.5").await?;
 //! assert_eq!(container.get(object, b"2024-06-01", b"temperature").await?, b"21.5");
@@ -13,6 +14,8 @@
 //! # }
 //! ```
 //!
+//! * Objects live in containers of pools. Pools are made by `daos_shell pool create`, containers by
+//!   [`Pool::create_container`]; what does not exist is refused ([`Error::Missing`]).
 //! * A [`Client`] finds its engine through the control plane or is told where it is, loads the
 //!   fabric plugin of the engine's provider, and keeps one thread that owns the fabric endpoint (or a task
 //!   of the caller's, see [`Progress`]).
@@ -38,6 +41,7 @@ mod container;
 mod driver;
 mod error;
 mod locate;
+mod namespace;
 mod options;
 mod pool;
 mod provider;
@@ -48,8 +52,10 @@ pub use array::{Array, ArrayInfo};
 pub use client::{Client, TargetInfo};
 pub use container::{Container, Punch};
 pub use daos_wire::{
-    ARRAY_MAX, EngineUri, ObjectId, RECORD_SIZE_MAX, WireStatus, crc32c, crc32c_combine,
+    ARRAY_MAX, EngineUri, Entry, EntryState, ObjectId, PoolSpace, RECORD_SIZE_MAX, WireStatus,
+    crc32c, crc32c_combine,
 };
 pub use error::{Error, Operation};
+pub use namespace::{Name, Pool};
 pub use options::{EngineAddress, Options, Progress};
 pub use uuid::Uuid;

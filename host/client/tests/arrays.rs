@@ -2,7 +2,7 @@
 
 mod fake;
 
-use daos_client::{Array, Client, Error, ObjectId, Options, Uuid, WireStatus};
+use daos_client::{Array, Client, Error, ObjectId, Options, WireStatus};
 use fake::{FakeEngine, Store};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ async fn array(engine: &FakeEngine, record_size: u64) -> Array {
     options.interface = "lo".into();
     options.deadline = Duration::from_secs(20);
     let client = Client::connect(options).await.unwrap();
-    let container = client.container(Uuid::from_u128(1), Uuid::from_u128(2));
+    let container = client.container(fake::names::POOL, fake::names::CONTAINER);
     container.array(OBJECT, b"d", b"a", record_size).unwrap()
 }
 

@@ -156,6 +156,72 @@ async fn objects_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn containers_are_made_named_and_destroyed() {
+    let site = Site::new().await;
+    let made = json(
+        &site
+            .run(&["--json", "container", "create", "--pool", "tank", "weather"])
+            .await,
+        0,
+    );
+    let uuid = made["response"]["uuid"].as_str().unwrap().to_owned();
+    assert_eq!(made["response"]["label"], "weather");
+    // By label, by UUID, and without naming the only pool.
+    let names = ["--pool", "tank", "--cont", "weather"];
+    let put = [&["object", "put"][..], &names, &["0.1", "d", "a", "v"]].concat();
+    expect(&site.run(&put).await, 0);
+    let got = site
+        .run(&["object", "get", "--cont", &uuid, "0.1", "d", "a"])
+        .await;
+    assert_eq!(expect(&got, 0), "v");
+    expect(&site.run(&["cont", "create"]).await, 0);
+    let list = expect(&site.run(&["container", "list"]).await, 0);
+    assert!(
+        list.contains("weather") && list.contains("box") && list.contains(&uuid),
+        "{list}"
+    );
+    let listed = json(&site.run(&["cont", "ls", "--json"]).await, 0);
+    let listed = listed["response"]["containers"].as_array().unwrap().len();
+    assert_eq!(listed, 3, "two pages");
+    let pool = json(&site.run(&["pool", "query", "--json"]).await, 0);
+    assert_eq!(pool["response"]["scm_free"], 1200, "of two targets");
+    assert_eq!(pool["response"]["containers"], 3);
+    let pools = expect(&site.run(&["pool", "list"]).await, 0);
+    assert!(pools.contains("tank"), "{pools}");
+    let taken = site.run(&["--json", "cont", "create", "weather"]).await;
+    let error = json(&taken, 1)["error"].to_string();
+    assert!(error.contains("exists already"), "{error}");
+    expect(&site.run(&["container", "destroy", "weather"]).await, 0);
+    assert!(site.store.values.lock().unwrap().is_empty());
+    for args in [
+        &["container", "destroy", "weather"][..],
+        &["container", "query", "weather"],
+        &["container", "list", "--pool", "lake"],
+        &["object", "list", "--pool", "tank", "--cont", "none", "1"],
+        &put,
+    ] {
+        let failed = site.run(args).await;
+        let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+        expect(&failed, 1);
+        assert!(text.contains("no such"), "{args:?}: {text}");
+    }
+    // Several pools: one must be named.
+    let second = daos_client::Entry {
+        id: daos_client::Uuid::from_u128(7),
+        label: "lake".into(),
+        ..site.store.names.lock().unwrap().pools[0].clone()
+    };
+    site.store.names.lock().unwrap().pools.push(second);
+    let failed = site.run(&["--json", "container", "list"]).await;
+    let error = json(&failed, 1)["error"].to_string();
+    assert!(error.contains("tank") && error.contains("lake"), "{error}");
+    site.store.names.lock().unwrap().pools.clear();
+    let failed = site.run(&["--json", "bench"]).await;
+    let error = json(&failed, 1)["error"].to_string();
+    assert!(error.contains("daos_shell pool create"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bench_verifies_and_cleans_up() {
     let site = Site::new().await;
     let args = ["bench", "--verify", "--ops", "150", "--keys", "60"];
@@ -164,6 +230,8 @@ async fn bench_verifies_and_cleans_up() {
         assert!(text.contains(words), "{words:?} is missing in {text}");
     }
     assert!(site.store.values.lock().unwrap().is_empty(), "cleaned up");
+    let containers = |site: &Site| site.store.names.lock().unwrap().containers.len();
+    assert_eq!(containers(&site), 1, "its own container is gone");
     let run = json(
         &site
             .run(&[&args[..], &["--json", "--keep", "--seed", "9"]].concat())
@@ -178,6 +246,7 @@ async fn bench_verifies_and_cleans_up() {
     );
     assert!(run["phases"][1]["latency_us"]["p50"].as_f64().unwrap() > 0.0);
     assert_eq!(site.store.values.lock().unwrap().len(), 64, "kept");
+    assert_eq!(containers(&site), 2, "kept");
     let timed = ["bench", "--seconds", "1", "--size", "100", "--histogram"];
     let text = expect(&site.run(&timed).await, 0);
     assert!(

@@ -2,8 +2,9 @@
 
 mod fake;
 
-use daos_client::{Client, Container, Error, ObjectId, Options, Punch, Uuid, WireStatus};
+use daos_client::{Client, Container, Error, Name, ObjectId, Options, Punch, Uuid, WireStatus};
 use fake::control::Control;
+use fake::names::{CONTAINER, POOL};
 use fake::{FakeEngine, Store};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ async fn connect(engine: &FakeEngine) -> Client {
 }
 
 fn container(client: &Client) -> Container {
-    client.container(Uuid::from_u128(1), Uuid::from_u128(2))
+    client.container(POOL, CONTAINER)
 }
 
 fn value(len: usize) -> Vec<u8> {
@@ -485,4 +486,58 @@ async fn abandoned_calls_do_no_harm() {
         }
     }
     assert!(container.get(OBJECT, b"d", b"a").await.unwrap() == value(300_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_is_an_error_of_its_own() {
+    let store = Arc::new(Store::default());
+    let engine = FakeEngine::start(&store, 2);
+    let client = connect(&engine).await;
+    for (pool, word) in [(Uuid::from_u128(99), "pool"), (POOL, "container")] {
+        let absent = client.container(pool, Uuid::from_u128(98));
+        let failures = [
+            absent.put(OBJECT, b"d", b"a", b"v").await.unwrap_err(),
+            absent
+                .put(OBJECT, b"d", b"a", &value(9000))
+                .await
+                .unwrap_err(),
+            absent.get(OBJECT, b"d", b"a").await.unwrap_err(),
+            // These take a missing value for success, not a missing container.
+            absent.punch(OBJECT, Punch::Object).await.unwrap_err(),
+            absent.punch(OBJECT, Punch::Dkey(b"d")).await.unwrap_err(),
+            absent.list_dkeys(OBJECT, 0).await.unwrap_err(),
+            absent.list_akeys(OBJECT, b"d", 0).await.unwrap_err(),
+        ];
+        for error in failures {
+            assert!(
+                matches!(&error, Error::Missing { detail, .. } if detail.contains(word)),
+                "{error}"
+            );
+        }
+    }
+    assert!(store.values.lock().unwrap().is_empty());
+    let pool = client.only_pool().await.unwrap();
+    assert_eq!((pool.id(), pool.label()), (POOL, "tank"));
+    assert_eq!(client.pool("tank").await.unwrap().id(), POOL);
+    let text = POOL.to_string();
+    assert_eq!(Name::from(text.as_str()), Name::Id(POOL));
+    assert_eq!(client.pool(text.as_str()).await.unwrap().label(), "tank");
+    let id = Uuid::from_u128(5);
+    for _ in 0..2 {
+        pool.create_container(id, "again").await.unwrap();
+    }
+    let exists = pool.create_container(Uuid::from_u128(6), "again").await;
+    assert!(matches!(
+        exists,
+        Err(Error::Engine {
+            status: WireStatus::EXISTS,
+            ..
+        })
+    ));
+    let container = pool.container("again").await.unwrap();
+    assert_eq!(container.uuid(), id);
+    container.put(OBJECT, b"d", b"a", b"v").await.unwrap();
+    pool.destroy_container(id).await.unwrap();
+    let gone = pool.destroy_container(id).await.unwrap_err();
+    assert!(matches!(gone, Error::Missing { .. }), "{gone}");
 }

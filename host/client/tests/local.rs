@@ -2,7 +2,7 @@
 
 mod fake;
 
-use daos_client::{Client, Container, Error, ObjectId, Options, Progress, Uuid};
+use daos_client::{Client, Container, Error, ObjectId, Options, Progress};
 use fake::{FakeEngine, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ async fn connect(engine: &FakeEngine) -> Container {
     options.progress = Progress::Local;
     options.deadline = Duration::from_secs(20);
     let client = Client::connect(options).await.unwrap();
-    client.container(Uuid::from_u128(1), Uuid::from_u128(2))
+    client.container(fake::names::POOL, fake::names::CONTAINER)
 }
 
 fn value(len: usize) -> Vec<u8> {
@@ -96,7 +96,7 @@ async fn a_dead_engine_is_noticed_and_deadlines_are_kept() {
             options.progress = Progress::Local;
             options.deadline = Duration::from_secs(1);
             let client = Client::connect(options).await.unwrap();
-            let container = client.container(Uuid::from_u128(1), Uuid::from_u128(2));
+            let container = client.container(fake::names::POOL, fake::names::CONTAINER);
             container.put(OBJECT, b"d", b"a", b"v").await.unwrap();
             drop(engine);
             let begun = Instant::now();

@@ -12,12 +12,18 @@ pub mod module {
     pub const SRV: i32 = 3;
     /// Security calls of an engine to the server.
     pub const SECURITY: i32 = 4;
+    /// Calls of the server to our own engine, which others do not know.
+    pub const HOST: i32 = 1000;
 }
 
 /// Methods of [`module::MGMT`], server to engine.
 pub mod mgmt {
     /// `mgmt.SetRankReq` -> `mgmt.DaosResp`.
     pub const SET_RANK: i32 = 202;
+    /// `mgmt.PoolCreateReq` -> `mgmt.PoolCreateResp`.
+    pub const POOL_CREATE: i32 = 207;
+    /// `mgmt.PoolDestroyReq` -> `mgmt.PoolDestroyResp`.
+    pub const POOL_DESTROY: i32 = 208;
     /// No body -> `mgmt.DaosResp`; the engine is ready afterwards.
     pub const SET_UP: i32 = 209;
     /// `ctl.BioHealthReq` -> `ctl.BioHealthResp`.
@@ -26,8 +32,16 @@ pub mod mgmt {
     pub const SMD_LIST_DEVICES: i32 = 211;
     /// No body -> `mgmt.DaosResp`.
     pub const PREP_SHUTDOWN: i32 = 218;
+    /// `mgmt.PoolQueryReq` -> `mgmt.PoolQueryResp`.
+    pub const POOL_QUERY: i32 = 223;
     /// No body -> `mgmt.DaosResp`.
     pub const PING_RANK: i32 = 225;
+}
+
+/// Methods of [`module::HOST`], server to engine.
+pub mod host {
+    /// No body -> `daos_host.v1.EnginePools`.
+    pub const POOLS: i32 = 1;
 }
 
 /// Methods of [`module::SRV`], engine to server.

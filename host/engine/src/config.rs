@@ -108,6 +108,9 @@ pub struct Options {
     /// Run without daos_server: no dRPC, rank as in the superblock. For tests and benchmarks.
     #[arg(long)]
     pub no_server: bool,
+    /// Make a pool of all space with this label, unless there is one.
+    #[arg(long, value_name = "LABEL", requires = "no_server")]
+    pub pool: Option<String>,
 }
 
 /// Settings by plugin name.
@@ -195,6 +198,7 @@ mod tests {
             ("-f 2 -p 1 --provider tcp", "-f and -p"),
             ("--provider=", "D_PROVIDER"),
             ("-Z", "-Z"),
+            ("--pool tank --provider tcp", "--no-server"),
             ("--plugin-settings [] --provider tcp", "--plugin-settings"),
             ("--allow-plugins [] --provider tcp", "--allow-plugins"),
         ] {

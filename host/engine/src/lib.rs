@@ -4,8 +4,8 @@
 //! [`log`], an [`index`], a share of the device ([`extents`]) and a memory of who asked for what
 //! ([`clients`]) - and takes no lock that another target takes. [`storage`] puts log, index and space
 //! together and keeps the order that makes an acknowledgement a promise; [`mod@array`] says what reads and
-//! writes of arrays mean for it; [`target`] moves requests through it; [`engine`] opens the plugins and
-//! starts the targets; [`run`] is the program.
+//! writes of arrays mean for it; the [`catalogue`] knows pools and containers; [`target`] moves requests
+//! through it; [`engine`] opens the plugins and starts the targets; [`run`] is the program.
 //!
 //! Architecture invariants: `unsafe` lives in [`memory`], [`net`], [`extents::device`], [`scm`] and
 //! [`wake`]; log, index, extents and storage know no plugin (but for the device queue in
@@ -13,6 +13,7 @@
 //! [`net`] and [`upcall`].
 
 pub mod array;
+pub mod catalogue;
 pub mod clients;
 pub mod config;
 pub mod engine;
@@ -27,6 +28,7 @@ pub mod memory;
 pub mod net;
 pub mod pin;
 pub mod plugins;
+mod pools;
 pub mod record;
 pub mod run;
 pub mod scm;

@@ -15,6 +15,7 @@ const HEADER: usize = 37;
 const PUT: u8 = 1;
 const PUNCH: u8 = 2;
 const ARRAY: u8 = 3;
+const PUNCH_UP_TO: u8 = 0x20;
 
 /// Most bytes of the usual records; those that write many entries of an array at once are longer.
 pub const RECORD_MAX: usize = HEADER + crate::index::key::KEY_MAX + crate::index::value::VALUE_MAX;
@@ -44,6 +45,14 @@ pub enum Change<'a> {
         end: u64,
         /// The new entries.
         entries: Entries<'a>,
+    },
+    /// Nothing is under keys with this prefix any more, up to and with `last`: a piece of the
+    /// destruction of a container or pool.
+    PunchUpTo {
+        /// Prefix.
+        prefix: &'a [u8],
+        /// Last key that is gone.
+        last: &'a [u8],
     },
 }
 
@@ -113,6 +122,7 @@ impl<'a> Record<'a> {
         let (kind, key, range, value): (u8, &[u8], &[u8], &[u8]) = match self.change {
             Change::Put { key, value } => (PUT, key, &[], value),
             Change::Punch { prefix } => (PUNCH, prefix, &[], &[]),
+            Change::PunchUpTo { prefix, last } => (PUNCH_UP_TO, prefix, &[], last),
             Change::Array {
                 prefix,
                 start,
@@ -158,6 +168,11 @@ impl<'a> Record<'a> {
         let change = match header[0] {
             PUT => Change::Put { key, value },
             PUNCH if value.is_empty() => Change::Punch { prefix: key },
+            PUNCH_UP_TO if value.starts_with(key) => Change::PunchUpTo {
+                prefix: key,
+                last: value,
+            },
+            PUNCH_UP_TO => return Err(BadRecord("a punch ends outside of its prefix")),
             PUNCH => return Err(BadRecord("a punch has a value")),
             ARRAY => array(key, value)?,
             _ => return Err(BadRecord("the record is of an unknown kind")),
@@ -195,11 +210,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back(key: Vec<u8>, value: Vec<u8>, client: u128, sequence: u64, settled: u64, put: bool) {
-            let change = if put {
-                Change::Put { key: &key, value: &value }
-            } else {
-                Change::Punch { prefix: &key }
+        fn comes_back(key: Vec<u8>, value: Vec<u8>, client: u128, sequence: u64, settled: u64, kind in 0..3) {
+            let last = [&key[..], &value].concat();
+            let change = match kind {
+                0 => Change::Put { key: &key, value: &value },
+                1 => Change::Punch { prefix: &key },
+                _ => Change::PunchUpTo { prefix: &key, last: &last },
             };
             let origin = Origin { client: Uuid::from_u128(client), sequence, settled };
             let record = Record { origin, change };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
 
 /// Runs an engine until SIGTERM, SIGINT or SIGQUIT; returns the exit code.
 ///
@@ -67,11 +68,14 @@ async fn serve(
 ) -> Result<(), StartError> {
     let superblock = &engine.formatted().superblock;
     if options.no_server {
+        if let Some(label) = &options.pool {
+            make_pool(engine, label)?;
+        }
         print_ready(options, superblock.rank.unwrap_or(options.index), engine);
         watch(engine, signals).await;
         return Ok(());
     }
-    let management = Management::new();
+    let management = Management::new(engine.catalogue().clone());
     let socket = upcall::socket_path(options);
     let server = upcall::listen(&socket, Arc::clone(&management))?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -106,6 +110,16 @@ async fn introduce(
     let rank = management.set_up().await;
     print_ready(options, rank, engine);
     Ok(())
+}
+
+/// Makes the pool of the command line unless it is there.
+fn make_pool(engine: &Engine, label: &str) -> Result<(), StartError> {
+    if engine.catalogue().snapshot().pool_of_label(label).is_ok() {
+        return Ok(());
+    }
+    engine
+        .create_pool_of_all(Uuid::new_v4(), label)
+        .map_err(|e| StartError::config(format_args!("--pool {label}: {e}")))
 }
 
 /// Does the admin work until a signal arrives or no target is left.

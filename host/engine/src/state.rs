@@ -4,6 +4,7 @@
 //! its targets are made anew; an engine with it never makes one, so that a lost log or index is an
 //! error and not an empty target.
 
+use crate::catalogue::CATALOGUE_BYTES;
 use crate::error::StartError;
 use daos_media::atomic;
 use daos_media::superblock::Superblock;
@@ -64,7 +65,7 @@ impl EngineState {
         }
         if state.version != VERSION {
             return Err(StartError::storage(format_args!(
-                "{} has version {}, this program reads version {VERSION}",
+                "{} has version {}, this program reads version {VERSION}; use the program that made it, or format with --reformat",
                 path.display(),
                 state.version
             )));
@@ -87,15 +88,16 @@ impl EngineState {
     /// # Errors
     /// If that is too little.
     pub fn plan(superblock: &Superblock, targets: u32, available: u64) -> Result<Self, StartError> {
-        let share = available / u64::from(targets);
+        let share = available.saturating_sub(CATALOGUE_BYTES) / u64::from(targets);
         let log_bytes = (share / 8).clamp(LOG_MIN, LOG_MAX) / 4096 * 4096;
         // An eighth stays free for the file system and for what later versions keep there.
         let index_bytes = share.saturating_sub(log_bytes) / 8 * 7;
         if index_bytes < INDEX_MIN {
             return Err(StartError::config(format_args!(
-                "{} MiB of SCM are too little for {targets} targets, each needs {} MiB; raise scm_size or lower targets, then format",
+                "{} MiB of SCM are too little for {targets} targets, each needs {} MiB, beside {} MiB for all; raise scm_size or lower targets, then format",
                 available >> 20,
-                (INDEX_MIN / 7 * 8 + LOG_MIN).div_ceil(1 << 20)
+                (INDEX_MIN / 7 * 8 + LOG_MIN).div_ceil(1 << 20),
+                CATALOGUE_BYTES >> 20
             )));
         }
         Ok(Self {
@@ -135,6 +137,16 @@ impl EngineState {
     /// Path of a target's index file.
     pub fn index_path(mount: &Path, target: u32) -> PathBuf {
         mount.join(format!("target-{target}.index"))
+    }
+
+    /// Path of the catalogue of pools and containers.
+    pub fn catalogue_path(mount: &Path) -> PathBuf {
+        mount.join("catalogue")
+    }
+
+    /// What the catalogue is marked with.
+    pub fn identity(&self) -> Vec<u8> {
+        format!("{} {}", self.engine, self.generation).into_bytes()
     }
 
     /// What a target's index is marked with.

@@ -4,12 +4,17 @@
 //! index, the log is durable ([`Storage::seal`]) before anybody is told, a batch of the overlay is
 //! durable in the index file before the log forgets it and before space that it freed is reused.
 
+mod destroy;
+pub mod quota;
+
 use crate::clients::{Bounds, Clients, Outcome, Verdict};
 use crate::extents::space::Space;
+use crate::index::key::pool_of;
 use crate::index::value::{Body, Damaged, Extents, StoredValue};
 use crate::index::{Index, IndexError, Store, Writer, key, overlay::Batch};
 use crate::log::{Identity, LogError, LogMemory, Ring};
 use crate::record::{Change, RECORD_MAX, Record};
+use quota::{OverQuota, Quotas};
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
@@ -31,6 +36,12 @@ pub enum StorageError {
     /// The akey holds something else than the request means.
     #[error("{0}")]
     Kind(String),
+    /// The block device has no room.
+    #[error("the block device is full")]
+    DeviceFull,
+    /// The pool has used what belongs to it.
+    #[error("{0}")]
+    OverQuota(#[from] OverQuota),
     /// Something stored is damaged.
     #[error("{0}")]
     Corrupt(String),
@@ -91,6 +102,7 @@ pub struct Storage<M> {
     clients: Clients,
     /// Most bytes of live entries in the index.
     limit: u64,
+    quotas: Quotas,
     /// A commit failed and none succeeded since.
     stuck: bool,
     /// There may be arrays.
@@ -146,7 +158,10 @@ impl<M: LogMemory> Storage<M> {
             let record = Record::decode(bytes).map_err(|e| e.to_string())?;
             arrays |= matches!(record.change, Change::Array { .. });
             let count = replay(&mut index, &mut space, sequence, &record)?;
-            clients.finished(record.origin, sequence, count);
+            // The engine's own changes are asked for again by nobody.
+            if record.origin != destroy::NOBODY {
+                clients.finished(record.origin, sequence, count);
+            }
             Ok(())
         })?;
         if ring.next_sequence() <= applied {
@@ -173,6 +188,7 @@ impl<M: LogMemory> Storage<M> {
             space,
             clients,
             limit,
+            quotas: Quotas::new(),
             stuck: false,
             arrays: false,
             record: Vec::with_capacity(RECORD_MAX),
@@ -198,11 +214,6 @@ impl<M: LogMemory> Storage<M> {
     /// Who has asked for what already.
     pub fn clients(&mut self) -> &mut Clients {
         &mut self.clients
-    }
-
-    /// Whether a new value under a key can be taken at all, before the work of moving it.
-    pub fn admits(&self, key: &[u8], inline: usize) -> bool {
-        !self.stuck && self.index.live_bytes() + Index::cost(key, inline + 128) <= self.limit
     }
 
     /// Shows the value under `key` to `f`.
@@ -248,9 +259,7 @@ impl<M: LogMemory> Storage<M> {
         self.check_single(key)?;
         self.value.clear();
         value.encode(key, &mut self.value);
-        if self.stuck || self.index.live_bytes() + Index::cost(key, self.value.len()) > self.limit {
-            return Err(StorageError::NoSpace);
-        }
+        self.check_index(key, self.value.len())?;
         Record {
             origin,
             change: Change::Put {
@@ -373,7 +382,9 @@ impl<M: LogMemory> Storage<M> {
 fn reserve(space: &mut Space, key: &[u8], value: &[u8]) -> Result<(), String> {
     let value = StoredValue::decode(key, value).map_err(|e| e.to_string())?;
     match value.body {
-        Body::Extents(extents) => space.reserve(&extents).map_err(|e| e.to_string()),
+        Body::Extents(extents) => space
+            .reserve(pool_of(key), &extents)
+            .map_err(|e| e.to_string()),
         Body::Inline(_) => Ok(()),
     }
 }
@@ -403,6 +414,10 @@ fn replay(
             end,
             entries,
         } => array::replay(index, space, sequence, prefix, start..end, entries),
+        Change::PunchUpTo { prefix, last } => {
+            let victims = destroy::up_to(index, prefix, last).map_err(|e| e.to_string())?;
+            remove(index, space, sequence, &victims).map_err(|e| e.to_string())
+        }
     }
 }
 
@@ -439,7 +454,7 @@ fn drop_old(space: &mut Space, sequence: u64, key: &[u8], old: Option<&[u8]>) {
         ..
     })) = old.map(|old| StoredValue::decode(key, old))
     {
-        space.drop_after(sequence, extents);
+        space.drop_after(sequence, pool_of(key), extents);
     }
 }
 

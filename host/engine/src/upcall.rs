@@ -1,8 +1,10 @@
 //! dRPC with the daemon: it is told that the engine listens, and it gives the engine its rank.
 
+use crate::catalogue::Handle;
 use crate::config::Options;
 use crate::engine::Engine;
 use crate::error::StartError;
+use crate::pools::{self, HostCalls};
 use daos_drpc::methods::{mgmt, module, srv};
 use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server, reply};
 use daos_proto::mgmt::{DaosResp, SetRankReq};
@@ -18,6 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Module 2 of the engine's dRPC socket.
 pub struct Management {
+    catalogue: Handle,
     rank: AtomicU32,
     has_rank: AtomicBool,
     set_up: Notify,
@@ -25,8 +28,9 @@ pub struct Management {
 
 impl Management {
     /// Before the daemon has called.
-    pub fn new() -> Arc<Self> {
+    pub fn new(catalogue: Handle) -> Arc<Self> {
         Arc::new(Self {
+            catalogue,
             rank: AtomicU32::new(0),
             has_rank: AtomicBool::new(false),
             set_up: Notify::new(),
@@ -47,6 +51,10 @@ impl Module for Management {
 
     fn call(self: Arc<Self>, request: Request) -> Reply {
         Box::pin(async move {
+            let rank = self.rank.load(Ordering::Acquire);
+            if let Some(answer) = pools::call(&self.catalogue, rank, &request).await {
+                return answer;
+            }
             match request.method {
                 mgmt::SET_RANK => {
                     let set: SetRankReq = request.decode()?;
@@ -80,7 +88,8 @@ pub fn socket_path(options: &Options) -> PathBuf {
 /// # Errors
 /// If the socket directory is missing or not writable.
 pub fn listen(path: &Path, management: Arc<Management>) -> Result<Server, StartError> {
-    Server::bind(path, Router::new().with(management)).map_err(|e| {
+    let host = Arc::new(HostCalls(management.catalogue.clone()));
+    Server::bind(path, Router::new().with(management).with(host)).map_err(|e| {
         StartError::failed(format_args!(
             "{e}; the socket directory (key `socket_dir`) must exist and be writable"
         ))

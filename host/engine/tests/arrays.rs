@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CONTAINER, POOL, Shape, Storage, client, container, runtime, value};
+use common::{CONTAINER, Shape, Storage, client, container, runtime, value};
 use daos_client::{Array, Container, Error, ObjectId, Punch};
 use daos_engine::engine::Engine;
 use daos_wire::WireStatus;
@@ -489,7 +489,7 @@ fn many_clients_write_their_shares_of_one_array() {
         for who in 0..6u64 {
             let client = client(engine.uri()).await;
             tasks.push(tokio::spawn(async move {
-                let c = client.container(POOL, CONTAINER);
+                let c = common::container_of(&client, CONTAINER).await;
                 let a = array(&c, "shared", 16);
                 // Records of all clients side by side: everybody's neighbours are somebody else's.
                 let writes = (0..30u64).map(|n| {

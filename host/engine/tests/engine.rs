@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CONTAINER, POOL, Shape, Storage, client, container, runtime, value};
+use common::{CONTAINER, POOL, Shape, Storage, client, container, container_of, runtime, value};
 use daos_client::{Error, ObjectId, Punch};
 use daos_engine::engine::Engine;
 use daos_engine::error::exit;
@@ -26,7 +26,7 @@ fn values_of_every_size_come_back_also_after_a_restart() {
         });
         let mut options = storage.options();
         options.first_start = true;
-        let engine = Engine::start(&options).unwrap();
+        let engine = common::start(&options);
         let rt = runtime();
         rt.block_on(async {
             let (_client, c) = container(engine.uri()).await;
@@ -120,7 +120,7 @@ fn overwrites_punches_and_listings_agree_with_a_map() {
         c.punch(OBJECT, Punch::Dkey(b"d5")).await.unwrap();
         model.retain(|(d, _), _| d != "d5");
         // Another container has the same keys and keeps them.
-        let other = client.container(POOL, POOL);
+        let other = container_of(&client, POOL).await;
         other.put(OBJECT, b"d5", b"a0", b"mine").await.unwrap();
         c.punch(ObjectId { hi: 1, lo: 3 }, Punch::Object)
             .await
@@ -134,7 +134,7 @@ fn overwrites_punches_and_listings_agree_with_a_map() {
         let (client, c) = container(engine.uri()).await;
         c.punch(OBJECT, Punch::Object).await.unwrap();
         assert!(c.list_dkeys(OBJECT, usize::MAX).await.unwrap().is_empty());
-        let other = client.container(POOL, POOL);
+        let other = container_of(&client, POOL).await;
         assert_eq!(other.get(OBJECT, b"d5", b"a0").await.unwrap(), b"mine");
     });
     engine.stop().unwrap();
@@ -320,7 +320,7 @@ fn many_clients_at_once_over_two_devices() {
         for who in 0..4u64 {
             let client = client(engine.uri()).await;
             tasks.push(tokio::spawn(async move {
-                let c = client.container(POOL, CONTAINER);
+                let c = container_of(&client, CONTAINER).await;
                 let object = ObjectId { hi: 9, lo: who };
                 let keys: Vec<_> = (0..40u64)
                     .map(|n| (n, value(who * 1000 + n, (n as usize * 4999) % 150_000)))

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CONTAINER, POOL, Shape, Storage, client, container, runtime, value};
+use common::{CONTAINER, Shape, Storage, client, container, runtime, value};
 use daos_client::{Container, Error, ObjectId, WireStatus};
 use daos_engine::engine::Engine;
 use daos_engine::error::exit;
@@ -234,7 +234,7 @@ fn read_only_files_are_refused_at_start_and_lose_nothing() {
     let engine = storage.start();
     rt.block_on(async {
         let client = client(engine.uri()).await;
-        let c = client.container(POOL, CONTAINER);
+        let c = common::container_of(&client, CONTAINER).await;
         let got = c.get(OBJECT, &1u64.to_be_bytes(), b"a").await.unwrap();
         assert_eq!(got, value(1, LARGE));
     });

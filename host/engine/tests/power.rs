@@ -103,7 +103,7 @@ impl Machine {
                 .expect("a number");
             Store::on(indexes[target].open(limit), 1 << 20)
         });
-        Engine::start_on(&options, formatted, plugins, open_index)
+        Engine::start_on(&options, formatted, plugins, open_index).map(common::with_pool)
     }
 }
 

@@ -27,7 +27,7 @@ impl Process {
     fn start(storage: &Storage) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_daos_io_server"))
             .args(storage.arguments())
-            .arg("--no-server")
+            .args(["--no-server", "--pool", common::LABEL])
             .env("D_LOG_MASK", "INFO")
             .env("D_LOG_FILE", storage.dir().join("engine.log"))
             .stdin(Stdio::null())
@@ -87,7 +87,12 @@ async fn load(uri: EngineUri, round: u64, acknowledged: Acknowledged, maybe: Ack
     let Ok(client) = daos_client::Client::connect(options).await else {
         return;
     };
-    let c = client.container(common::POOL, common::CONTAINER);
+    let Ok(pool) = client.pool(common::LABEL).await else {
+        return;
+    };
+    let Ok(c) = pool.create_container(common::CONTAINER, "").await else {
+        return;
+    };
     for n in 0.. {
         let key = n * 7 % 41;
         let seed = round * 100_000 + n;

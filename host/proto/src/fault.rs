@@ -19,6 +19,98 @@ const REASON: &str = "proto.fault.Fault";
 /// Type name of an [`rpc::ErrorInfo`].
 const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
+/// Reason that marks a status number of the storage engines.
+const DAOS_STATUS: &str = "proto.daos.DaosStatus";
+/// Reason that marks a pool that does not exist.
+const POOL_NOT_FOUND: &str = "proto.system.ErrPoolNotFound";
+
+/// A status with an [`rpc::ErrorInfo`].
+fn annotated(
+    reason: &str,
+    domain: &str,
+    text: String,
+    metadata: HashMap<String, String>,
+) -> Status {
+    let info = rpc::ErrorInfo {
+        reason: reason.to_owned(),
+        domain: domain.to_owned(),
+        metadata,
+    };
+    let details = rpc::Status {
+        code: Code::Internal as i32,
+        message: text.clone(),
+        details: vec![rpc::Detail {
+            type_url: ERROR_INFO.to_owned(),
+            value: info.encode_to_vec(),
+        }],
+    };
+    Status::with_details(Code::Internal, text, details.encode_to_vec().into())
+}
+
+/// The reason and metadata of an annotated status.
+fn annotation(status: &Status, reason: &str) -> Option<HashMap<String, String>> {
+    let details = rpc::Status::decode(status.details()).ok()?;
+    details
+        .details
+        .iter()
+        .filter(|detail| detail.type_url == ERROR_INFO)
+        .filter_map(|detail| rpc::ErrorInfo::decode(&*detail.value).ok())
+        .find(|info| info.reason == reason)
+        .map(|info| info.metadata)
+}
+
+/// Names of status numbers that this server gives.
+fn der_name(number: i32) -> &'static str {
+    match number {
+        -1003 => "DER_INVAL",
+        -1004 => "DER_EXIST",
+        -1005 => "DER_NONEXIST",
+        -1006 => "DER_UNREACH",
+        -1007 => "DER_NOSPACE",
+        -1011 => "DER_TIMEDOUT",
+        -1012 => "DER_BUSY",
+        -1013 => "DER_AGAIN",
+        -2001 => "DER_IO",
+        _ => "DER_MISC",
+    }
+}
+
+/// An error with a status number (DER code, negative) of the storage engines.
+pub fn daos_status(number: i32, text: &str) -> Status {
+    let text = format!("{}({number}): {text}", der_name(number));
+    let metadata = HashMap::from([("Status".to_owned(), number.to_string())]);
+    annotated(DAOS_STATUS, "DAOS", text, metadata)
+}
+
+/// The status number that `status` carries, if it does.
+pub fn status_number(status: &Status) -> Option<i32> {
+    annotation(status, DAOS_STATUS)?.get("Status")?.parse().ok()
+}
+
+/// The error of a call for a pool that does not exist; `is_uuid` says what `id` is.
+pub fn pool_not_found(id: &str, is_uuid: bool) -> Status {
+    let (text, info) = if is_uuid {
+        (
+            format!("unable to find pool service with uuid {id}"),
+            format!(r#"{{"Rank":null,"UUID":"{id}","Label":""}}"#),
+        )
+    } else {
+        // Whatever was sent as a label: quoted as JSON wants it.
+        let label: String = id.chars().flat_map(char::escape_default).collect();
+        (
+            format!("unable to find pool service with label \"{label}\""),
+            format!(r#"{{"Rank":null,"UUID":null,"Label":"{label}"}}"#),
+        )
+    };
+    let metadata = HashMap::from([("PoolInfo".to_owned(), info)]);
+    annotated(POOL_NOT_FOUND, "DAOS", text, metadata)
+}
+
+/// Whether `status` says that a pool does not exist.
+pub fn is_pool_not_found(status: &Status) -> bool {
+    annotation(status, POOL_NOT_FOUND).is_some()
+}
+
 impl Fault {
     /// A fault with the parts that every error must have.
     pub fn new(
@@ -67,33 +159,14 @@ impl Fault {
             ("Status".to_owned(), self.status.to_string()),
             ("Log".to_owned(), self.log.join("\n")),
         ]);
-        let info = rpc::ErrorInfo {
-            reason: REASON.to_owned(),
-            domain: self.domain.clone(),
-            metadata,
-        };
-        let details = rpc::Status {
-            code: Code::Internal as i32,
-            message: text.clone(),
-            details: vec![rpc::Detail {
-                type_url: ERROR_INFO.to_owned(),
-                value: info.encode_to_vec(),
-            }],
-        };
-        Status::with_details(Code::Internal, text, details.encode_to_vec().into())
+        annotated(REASON, &self.domain, text, metadata)
     }
 
     /// The fault that `status` carries, also when another server of this protocol made it; `None`
     /// if it carries none.
     pub fn from_status(status: &Status) -> Option<Fault> {
-        let details = rpc::Status::decode(status.details()).ok()?;
-        let mut info = details
-            .details
-            .iter()
-            .filter(|detail| detail.type_url == ERROR_INFO)
-            .filter_map(|detail| rpc::ErrorInfo::decode(&*detail.value).ok())
-            .find(|info| info.reason == REASON)?;
-        let mut take = |key: &str| info.metadata.remove(key).unwrap_or_default();
+        let mut metadata = annotation(status, REASON)?;
+        let mut take = |key: &str| metadata.remove(key).unwrap_or_default();
         let description = take("Description");
         let what = Some(take("What"))
             .filter(|what| !what.is_empty())
@@ -187,6 +260,25 @@ mod tests {
             (611, "no engine is ready")
         );
         assert_eq!(fault.to_string(), "no engine is ready (start one)");
+    }
+
+    #[test]
+    fn other_annotations_are_told_apart() {
+        let status = daos_status(-1007, "no room");
+        assert_eq!(status.message(), "DER_NOSPACE(-1007): no room");
+        assert_eq!(status_number(&status), Some(-1007));
+        assert!(!is_pool_not_found(&status) && Fault::from_status(&status).is_none());
+        let status = pool_not_found("tank", false);
+        assert_eq!(
+            status.message(),
+            "unable to find pool service with label \"tank\""
+        );
+        assert!(is_pool_not_found(&status) && status_number(&status).is_none());
+        let info = annotation(&status, POOL_NOT_FOUND).unwrap();
+        assert_eq!(
+            info["PoolInfo"],
+            r#"{"Rank":null,"UUID":null,"Label":"tank"}"#
+        );
     }
 
     #[test]

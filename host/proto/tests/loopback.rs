@@ -69,6 +69,17 @@ impl HostSvc for Host {
     async fn stop(&self, _: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
+
+    async fn start(&self, _: Request<StartRequest>) -> Result<Response<StartResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn pool_space(
+        &self,
+        _: Request<PoolSpaceRequest>,
+    ) -> Result<Response<PoolSpaceResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
 }
 
 #[tokio::test]

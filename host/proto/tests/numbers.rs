@@ -117,10 +117,16 @@ fn method_names_are_those_of_the_protocol() {
         "/ctl.CtlSvc/StorageScan",
         "/daos_host.v1.HostSvc/FormatStorage (stream)",
         "/daos_host.v1.HostSvc/PluginList",
+        "/daos_host.v1.HostSvc/PoolSpace",
         "/daos_host.v1.HostSvc/ServerState",
+        "/daos_host.v1.HostSvc/Start",
         "/daos_host.v1.HostSvc/Stop",
         "/daos_host.v1.HostSvc/StorageScanDetail",
         "/mgmt.MgmtSvc/GetAttachInfo",
+        "/mgmt.MgmtSvc/ListPools",
+        "/mgmt.MgmtSvc/PoolCreate",
+        "/mgmt.MgmtSvc/PoolDestroy",
+        "/mgmt.MgmtSvc/PoolQuery",
         "/mgmt.MgmtSvc/SystemQuery",
     ];
     assert_eq!(methods, wanted.map(str::to_owned).into());

@@ -4,16 +4,16 @@ use crate::cli::Cli;
 use crate::engine::{Supervisor, Upcalls, supervise};
 use crate::owner::Owner;
 use crate::plugins::Plugins;
+use crate::pools::Pools;
 use crate::services::{HostService, MgmtService};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
-use crate::storage::{self, Assessment};
-use crate::{attach_file, check, fault_domain, logging, port_holder};
+use crate::{attach_file, check, fault_domain, launch, logging, port_holder};
 use anyhow::{Context, bail};
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
+use daos_proto::host::ServerPhase;
 use daos_proto::host::host_svc_server::HostSvcServer;
-use daos_proto::host::{EngineState, ServerPhase};
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -142,12 +142,14 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         "TLS is off: the control plane listens on loopback only, every local user may administer it"
     );
     info!("DAOS control server listening on {control_addr}");
+    let pools = Arc::new(Pools::new(Arc::clone(&state)));
     let host = HostService::new(
         Arc::clone(&state),
         Arc::clone(&plugins),
         supervisors.clone(),
+        Arc::clone(&pools),
     );
-    let mgmt = MgmtService::new(Arc::clone(&state));
+    let mgmt = MgmtService::new(Arc::clone(&state), pools);
     let mut stopping = state.stopping();
     let server = tokio::spawn(
         tonic::transport::Server::builder()
@@ -161,7 +163,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
     let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
     for (index, supervisor) in supervisors.iter().enumerate() {
-        start_engine(&state, &plugins, supervisor, index).await;
+        launch::start_engine(&state, &plugins, supervisor, index).await;
     }
     plugins.rest().await;
 
@@ -201,43 +203,6 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     drop(held);
     info!("stopped");
     Ok(true)
-}
-
-/// Starts an engine whose storage is what was formatted; says what is missing otherwise.
-async fn start_engine(state: &State, plugins: &Plugins, supervisor: &Supervisor, index: usize) {
-    match storage::assess(plugins, &state.config, index).await {
-        Assessment::Formatted { superblock, start } => {
-            state.update(index, |e| {
-                e.uuid = superblock.uuid.to_string();
-                e.rank = superblock.rank;
-            });
-            if let Err(why) = supervisor.start(start).await {
-                warn!(engine = index, "{why}");
-            }
-        }
-        Assessment::Blank => {
-            state.update(index, |e| {
-                e.enter(EngineState::AwaitFormat, "its storage is not formatted");
-                e.hint = format!("daos_shell -i -l {} storage format", state.control_addr);
-            });
-            info!("SCM format required on instance {index}");
-        }
-        Assessment::Mismatch { reason, hint } => {
-            warn!(engine = index, "{reason}");
-            state.update(index, |e| {
-                e.enter(EngineState::StorageMismatch, reason);
-                e.hint = hint;
-            });
-        }
-        Assessment::Failed(fault) => {
-            warn!(engine = index, "{fault}");
-            state.update(index, |e| {
-                e.enter(EngineState::Errored, fault.description());
-                e.hint.clone_from(&fault.remedy);
-                e.fault = Some(*fault);
-            });
-        }
-    }
 }
 
 /// Logs each change of phase and tells systemd.

@@ -2,14 +2,14 @@
 
 use clap::{Args, Parser, Subcommand};
 
-/// Administers DAOS storage nodes: scans and formats their storage, lists their plugins, shows
-/// their state. Runs as any user on any machine that reaches the nodes' control port.
+/// Administers DAOS storage nodes: scans and formats their storage, makes pools, lists their
+/// plugins, shows their state. Runs as any user on any machine that reaches the nodes' control port.
 #[derive(Parser)]
 #[command(
     name = "daos_shell",
     version,
     after_help = "Examples:\n  daos_shell -i -l node1,node2:10001 storage scan\n  daos_shell -i -l node1 storage \
-                  format\n  daos_shell -i system query --json\n\nExit status: 0 if every host answered and \
+                  format\n  daos_shell -i pool create tank --size 50%\n  daos_shell -i system query --json\n\nExit status: 0 if every host answered and \
                   succeeded, 1 if any failed, 2 for a wrong command line."
 )]
 pub(crate) struct Cli {
@@ -45,10 +45,13 @@ pub(crate) enum Command {
     /// Scan and format storage.
     #[command(subcommand, visible_alias = "st")]
     Storage(StorageCommand),
+    /// Make, list and destroy pools. The first host of the list is asked.
+    #[command(subcommand, visible_alias = "p")]
+    Pool(PoolCommand),
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Look at servers and engines.
+    /// Look at servers and engines, stop and start engines.
     #[command(subcommand)]
     System(SystemCommand),
     /// Print a completion script for a shell.
@@ -91,6 +94,87 @@ pub(crate) struct FormatArgs {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Make a pool on all engines of the system.
+    ///
+    /// Every engine gives the same share, every target of an engine as well. What belongs to a pool
+    /// no other can use. Sizes have units: 4GiB, 500MB, 2T; letters without "i" are powers of 1000.
+    #[command(visible_alias = "c")]
+    Create(CreateArgs),
+    /// List the pools and how full they are.
+    #[command(visible_alias = "ls")]
+    List {
+        /// Do not ask how full they are.
+        #[arg(long)]
+        no_query: bool,
+    },
+    /// Show how full a pool is.
+    #[command(visible_alias = "q")]
+    Query {
+        /// The pool.
+        #[arg(value_name = "LABEL|UUID")]
+        pool: String,
+    },
+    /// Destroy a pool with all its data; its space is free when the command ends.
+    ///
+    /// Once begun it is carried out, even if server or engine are killed meanwhile.
+    #[command(visible_alias = "d")]
+    Destroy(DestroyArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct CreateArgs {
+    /// Label: letters, digits and . _ : - [default: made from the UUID].
+    pub(crate) label: Option<String>,
+    /// Size of the whole pool (6 % of it SCM), or a share of the space that no pool has yet: 50%.
+    #[arg(short = 'z', long, value_name = "SIZE|PERCENT", value_parser = crate::pool::size::parse_total, required_unless_present = "scm_size", conflicts_with_all = ["scm_size", "nvme_size"])]
+    pub(crate) size: Option<crate::pool::size::Total>,
+    /// SCM on each rank.
+    #[arg(short, long, value_name = "SIZE", value_parser = crate::pool::size::parse)]
+    pub(crate) scm_size: Option<u64>,
+    /// Block device on each rank [default: none].
+    #[arg(short, long, value_name = "SIZE", value_parser = crate::pool::size::parse, requires = "scm_size")]
+    pub(crate) nvme_size: Option<u64>,
+    /// Only on these ranks.
+    #[arg(short, long, value_delimiter = ',', value_name = "RANK")]
+    pub(crate) ranks: Vec<u32>,
+    /// Only on so many ranks.
+    #[arg(short = 'k', long, conflicts_with = "ranks")]
+    pub(crate) nranks: Option<u32>,
+    /// UUID; who repeats a command with it succeeds again [default: a new one].
+    #[arg(long)]
+    pub(crate) uuid: Option<uuid::Uuid>,
+    /// Owner, told to the server.
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) user: String,
+    /// Owning group, told to the server.
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) group: String,
+    /// Service replicas; accepted for compatibility, there is one.
+    #[arg(short = 'v', long, default_value_t = 0, hide = true)]
+    pub(crate) nsvc: u32,
+    /// Name of the system that the server must belong to.
+    #[arg(short = 'S', long, default_value = "", hide_default_value = true)]
+    pub(crate) sys: String,
+}
+
+#[derive(Args)]
+pub(crate) struct DestroyArgs {
+    /// The pool.
+    #[arg(value_name = "LABEL|UUID", required_unless_present = "uuid")]
+    pub(crate) pool: Option<String>,
+    /// The pool.
+    #[arg(short, long, value_name = "UUID", conflicts_with = "pool")]
+    pub(crate) uuid: Option<String>,
+    /// With its containers; a pool that has some is refused otherwise.
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+    /// Do not ask for confirmation. Skips the question, no check.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Subcommand)]
 pub(crate) enum PluginCommand {
     /// List plugins with their state, and why one cannot be used.
     List,
@@ -100,8 +184,10 @@ pub(crate) enum PluginCommand {
 pub(crate) enum SystemCommand {
     /// Show the servers' phase and their engines' states.
     Query,
+    /// Start engines that were stopped, or given up after they had died too often.
+    Start,
     /// Stop the engines of the hosts; their servers stay, so that storage can be formatted again.
-    /// A server starts its engines when it is started itself.
+    /// `system start` starts them again, as a server does when it is started itself.
     Stop {
         /// Kill engines instead of asking them to end.
         #[arg(short, long)]
@@ -125,6 +211,16 @@ mod tests {
             "daos_shell -i -l host:10001 -i storage format -f",
             "daos_shell -l storagenode1:10001,storagenode2:10001 storage scan",
             "daos_shell storage format --force -i -l a,b",
+            "daos_shell -i pool create tank --size 50%",
+            "daos_shell -i pool create tank -z 10G",
+            "daos_shell -i pool create -s 2G -n 20G",
+            "daos_shell -i pool c -s 2G -n 20G -r 0,1 -v 1 -S daos_server -u me -g us",
+            "daos_shell -i pool create tank -s 100MiB -k 1 --json",
+            "daos_shell -i pool list",
+            "daos_shell -i pool query tank",
+            "daos_shell -i pool destroy tank -r -f",
+            "daos_shell -i pool destroy -u 4f3c1b6e-0000-4000-8000-000000000001 -f",
+            "daos_shell -i system start",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -134,5 +230,19 @@ mod tests {
     fn unknown_options_are_refused() {
         assert!(Cli::try_parse_from(["daos_shell", "storage", "scan", "--frobnicate"]).is_err());
         assert!(Cli::try_parse_from(["daos_shell"]).is_err());
+        for line in [
+            "pool create tank",
+            "pool create tank -n 1G",
+            "pool create tank -z 1G -s 1G",
+            "pool create tank -s 0",
+            "pool create tank -s Z0",
+            "pool create tank -z 101%",
+            "pool create tank -s 1G -r 0 -k 1",
+            "pool destroy",
+            "pool destroy tank -u x",
+        ] {
+            let words = std::iter::once("daos_shell").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line} was accepted");
+        }
     }
 }

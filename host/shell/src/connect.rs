@@ -3,6 +3,7 @@
 use crate::cli::Cli;
 use anyhow::{Context, bail};
 use daos_proto::host::host_svc_client::HostSvcClient;
+use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
 use std::time::Duration;
 use tonic::metadata::MetadataValue;
@@ -16,6 +17,9 @@ const DEFAULT_PORT: u16 = 10001;
 
 /// A client of one host's own service.
 pub(crate) type HostClient = HostSvcClient<InterceptedService<Channel, Identify>>;
+
+/// A client of a system's management service.
+pub(crate) type MgmtClient = MgmtSvcClient<InterceptedService<Channel, Identify>>;
 
 /// Adds the headers that name the caller to each call.
 #[derive(Clone)]
@@ -72,20 +76,30 @@ fn with_port(entry: &str) -> anyhow::Result<String> {
     Ok(format!("{host}:{port}"))
 }
 
-/// Connects to one host.
+/// Connects to one host's own service.
 pub(crate) async fn connect(host: &str, timeout: Duration) -> anyhow::Result<HostClient> {
+    let channel = channel(host, timeout).await?;
+    Ok(HostSvcClient::with_interceptor(channel, Identify))
+}
+
+/// Connects to the management service of the system that a host belongs to.
+pub(crate) async fn connect_mgmt(host: &str, timeout: Duration) -> anyhow::Result<MgmtClient> {
+    let channel = channel(host, timeout).await?;
+    Ok(MgmtSvcClient::with_interceptor(channel, Identify))
+}
+
+async fn channel(host: &str, timeout: Duration) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{host}"))
         .with_context(|| format!("{host:?} is no address"))?
         .connect_timeout(timeout)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|error| {
+    endpoint.connect().await.map_err(|error| {
         anyhow::anyhow!(
             "failed to connect to {host}: {}; check that daos_server runs there and listens on that port",
             root_cause(&error)
         )
-    })?;
-    Ok(HostSvcClient::with_interceptor(channel, Identify))
+    })
 }
 
 /// The innermost cause, which is the one that says something ("Connection refused").

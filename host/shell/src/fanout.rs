@@ -2,6 +2,7 @@
 
 use crate::cli::Cli;
 use crate::connect::{HostClient, connect};
+use daos_proto::fault;
 use daos_proto::host::Fault;
 use daos_report::{Envelope, print_json};
 use serde::Serialize;
@@ -57,10 +58,19 @@ where
 
 /// What a failed call says: the fault it carries, else its text.
 pub(crate) fn explain(status: &tonic::Status) -> String {
-    Fault::from_status(status).map_or_else(
-        || format!("{} ({:?})", status.message(), status.code()),
-        |f| f.to_string(),
-    )
+    if let Some(fault) = Fault::from_status(status) {
+        return fault.to_string();
+    }
+    if fault::is_pool_not_found(status) {
+        return format!(
+            "{} (`daos_shell pool list` shows the pools)",
+            status.message()
+        );
+    }
+    match fault::status_number(status) {
+        Some(_) => status.message().to_owned(),
+        None => format!("{} ({:?})", status.message(), status.code()),
+    }
 }
 
 /// Answers and errors as `--json` shows them.

@@ -1,5 +1,6 @@
 //! `storage format`: plan, question, progress, results.
 
+use crate::ask::confirmed;
 use crate::cli::{Cli, FormatArgs};
 use crate::connect::{HostClient, connect};
 use crate::fanout::explain;
@@ -12,7 +13,7 @@ use daos_report::{Envelope, FormatRow, bytes, print_json};
 use indicatif::MultiProgress;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -66,7 +67,7 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
     if !cli.json {
         print!("{WARNING}");
     }
-    if !args.force && !confirmed()? {
+    if !args.force && !confirmed("format")? {
         eprintln!("Nothing was formatted.");
         return Ok(false);
     }
@@ -175,30 +176,6 @@ fn describe(target: &FormatTarget) -> String {
         "engine {}: {what} {} ({}{size})",
         target.engine, target.address, target.class
     )
-}
-
-/// Asks until the answer is yes or no; end of input and an empty line are a no.
-fn confirmed() -> anyhow::Result<bool> {
-    println!("Are you sure you want to continue? (yes/no)");
-    std::io::stdout().flush()?;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        let n = std::io::stdin().lock().read_line(&mut line)?;
-        match line.trim() {
-            "yes" | "y" => return Ok(true),
-            "no" | "n" => return Ok(false),
-            "" => {
-                if n == 0 {
-                    eprintln!(
-                        "Error reading input: end of file; use -f to format without the question"
-                    );
-                }
-                return Ok(false);
-            }
-            _ => println!("Please type yes or no and then press enter:"),
-        }
-    }
 }
 
 /// Formats one host, and shows how far each device is.

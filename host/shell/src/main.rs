@@ -2,16 +2,19 @@
 //!
 //! Needs no storage library and no privileges; runs wherever the nodes' control port is reached.
 
+mod ask;
 mod cli;
 mod connect;
 mod fanout;
 mod format;
+mod pool;
 mod progress;
 mod query;
+mod start;
 mod stop;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, PluginCommand, StorageCommand, SystemCommand};
+use cli::{Cli, Command, PluginCommand, PoolCommand, StorageCommand, SystemCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -66,8 +69,15 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     match &cli.command {
         Command::Storage(StorageCommand::Scan) => query::storage_scan(cli, &hosts).await,
         Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, &hosts).await,
+        Command::Pool(PoolCommand::Create(args)) => pool::create::run(cli, args, &hosts).await,
+        Command::Pool(PoolCommand::List { no_query }) => {
+            pool::show::list(cli, *no_query, &hosts).await
+        }
+        Command::Pool(PoolCommand::Query { pool }) => pool::show::query(cli, pool, &hosts).await,
+        Command::Pool(PoolCommand::Destroy(args)) => pool::destroy::run(cli, args, &hosts).await,
         Command::Plugin(PluginCommand::List) => query::plugin_list(cli, &hosts).await,
         Command::System(SystemCommand::Query) => query::system_query(cli, &hosts).await,
+        Command::System(SystemCommand::Start) => start::run(cli, &hosts).await,
         Command::System(SystemCommand::Stop { force }) => stop::run(cli, *force, &hosts).await,
         Command::Completion { .. } | Command::Manpage => Ok(true), // handled before
     }

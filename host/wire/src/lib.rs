@@ -19,6 +19,7 @@
 
 mod address;
 mod array;
+mod catalogue;
 mod codec;
 mod list;
 mod placement;
@@ -29,6 +30,9 @@ mod tag;
 
 pub use address::{EngineUri, UriError};
 pub use array::{ARRAY_MAX, ArrayRange, CHUNK, RECORD_SIZE_MAX, chunk_records};
+pub use catalogue::{
+    Entry, EntryState, LABEL_MAX, LabelError, POOL_BDEV_MIN, POOL_SCM_MIN, PoolSpace, check_label,
+};
 pub use codec::DecodeError;
 pub use list::{ListEntries, ListWriter};
 pub use placement::{key_hash, target_of};

@@ -30,7 +30,7 @@
 
 use crate::array::ArrayRange;
 use crate::codec::{DecodeError, Fields, FieldsMut, exact, take};
-use crate::{ADDRESS_MAX, INLINE_MAX, KEY_MAX, REQUEST_MAX, SINGLE_MAX, VERSION};
+use crate::{ADDRESS_MAX, INLINE_MAX, KEY_MAX, LABEL_MAX, REQUEST_MAX, SINGLE_MAX, VERSION};
 use uuid::Uuid;
 
 /// Bytes in front of the variable part of a request.
@@ -58,7 +58,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// What a request wants. 0x10..0x1f are for arrays, 0x20..0x2f kept for pools and containers.
+    /// What a request wants. 0x10..0x1f are for arrays, 0x20..0x2f for pools and containers.
     Opcode: u16 {
         /// Stores a single value; replaces what was there.
         Put = 0x01,
@@ -84,6 +84,22 @@ codes! {
         ArrayPunch = 0x12,
         /// Asks how large the records of an array are and where the last one ends.
         ArrayQuery = 0x13,
+        /// Makes a container of a pool; `dkey` is its label, or empty. Any target of the engine does.
+        ContCreate = 0x20,
+        /// Destroys a container; answered when its space is free.
+        ContDestroy = 0x21,
+        /// Lists the containers of a pool by their ids, after the 16 bytes in `dkey` (empty = from the
+        /// first); the reply has an [`Entry`](crate::Entry) for each.
+        ContList = 0x22,
+        /// Looks for a container by its UUID or, if that is nil, by the label in `dkey`; the reply has
+        /// its [`Entry`](crate::Entry).
+        ContQuery = 0x23,
+        /// Asks a target for the [space](crate::PoolSpace) of a pool on it.
+        PoolQuery = 0x24,
+        /// Lists pools as `ContList` lists containers.
+        PoolList = 0x25,
+        /// Looks for a pool as `ContQuery` looks for a container.
+        PoolFind = 0x26,
     }
 }
 
@@ -476,8 +492,16 @@ impl<'a> Request<'a> {
             },
             Opcode::ListDkeys => rule(self.akey.is_empty(), "akey"),
             Opcode::ListAkeys => rule(key(self.dkey), "dkey"),
-            Opcode::Query => {
+            Opcode::Query | Opcode::PoolQuery | Opcode::ContDestroy => {
                 rule(self.dkey.is_empty(), "dkey")?;
+                rule(self.akey.is_empty(), "akey")
+            }
+            Opcode::ContCreate | Opcode::ContQuery | Opcode::PoolFind => {
+                rule(self.dkey.len() <= LABEL_MAX, "dkey")?;
+                rule(self.akey.is_empty(), "akey")
+            }
+            Opcode::ContList | Opcode::PoolList => {
+                rule(matches!(self.dkey.len(), 0 | 16), "dkey")?;
                 rule(self.akey.is_empty(), "akey")
             }
         }

@@ -22,9 +22,9 @@ statuses! {
     OK = 0, "ok";
     /// The request is malformed or a field is out of range.
     INVALID = 1, "invalid request";
-    /// Nothing is stored under these keys.
+    /// Nothing is stored under these keys. With a text: the pool or container does not exist.
     NOT_FOUND = 2, "not found";
-    /// No space left on the block device, in the log or in the index. Nothing changed.
+    /// No space left on the block device, in the log, in the index, or in the pool. Nothing changed.
     NO_SPACE = 3, "no space left";
     /// The stored value does not match its checksum: the medium lost or changed it.
     CORRUPT = 4, "stored value is corrupt";
@@ -53,6 +53,8 @@ statuses! {
     INTERNAL = 15, "internal error of the engine";
     /// A change that its client has settled arrived late. Nothing changed.
     STALE = 16, "request is older than what its client has settled";
+    /// A container of that UUID or label exists, with other properties.
+    EXISTS = 17, "exists already";
     /// The akey holds a single value where the request means an array, or the other way round, or
     /// an array with records of another size. Nothing changed.
     KIND = 24, "the akey holds another kind of value";

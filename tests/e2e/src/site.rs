@@ -320,6 +320,17 @@ impl Site {
         self.run("daos", &[&["--access-point", &address], args].concat())
     }
 
+    /// Makes a pool of all space, for tests that only want to store something, unless there is one.
+    #[track_caller]
+    pub fn ensure_pool(&self) {
+        let list = self.shell(&["--json", "pool", "list", "--no-query"]);
+        let pools = list.expect(0).json()["response"]["pools"].take();
+        if pools.as_array().is_none_or(Vec::is_empty) {
+            self.shell(&["pool", "create", "tank", "--size", "100%"])
+                .expect(0);
+        }
+    }
+
     /// What `system query` says about the node; `None` while it does not answer.
     #[track_caller]
     pub fn state(&self) -> Option<Value> {

@@ -3,7 +3,7 @@
 use daos_client::EngineUri;
 use daos_proto::mgmt::get_attach_info_resp::RankUri;
 use daos_proto::mgmt::mgmt_svc_server::{MgmtSvc, MgmtSvcServer};
-use daos_proto::mgmt::{GetAttachInfoReq, GetAttachInfoResp, SystemQueryReq, SystemQueryResp};
+use daos_proto::mgmt::*;
 use std::sync::{Arc, Mutex};
 use tonic::{Request, Response, Status};
 
@@ -43,6 +43,34 @@ impl MgmtSvc for Service {
         &self,
         _request: Request<SystemQueryReq>,
     ) -> Result<Response<SystemQueryResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn pool_create(
+        &self,
+        _request: Request<PoolCreateReq>,
+    ) -> Result<Response<PoolCreateResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn pool_destroy(
+        &self,
+        _request: Request<PoolDestroyReq>,
+    ) -> Result<Response<PoolDestroyResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn pool_query(
+        &self,
+        _request: Request<PoolQueryReq>,
+    ) -> Result<Response<PoolQueryResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn list_pools(
+        &self,
+        _request: Request<ListPoolsReq>,
+    ) -> Result<Response<ListPoolsResp>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 }

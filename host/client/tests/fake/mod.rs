@@ -5,7 +5,10 @@
 
 mod array;
 pub mod control;
+pub mod names;
 mod target;
+
+pub use names::Names;
 
 use daos_client::{EngineUri, Uuid};
 use daos_plugin_api::control::FabricOpenRequest;
@@ -36,6 +39,8 @@ pub struct Store {
     pub values: Mutex<BTreeMap<DkeyName, Akeys>>,
     /// By dkey and akey.
     pub arrays: Mutex<BTreeMap<(DkeyName, Vec<u8>), Array>>,
+    /// Pools and containers that exist.
+    pub names: Mutex<Names>,
     /// How often each change of each client arrived, by client and sequence.
     pub changes: Mutex<HashMap<(Uuid, u64), u32>>,
     /// Gets that arrived.

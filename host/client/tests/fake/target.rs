@@ -206,6 +206,21 @@ impl Target {
             let reply = self.reply(&request, status);
             return self.send(&request, &reply);
         }
+        let said = {
+            let mut names = store.names.lock().unwrap();
+            match request.opcode {
+                Opcode::Query => None,
+                opcode if (opcode as u16) < Opcode::ContCreate as u16 => names.refusal(&request),
+                _ => Some(names.answer(&request, &store)),
+            }
+        };
+        if let Some((status, more, count, inline)) = said {
+            let mut reply = self.reply(&request, status);
+            (reply.more, reply.count) = (more, count);
+            reply.checksum = crc32c(&inline);
+            reply.inline = &inline;
+            return self.send(&request, &reply);
+        }
         match request.opcode {
             Opcode::Put => match request.rma {
                 Some(rma) => {
@@ -224,7 +239,7 @@ impl Target {
                 self.array(&request, message);
             }
             Opcode::ListDkeys | Opcode::ListAkeys => self.list(&request),
-            Opcode::Query => {
+            _ => {
                 store.queries.fetch_add(1, Ordering::SeqCst);
                 let mut reply = self.reply(&request, WireStatus::OK);
                 (reply.count, reply.targets) = (self.index, self.targets);

@@ -4,6 +4,7 @@ mod open;
 mod seed;
 mod start;
 
+use crate::catalogue::{Catalogue, CatalogueError, Handle, NewPool, Opening};
 use crate::config::Options;
 use crate::error::StartError;
 use crate::helpers::Helpers;
@@ -22,11 +23,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use uuid::Uuid;
 
 /// A running engine. Its functions are for one thread, the admin thread of the plugins.
 pub struct Engine {
     targets: Vec<Running>,
     helpers: Option<Helpers>,
+    /// `None` until all targets have started.
+    catalogue: Option<Catalogue>,
     devices: Vec<BdevDevice>,
     uri: EngineUri,
     formatted: Formatted,
@@ -127,11 +131,23 @@ impl Engine {
         };
         let helpers = Helpers::start(options.helpers as usize)
             .map_err(|e| StartError::failed(format_args!("cannot start helper threads: {e}")))?;
+        let mut catalogue = Opening::open(
+            &EngineState::catalogue_path(&starter.mount),
+            &state.identity(),
+            starter.is_new,
+            starter.capacity()?,
+        )
+        .map_err(|e| {
+            StartError::storage(format_args!(
+                "{e}; restore the SCM, or format with --reformat"
+            ))
+        })?;
         let mut started = Vec::new();
-        let addresses = starter.start_all(&helpers, &mut started);
+        let addresses = starter.start_all(&helpers, &mut catalogue, &mut started);
         let mut engine = Self {
             targets: started,
             helpers: Some(helpers),
+            catalogue: None,
             uri: EngineUri {
                 provider: options.provider.clone().unwrap_or_default(),
                 targets: Vec::new(),
@@ -143,6 +159,7 @@ impl Engine {
         };
         let made = addresses.and_then(|addresses| {
             engine.uri.targets = addresses;
+            engine.catalogue = Some(catalogue.start().map_err(StartError::failed)?);
             if starter.is_new {
                 state.write(&starter.mount)?;
             }
@@ -166,6 +183,41 @@ impl Engine {
     /// What the format recorded.
     pub fn formatted(&self) -> &Formatted {
         &self.formatted
+    }
+
+    /// Pools and containers of the engine.
+    pub fn catalogue(&self) -> &Handle {
+        self.catalogue
+            .as_ref()
+            .expect("an engine that has started has one")
+            .handle()
+    }
+
+    /// Makes a pool of everything that no pool has yet: for tests, benchmarks and engines without a
+    /// daemon.
+    ///
+    /// # Errors
+    /// Why not, see [`CatalogueError`].
+    pub fn create_pool_of_all(&self, id: Uuid, label: &str) -> Result<(), CatalogueError> {
+        let handle = self.catalogue();
+        let (scm, bdev) = handle.snapshot().promised();
+        let capacity = handle.capacity();
+        let new = NewPool {
+            id,
+            label: label.to_owned(),
+            scm_bytes: capacity.scm_total() - scm,
+            bdev_bytes: capacity.bdev_total() - bdev,
+        };
+        let (answer, answered) = mpsc::channel();
+        handle.create_pool(
+            new,
+            Box::new(move |result| {
+                // The receiver waits below.
+                let _ = answer.send(result);
+            }),
+        );
+        let gone = || CatalogueError::Io("its thread has ended".to_owned());
+        answered.recv().map_err(|_| gone())?.map(drop)
     }
 
     /// Requests answered so far.
@@ -251,6 +303,9 @@ impl Engine {
         }
         if let Some(helpers) = self.helpers.take() {
             helpers.join();
+        }
+        if let Some(catalogue) = &self.catalogue {
+            catalogue.stop();
         }
         if failures.is_empty() {
             Ok(())

@@ -1,6 +1,7 @@
 //! The thread of a target: recovery, its queue and endpoint, its life, its end.
 
 use super::OpenIndex;
+use crate::catalogue::Desk;
 use crate::error::StartError;
 use crate::extents::device::{DEPTH, Device, Share};
 use crate::helpers::Helper;
@@ -37,6 +38,7 @@ pub(super) struct Seed {
     pub(super) instances: [daos_plugin_api::host::Instance; 2],
     pub(super) buffers: Buffers,
     pub(super) helper: Helper,
+    pub(super) desk: Desk,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -131,6 +133,7 @@ impl Seed {
             net,
             buffers: self.buffers,
             helper: self.helper,
+            desk: self.desk,
             shared: self.shared,
         });
         Ok((target, address))

@@ -3,6 +3,7 @@
 use super::open::targets_of;
 use super::seed::Seed;
 use super::{Answer, OpenIndex, Running};
+use crate::catalogue::{Capacity, Opening};
 use crate::config::Options;
 use crate::error::StartError;
 use crate::extents::{device::Share, unit_size};
@@ -12,7 +13,7 @@ use crate::pin::Placement;
 use crate::plugins::Plugins;
 use crate::scm::{RegionFile, ScmLog};
 use crate::state::EngineState;
-use crate::target::Shared;
+use crate::target::{Limits, Shared};
 use crate::wake::Wake;
 use daos_media::label::Layout;
 use daos_plugin_api::abi::Status;
@@ -42,11 +43,12 @@ impl Starter<'_> {
     pub(super) fn start_all(
         &self,
         helpers: &Helpers,
+        catalogue: &mut Opening,
         started: &mut Vec<Running>,
     ) -> Result<Vec<Vec<u8>>, StartError> {
         let mut answers = Vec::new();
         for number in 0..self.options.targets {
-            let (running, answer) = self.start(number, helpers)?;
+            let (running, answer) = self.start(number, helpers, catalogue)?;
             started.push(running);
             answers.push(answer);
         }
@@ -62,7 +64,12 @@ impl Starter<'_> {
         Ok(addresses)
     }
 
-    fn start(&self, number: u32, helpers: &Helpers) -> Result<(Running, Answer), StartError> {
+    fn start(
+        &self,
+        number: u32,
+        helpers: &Helpers,
+        catalogue: &mut Opening,
+    ) -> Result<(Running, Answer), StartError> {
         let device = &self.devices[number as usize % self.devices.len()];
         let buffers = {
             let _guard = self
@@ -97,6 +104,7 @@ impl Starter<'_> {
             domain_lock: Arc::clone(&self.domain_lock),
             instances: [self.plugins.bdev.clone(), self.plugins.fabric.clone()],
             buffers,
+            desk: catalogue.desk(wake.clone()),
             helper: helpers.helper(number, wake),
             shared: Arc::clone(&shared),
         };
@@ -139,6 +147,25 @@ impl Starter<'_> {
                 &e,
             )),
         }
+    }
+
+    /// What the targets have to give to pools.
+    pub(super) fn capacity(&self) -> Result<Capacity, StartError> {
+        let shares = (0..self.options.targets)
+            .map(|n| self.share(n, &self.devices[n as usize % self.devices.len()]))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Of devices that differ each target gives as much as the least has, in units of the largest.
+        let unit = shares.iter().map(|share| share.unit).max().unwrap_or(1);
+        let bytes = shares.iter().map(|s| s.units * u64::from(s.unit));
+        Ok(Capacity {
+            targets: self.options.targets,
+            scm_bytes: Limits {
+                index_bytes: self.state.index_bytes,
+            }
+            .live_bytes(),
+            units: bytes.min().unwrap_or(0) / u64::from(unit),
+            unit,
+        })
     }
 
     fn create_log(&self, name: &str) -> Result<ScmMapping, StartError> {

@@ -23,6 +23,23 @@ const ENTRY: usize = 12;
 /// Most bytes of an encoded key: two keys, each byte escaped.
 pub const KEY_MAX: usize = OBJECT_PREFIX + 2 * (2 * daos_wire::KEY_MAX + 2) + 1 + ENTRY;
 
+/// Pool of an encoded key. A shorter key, which none in an index is, counts as zero-padded.
+pub fn pool_of(key: &[u8]) -> Uuid {
+    let mut bytes = [0; 16];
+    let len = key.len().min(16);
+    bytes[..len].copy_from_slice(&key[..len]);
+    Uuid::from_bytes(bytes)
+}
+
+/// Writes the prefix of everything in a pool, or in a container of it.
+pub fn prefix(pool: Uuid, container: Option<Uuid>) -> Vec<u8> {
+    let mut out = pool.as_bytes().to_vec();
+    if let Some(container) = container {
+        out.extend_from_slice(container.as_bytes());
+    }
+    out
+}
+
 /// Name space of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {

@@ -17,7 +17,9 @@ pub use store::{IndexError, Store, Writer};
 use overlay::{Batch, Overlay};
 use recent::Recent;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Bytes that an entry takes in the file beyond key and value, for space accounting.
 const ENTRY_OVERHEAD: u64 = 32;
@@ -29,6 +31,8 @@ pub struct Index {
     recent: RefCell<Recent>,
     /// Bytes of all live entries of both layers, with overhead.
     live_bytes: u64,
+    /// The same by pool.
+    pools: HashMap<Uuid, u64>,
 }
 
 impl Index {
@@ -41,8 +45,11 @@ impl Index {
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), IndexError>,
     ) -> Result<Self, IndexError> {
         let mut live_bytes = 0;
+        let mut pools: HashMap<Uuid, u64> = HashMap::new();
         store.scan(&[], |key, value| {
-            live_bytes += cost(key, value.len());
+            let bytes = cost(key, value.len());
+            live_bytes += bytes;
+            *pools.entry(key::pool_of(key)).or_default() += bytes;
             visit(key, value).map(|()| true)
         })?;
         Ok(Self {
@@ -50,6 +57,7 @@ impl Index {
             overlay: Overlay::default(),
             recent: RefCell::default(),
             live_bytes,
+            pools,
         })
     }
 
@@ -61,6 +69,11 @@ impl Index {
     /// Bytes of all live entries, as they count against the limit of the file.
     pub fn live_bytes(&self) -> u64 {
         self.live_bytes
+    }
+
+    /// Bytes of a pool's live entries.
+    pub fn live_bytes_of(&self, pool: Uuid) -> u64 {
+        self.pools.get(&pool).copied().unwrap_or(0)
     }
 
     /// Bytes that a new entry would count.
@@ -108,12 +121,11 @@ impl Index {
         value: Option<Arc<[u8]>>,
     ) -> Result<Option<Arc<[u8]>>, IndexError> {
         let old = self.exchange(key, value.clone())?;
-        if let Some(old) = &old {
-            self.live_bytes = self.live_bytes.saturating_sub(cost(key, old.len()));
-        }
-        if let Some(new) = &value {
-            self.live_bytes += cost(key, new.len());
-        }
+        self.count(
+            key,
+            old.as_deref().map(<[u8]>::len),
+            value.as_deref().map(<[u8]>::len),
+        );
         self.overlay.insert(sequence, key, value);
         Ok(old)
     }
@@ -138,6 +150,19 @@ impl Index {
         old
     }
 
+    /// Counts a value of `new` bytes in the place of one of `old` bytes.
+    fn count(&mut self, key: &[u8], old: Option<usize>, new: Option<usize>) {
+        let cost_of = |len: Option<usize>| len.map_or(0, |len| cost(key, len));
+        let (before, after) = (cost_of(old), cost_of(new));
+        self.live_bytes = self.live_bytes.saturating_sub(before) + after;
+        let pool = key::pool_of(key);
+        let of_pool = self.pools.entry(pool).or_default();
+        *of_pool = of_pool.saturating_sub(before) + after;
+        if *of_pool == 0 {
+            self.pools.remove(&pool);
+        }
+    }
+
     /// Takes note of a change of the log that changed no entry.
     pub fn note(&mut self) {
         self.overlay.note();
@@ -152,12 +177,7 @@ impl Index {
         old: Option<usize>,
         value: Option<Arc<[u8]>>,
     ) {
-        if let Some(old) = old {
-            self.live_bytes = self.live_bytes.saturating_sub(cost(key, old));
-        }
-        if let Some(new) = &value {
-            self.live_bytes += cost(key, new.len());
-        }
+        self.count(key, old, value.as_deref().map(<[u8]>::len));
         self.recent.get_mut().replace(key, value.clone());
         self.overlay.insert(sequence, key, value);
     }

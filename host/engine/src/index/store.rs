@@ -153,6 +153,37 @@ pub struct Writer {
     database: Arc<Database>,
 }
 
+/// Opens a database file of at most `limit` bytes, or makes one. Whatever it has is allocated, see
+/// [`Store::open`].
+///
+/// # Errors
+/// As for [`Store::open`].
+pub fn database(path: &Path, limit: u64, cache: usize) -> Result<Database, IndexError> {
+    let at = |error: io::Error| IndexError::Io(format!("{}: {error}", path.display()));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(at)?;
+    let len = AtomicU64::new(file.metadata().map_err(at)?.len());
+    checked(
+        Database::builder()
+            .set_cache_size(cache)
+            .create_with_backend(Backend { file, limit, len })?,
+    )
+}
+
+/// Every page against its checksum: one that changed might lead to the wrong entry, or to none.
+fn checked(mut database: Database) -> Result<Database, IndexError> {
+    if !database.check_integrity()? {
+        // To the commit before, if it had to be; whether the log has what is missing is seen then.
+        tracing::warn!("a database file was damaged and went back to an intact state");
+    }
+    Ok(database)
+}
+
 impl Store {
     /// Opens the index file, or makes one. `limit` is the most bytes that it may have, `cache` the
     /// bytes of memory for its pages.
@@ -160,16 +191,7 @@ impl Store {
     /// # Errors
     /// [`IndexError`]: damaged, full, or not readable.
     pub fn open(path: &Path, limit: u64, cache: usize) -> Result<Self, IndexError> {
-        let at = |error: io::Error| IndexError::Io(format!("{}: {error}", path.display()));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(at)?;
-        let len = AtomicU64::new(file.metadata().map_err(at)?.len());
-        Self::on(Backend { file, limit, len }, cache)
+        Self::over(database(path, limit, cache)?)
     }
 
     /// Opens or makes an index on anything that can be read, written and synced.
@@ -177,14 +199,14 @@ impl Store {
     /// # Errors
     /// As for `open`.
     pub fn on(backend: impl StorageBackend, cache: usize) -> Result<Self, IndexError> {
-        let mut database = Database::builder()
-            .set_cache_size(cache)
-            .create_with_backend(backend)?;
-        // Every page against its checksum: one that changed might lead to the wrong entry, or to none.
-        if !database.check_integrity()? {
-            // To the commit before, if it had to be; whether the log has what is missing is seen then.
-            tracing::warn!("the index was damaged and went back to an intact state");
-        }
+        Self::over(checked(
+            Database::builder()
+                .set_cache_size(cache)
+                .create_with_backend(backend)?,
+        )?)
+    }
+
+    fn over(database: Database) -> Result<Self, IndexError> {
         let write = database.begin_write()?;
         let (applied, identity) = {
             write.open_table(ENTRIES)?;

@@ -196,8 +196,8 @@ impl<M: LogMemory> Storage<M> {
         }
         let gone = victims.iter().map(|(key, old)| Index::cost(key, old.len()));
         let growth = cost.saturating_sub(gone.sum());
-        if growth > 0 && (self.stuck || self.index.live_bytes() + growth > self.limit) {
-            return Err(StorageError::NoSpace);
+        if growth > 0 {
+            self.check_growth(&prefix, growth)?;
         }
         let entries = Entries::new(&encoded);
         Record {

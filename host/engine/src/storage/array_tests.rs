@@ -85,10 +85,10 @@ impl Target {
             let mut body = Body::Inline(bytes);
             if piece.len() > INLINE {
                 let units = piece.len().div_ceil(UNIT);
-                let Some(extents) = self.storage.space().allocate(units as u32) else {
+                let Some(extents) = self.storage.space().allocate(Uuid::nil(), units as u32) else {
                     for (_, StoredValue { body, .. }) in entries {
                         if let Body::Extents(extents) = body {
-                            self.storage.space().abandon(&extents);
+                            self.storage.space().abandon(Uuid::nil(), &extents);
                         }
                     }
                     return false;

@@ -153,14 +153,14 @@ impl Machine {
     /// `None` if there is no space.
     fn put_on_device(&mut self, storage: &mut Storage<Scm>) -> Option<Result<(), StorageError>> {
         let units = 1 + self.dice.below(7) as u32;
-        let extents = storage.space().allocate(units)?;
+        let extents = storage.space().allocate(Uuid::nil(), units)?;
         for Extent { start, units } in extents.as_slice() {
             let end = start + u64::from(*units);
             self.disk[*start as usize..end as usize].fill(self.stamp + 1);
         }
         let made = self.put(storage, Body::Extents(extents), units * 4096);
         if made.is_err() {
-            storage.space().abandon(&extents);
+            storage.space().abandon(Uuid::nil(), &extents);
         }
         Some(made)
     }

@@ -51,6 +51,7 @@ enum Step {
     Inline(Vec<u8>),
     Extents(Vec<u8>, u32),
     Punch(Vec<u8>),
+    PunchPiece(Vec<u8>),
     Seal,
     StartCommit,
     FinishCommit,
@@ -65,6 +66,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => key.clone().prop_map(Step::Inline),
         5 => (key.clone(), 1u32..8).prop_map(|(k, n)| Step::Extents(k, n)),
         2 => prop::collection::vec(0u8..3, 0..3).prop_map(Step::Punch),
+        1 => prop::collection::vec(0u8..3, 0..3).prop_map(Step::PunchPiece),
         4 => Just(Step::Seal),
         2 => Just(Step::StartCommit),
         3 => Just(Step::FinishCommit),
@@ -131,7 +133,7 @@ proptest! {
                     now.insert(key, (stamp, None));
                     states.push(now.clone());
                 }
-                Step::Extents(key, units) => if let Some(extents) = storage.space().allocate(units) {
+                Step::Extents(key, units) => if let Some(extents) = storage.allocate(&key, units).unwrap() {
                     stamp += 1;
                     let value = StoredValue { checksum: stamp, len: units * 4096, body: Body::Extents(extents) };
                     let origin = by();
@@ -156,6 +158,12 @@ proptest! {
                     made.push((origin, count));
                     states.push(now.clone());
                 }
+                Step::PunchPiece(prefix) => {
+                    let before = now.len();
+                    now.retain(|key, _| !key.starts_with(&prefix));
+                    prop_assert_eq!(storage.punch_piece(&prefix).unwrap(), before > now.len());
+                    states.push(now.clone());
+                }
                 Step::Seal => {
                     storage.seal().unwrap();
                     states = vec![now.clone()];
@@ -170,7 +178,7 @@ proptest! {
                 },
                 Step::FailCommit => if let Some(batch) = batch.take() {
                     storage.finish_commit(batch.upto, &Err(IndexError::NoSpace("test".into()))).unwrap();
-                    prop_assert!(!storage.admits(b"k", 1));
+                    prop_assert!(storage.admits(b"k", 1).is_err());
                     storage.seal().unwrap();
                     states = vec![now.clone()];
                     sealed.append(&mut made);
@@ -178,7 +186,7 @@ proptest! {
                         let result = storage.writer().commit(&batch);
                         storage.finish_commit(batch.upto, &result).unwrap();
                     }
-                    prop_assert!(storage.admits(b"k", 1));
+                    prop_assert!(storage.admits(b"k", 1).is_ok());
                 },
                 Step::Crash(seed, committed) => {
                     if let Some(batch) = batch.take() && committed {
@@ -206,6 +214,7 @@ proptest! {
             let floor = sealed.iter().chain(&made).map(|(o, _)| o.settled).max().unwrap_or(0);
             prop_assert!(sealed.iter().chain(&made).all(|m| is_remembered(&mut storage, *m, floor)));
             prop_assert_eq!(contents(&storage), now.clone());
+            check_usage(&storage, &now);
         }
         // Once everything is committed, all other space is free.
         storage.seal().unwrap();
@@ -215,7 +224,149 @@ proptest! {
         }
         let used: u64 = now.values().filter_map(|(_, e)| *e).map(|e| e.units()).sum();
         prop_assert_eq!(storage.usage(), (UNITS, UNITS - used));
+        for pool in now.keys().map(|key| pool_of(key)) {
+            let units = now.iter().filter(|(key, _)| pool_of(key) == pool).filter_map(|(_, (_, e))| *e);
+            prop_assert_eq!(storage.used_by(pool).units, units.map(|e| e.units()).sum::<u64>());
+        }
     }
+}
+
+/// What each pool uses is exact: of the index what its entries cost, of the device at least its
+/// values, and all together what is not free.
+fn check_usage(storage: &Storage<Fake>, model: &Model) {
+    let mut scm: BTreeMap<Uuid, u64> = BTreeMap::new();
+    let mut units: BTreeMap<Uuid, u64> = BTreeMap::new();
+    for (key, (_, extents)) in model {
+        let len = match extents {
+            None => 14 + 3,
+            Some(extents) => 14 + 12 * extents.as_slice().len(),
+        };
+        *scm.entry(pool_of(key)).or_default() += Index::cost(key, len);
+        *units.entry(pool_of(key)).or_default() += extents.map_or(0, |e| e.units());
+    }
+    // Keys have up to three bytes of three values: these are all pools there can be.
+    let mut all = std::collections::BTreeSet::new();
+    for n in 0..27u8 {
+        all.insert(pool_of(&[n / 9, n / 3 % 3, n % 3]));
+    }
+    for pool in &all {
+        let used = storage.used_by(*pool);
+        assert_eq!(used.scm_bytes, scm.get(pool).copied().unwrap_or(0));
+        assert!(used.units >= units.get(pool).copied().unwrap_or(0));
+    }
+    let used: u64 = all.iter().map(|pool| storage.used_by(*pool).units).sum();
+    let (total, free) = storage.usage();
+    assert_eq!(used, total - free);
+}
+
+#[test]
+fn a_pool_uses_what_belongs_to_it_and_no_more() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = dir.path().join("index");
+    let memory = Fake::new(4096 + (128 << 10));
+    let mut storage = Storage::create(store(&path), memory, ME, UNITS, LIMIT).unwrap();
+    let (small, large) = ([1u8; 20], [2u8; 20]);
+    let value = StoredValue {
+        checksum: 1,
+        len: 3,
+        body: Body::Inline(b"abc"),
+    };
+    let one = Index::cost(&small, 17);
+    let quotas = |storage: &mut Storage<Fake>| {
+        let quota = |label: &str, scm_bytes, units| quota::Quota {
+            label: label.into(),
+            scm_bytes,
+            units,
+        };
+        storage.set_quotas(
+            [
+                (pool_of(&small), quota("small", one, 4)),
+                (pool_of(&large), quota("large", LIMIT, 50)),
+            ]
+            .into(),
+        );
+    };
+    quotas(&mut storage);
+    storage.put(by(), &small, &value).unwrap();
+    // Overwriting takes nothing more; another key does, and is refused by name.
+    storage.put(by(), &small, &value).unwrap();
+    let mut second = small;
+    second[19] = 9;
+    let error = storage.put(by(), &second, &value).unwrap_err();
+    assert!(
+        matches!(&error, StorageError::OverQuota(over) if over.tier == "SCM" && over.used == one),
+        "{error}"
+    );
+    assert!(error.to_string().contains("pool small"), "{error}");
+    storage.put(by(), &large, &value).unwrap();
+    // The same on the device, where what is given up counts until it is free.
+    let extents = storage.allocate(&small, 4).unwrap().unwrap();
+    let error = storage.allocate(&small, 1).unwrap_err();
+    assert!(error.to_string().contains("block-device tier"), "{error}");
+    let other = storage.allocate(&large, 50).unwrap().unwrap();
+    storage.abandon(&large, &other);
+    let on_device = StoredValue {
+        checksum: 1,
+        len: 4096 * 4,
+        body: Body::Extents(extents),
+    };
+    storage.put(by(), &large, &value).unwrap();
+    assert_eq!(storage.punch(by(), &small).unwrap(), 1);
+    storage.set_quotas([].into());
+    storage.put(by(), &small, &on_device).unwrap();
+    quotas(&mut storage);
+    assert_eq!(storage.punch(by(), &small).unwrap(), 1);
+    assert_eq!(storage.used_by(pool_of(&small)).units, 4);
+    assert_eq!(
+        storage.allocate(&small, 1).unwrap(),
+        None,
+        "a commit frees it"
+    );
+    storage.seal().unwrap();
+    let batch = storage.start_commit().unwrap();
+    let result = storage.writer().commit(&batch);
+    storage.finish_commit(batch.upto, &result).unwrap();
+    assert_eq!(storage.used_by(pool_of(&small)), quota::Usage::default());
+    assert!(storage.allocate(&small, 4).unwrap().is_some());
+}
+
+#[test]
+fn a_destruction_goes_piece_by_piece_and_is_replayed() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = dir.path().join("index");
+    let memory = Fake::new(4096 + (512 << 10));
+    let mut storage = Storage::create(store(&path), memory, ME, UNITS, LIMIT).unwrap();
+    let value = StoredValue {
+        checksum: 1,
+        len: 3,
+        body: Body::Inline(b"abc"),
+    };
+    for n in 0..1200u32 {
+        storage.put(by(), &n.to_be_bytes(), &value).unwrap();
+    }
+    storage.put(by(), &[7; 5], &value).unwrap();
+    assert!(storage.punch_piece(&[0, 0]).unwrap());
+    assert_eq!(contents(&storage).len(), 1201 - 512);
+    storage.seal().unwrap();
+    let Storage { ring, index, .. } = storage;
+    drop(index);
+    let memory = ring.into_memory().crash(coin(1));
+    let mut storage = Storage::open(store(&path), memory, ME, UNITS, LIMIT)
+        .unwrap()
+        .0;
+    assert_eq!(contents(&storage).len(), 1201 - 512);
+    let mut pieces = 0;
+    while storage.punch_piece(&[0, 0]).unwrap() {
+        pieces += 1;
+    }
+    assert_eq!(pieces, 2);
+    assert_eq!(contents(&storage).into_keys().collect::<Vec<_>>(), [[7; 5]]);
+    assert!(!storage.is_settled(storage.last_sequence()));
+    storage.seal().unwrap();
+    let batch = storage.start_commit().unwrap();
+    let result = storage.writer().commit(&batch);
+    storage.finish_commit(batch.upto, &result).unwrap();
+    assert!(storage.is_settled(storage.last_sequence()));
 }
 
 #[test]

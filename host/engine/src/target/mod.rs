@@ -5,6 +5,7 @@
 
 mod array;
 mod idle;
+mod names;
 mod once;
 mod ops;
 mod requests;
@@ -12,6 +13,7 @@ mod requests;
 pub use ops::Limits;
 
 use crate::array::locks::Locks;
+use crate::catalogue::Desk;
 use crate::extents::device::{Device, Done};
 use crate::helpers::{Finished, Helper};
 use crate::index::IndexError;
@@ -21,6 +23,7 @@ use crate::scm::ScmLog;
 use crate::storage::Storage;
 use crate::wake::{self, Wake};
 use idle::Idle;
+use names::Removals;
 use ops::Op;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -67,6 +70,8 @@ pub struct Parts {
     pub buffers: Buffers,
     /// Does its long work.
     pub helper: Helper,
+    /// Its side of the catalogue.
+    pub desk: Desk,
     /// Shared with the main thread.
     pub shared: Arc<Shared>,
 }
@@ -81,6 +86,8 @@ pub struct Target {
     storage: Storage<ScmLog>,
     buffers: Buffers,
     helper: Helper,
+    desk: Desk,
+    removals: Removals,
     shared: Arc<Shared>,
     ops: Vec<Op>,
     /// Changes that are not finished yet, by client and sequence.
@@ -125,6 +132,8 @@ impl Target {
             storage: parts.storage,
             buffers: parts.buffers,
             helper: parts.helper,
+            desk: parts.desk,
+            removals: Removals::default(),
             shared: parts.shared,
             ops: Vec::with_capacity(messages.len()),
             changing: HashMap::new(),
@@ -181,7 +190,7 @@ impl Target {
 
     /// One round; whether anything happened.
     fn round(&mut self) -> bool {
-        let mut busy = false;
+        let mut busy = self.serve_catalogue();
         if self.failed.is_none()
             && let Some(why) = self.shared.lost.get()
         {
@@ -261,7 +270,8 @@ impl Target {
             || self.storage.waiting() >= COMMIT_BATCH
             || self.storage.is_log_crowded()
             || !self.wait_log.is_empty()
-            || !self.wait_space.is_empty();
+            || !self.wait_space.is_empty()
+            || self.removals.want_commit();
         if due && let Some(batch) = self.storage.start_commit() {
             self.committing = true;
             self.oldest_change = None;

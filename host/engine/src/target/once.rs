@@ -36,8 +36,16 @@ impl Target {
 
     /// Gives the answer of a finished change.
     pub(super) fn answer_again(&mut self, index: u32, outcome: Outcome) {
+        // Of changes it says that the pool or container was missing, see `WireStatus`.
+        let inline: &[u8] = match outcome.status {
+            WireStatus::NOT_FOUND => {
+                b"the pool or container did not exist when this was asked first"
+            }
+            _ => &[],
+        };
         let reply = Reply {
             count: outcome.count,
+            inline,
             ..self.ops[index as usize].reply(outcome.status)
         };
         self.answer(index, &reply);

@@ -60,6 +60,8 @@ pub(super) enum Stage {
     CheckingGet,
     /// The value in the client's memory.
     Storing,
+    /// A change of the catalogue.
+    Catalogue,
 }
 
 /// A request; each message buffer belongs to one.
@@ -82,6 +84,8 @@ pub(super) struct Op {
     /// Encoded key, or prefix of a punch.
     pub(super) key: Vec<u8>,
     pub(super) is_punch: bool,
+    /// The container that it was admitted to.
+    pub(super) incarnation: u64,
     pub(super) data: Option<Buffer>,
     pub(super) extents: Extents,
     /// The part about an array, if it has one.
@@ -203,16 +207,23 @@ impl Target {
             return;
         };
         let units = self.device.units_for(op.value_len);
-        let Some(extents) = self.storage.space().allocate(units) else {
-            if self.storage.space().has_dropped() && self.commit_retry.is_none() {
+        let extents = match self.storage.allocate(&op.key, units) {
+            Ok(Some(extents)) => extents,
+            Ok(None) if self.commit_retry.is_none() => {
                 // A commit brings space back.
                 op.data = Some(data);
                 op.stage = Stage::Space;
                 self.wait_space.push(index);
                 return;
             }
-            self.buffers.put(data);
-            return self.refuse(index, WireStatus::NO_SPACE, "the block device is full");
+            Ok(None) => {
+                self.buffers.put(data);
+                return self.refuse_storage(index, &StorageError::DeviceFull);
+            }
+            Err(error) => {
+                self.buffers.put(data);
+                return self.refuse_storage(index, &error);
+            }
         };
         op.extents = extents;
         // The rest of the last unit shall not hold what the buffer held before.
@@ -248,7 +259,7 @@ impl Target {
                 return self.log_put(index);
             }
             let extents = op.extents;
-            self.storage.space().abandon(&extents);
+            self.storage.abandon(&op.key, &extents);
             return self.refuse(
                 index,
                 device_status(done.status),
@@ -294,7 +305,16 @@ impl Target {
 
     /// The value of a put is where it shall be: records it.
     pub(super) fn log_put(&mut self, index: u32) {
+        let admitted = self.is_still_admitted(index);
         let op = &mut self.ops[index as usize];
+        if !admitted {
+            if let Some(data) = op.data.take() {
+                self.buffers.put(data);
+            }
+            let extents = op.extents;
+            self.storage.abandon(&op.key, &extents);
+            return self.refuse_gone(index);
+        }
         let bytes = match (&op.data, &op.message) {
             (Some(data), _) => &data.bytes()[..op.value_len],
             (None, Some(message)) => &message.bytes()[op.inline.clone()],
@@ -325,14 +345,17 @@ impl Target {
                 self.answer(index, &reply);
             }
             Err(error) => {
-                let extents = self.ops[index as usize].extents;
-                self.storage.space().abandon(&extents);
+                let op = &self.ops[index as usize];
+                self.storage.abandon(&op.key, &op.extents);
                 self.refuse_storage(index, &error);
             }
         }
     }
 
     pub(super) fn log_punch(&mut self, index: u32) {
+        if !self.is_still_admitted(index) {
+            return self.refuse_gone(index);
+        }
         let op = &mut self.ops[index as usize];
         match self.storage.punch(op.origin(), &op.key) {
             Ok(count) => {
@@ -395,7 +418,7 @@ impl Target {
         if let Some(data) = op.data.take() {
             self.buffers.put(data);
         }
-        self.storage.space().abandon(&extents);
+        self.storage.abandon(&op.key, &extents);
         self.refuse(
             index,
             WireStatus::NO_SPACE,
@@ -447,7 +470,10 @@ impl Target {
             return self.answer_again(index, *outcome);
         }
         let status = match error {
-            StorageError::NoSpace | StorageError::LogFull => WireStatus::NO_SPACE,
+            StorageError::NoSpace
+            | StorageError::DeviceFull
+            | StorageError::OverQuota(_)
+            | StorageError::LogFull => WireStatus::NO_SPACE,
             StorageError::Kind(_) => WireStatus::KIND,
             StorageError::Corrupt(_) => WireStatus::CORRUPT,
             StorageError::Failed(_) => WireStatus::IO,

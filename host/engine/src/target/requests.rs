@@ -2,6 +2,7 @@
 
 use super::Target;
 use super::array::{ArrayOp, Change, Get, Work};
+use super::names::Question;
 use super::ops::Stage;
 use crate::index::key::{self, Scope};
 use crate::index::value::Body;
@@ -122,10 +123,11 @@ impl Target {
                 let size = request.array.record_size as u32; // at most a chunk
                 op.array = work.map(|work| ArrayOp::new(range.0..range.1, size, work));
             }
-            (Opcode::Query, _) => {}
+            _ => {}
         }
         op.is_punch = opcode == Opcode::Punch;
         let limit = request.limit;
+        let question = Question::of(&request);
         if self.stopping {
             return self.refuse(index, WireStatus::STOPPING, "");
         }
@@ -139,6 +141,9 @@ impl Target {
             );
             return self.refuse(index, WireStatus::WRONG_TARGET, &text);
         }
+        if let Some(question) = question {
+            return self.on_question(index, &question);
+        }
         let (client, settled) = (op.client, op.settled);
         self.storage.clients().heard(client, settled);
         if opcode.is_change() {
@@ -150,6 +155,9 @@ impl Target {
             if !self.is_new_change(index) {
                 return;
             }
+        }
+        if opcode != Opcode::Query && !self.admit(index, scope.pool, scope.container) {
+            return;
         }
         match opcode {
             Opcode::Put => self.put(index),
@@ -163,10 +171,10 @@ impl Target {
                 }
             }
             Opcode::ListDkeys | Opcode::ListAkeys => self.list(index, limit),
-            Opcode::Query => self.query(index),
             Opcode::ArrayPut | Opcode::ArrayGet | Opcode::ArrayPunch | Opcode::ArrayQuery => {
                 self.array(index);
             }
+            _ => self.query(index),
         }
     }
 
@@ -174,8 +182,8 @@ impl Target {
         let op = &mut self.ops[index as usize];
         let inline = op.rma.is_none();
         let in_index = if inline { op.value_len } else { 0 };
-        if !self.storage.admits(&op.key, in_index) {
-            return self.refuse(index, WireStatus::NO_SPACE, "the index is full");
+        if let Err(error) = self.storage.admits(&op.key, in_index) {
+            return self.refuse_storage(index, &error);
         }
         if let Err(error) = self.storage.check_single(&op.key) {
             return self.refuse_storage(index, &error);

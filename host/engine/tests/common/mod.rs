@@ -229,7 +229,7 @@ impl Storage {
     }
 
     pub fn start(&self) -> Engine {
-        Engine::start(&self.options()).expect("the engine starts")
+        start(&self.options())
     }
 }
 
@@ -241,6 +241,34 @@ impl Drop for Storage {
     }
 }
 
+/// Starts an engine; it has the tests' pool.
+pub fn start(options: &Options) -> Engine {
+    with_pool(Engine::start(options).expect("the engine starts"))
+}
+
+/// An engine that has the tests' pool and container.
+pub fn with_pool(engine: Engine) -> Engine {
+    let catalogue = engine.catalogue();
+    if catalogue.snapshot().pool(POOL).is_err() {
+        engine
+            .create_pool_of_all(POOL, LABEL)
+            .expect("there is room for a pool");
+    }
+    if catalogue.snapshot().container(POOL, CONTAINER).is_err() {
+        let (answer, answered) = std::sync::mpsc::channel();
+        catalogue.create_container(
+            POOL,
+            CONTAINER,
+            String::new(),
+            Box::new(move |made| drop(answer.send(made))),
+        );
+        answered.recv().expect("an answer").expect("a container");
+    }
+    engine
+}
+
+/// Label of the tests' pool, in engines of this process and others.
+pub const LABEL: &str = "test";
 pub const POOL: Uuid = Uuid::from_u128(0xa);
 pub const CONTAINER: Uuid = Uuid::from_u128(0xb);
 
@@ -254,8 +282,14 @@ pub async fn client(uri: &daos_wire::EngineUri) -> Client {
 
 pub async fn container(uri: &daos_wire::EngineUri) -> (Client, Container) {
     let client = client(uri).await;
-    let container = client.container(POOL, CONTAINER);
+    let container = container_of(&client, CONTAINER).await;
     (client, container)
+}
+
+/// A container of the tests' pool, made unless it exists.
+pub async fn container_of(client: &Client, id: Uuid) -> Container {
+    let pool = client.pool(LABEL).await.expect("the tests' pool");
+    pool.create_container(id, "").await.expect("a container")
 }
 
 /// Bytes that tell which value they are.

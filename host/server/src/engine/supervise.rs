@@ -243,7 +243,7 @@ impl Task {
                 return self.fail(
                     &what,
                     &why,
-                    "mend the cause shown in its log and restart daos_server",
+                    "mend the cause shown in its log, then: daos_shell system start",
                     &tail,
                 );
             }
@@ -331,10 +331,16 @@ impl Task {
         }
     }
 
+    /// How a stopped engine comes back.
+    fn start_hint(&self) -> String {
+        format!("daos_shell -i -l {} system start", self.state.control_addr)
+    }
+
     fn stopped(&self, pid: u32) {
         self.forget_socket();
         self.state.update(self.index, |e| {
             e.enter(EngineState::Stopped, "it was stopped");
+            e.hint = self.start_hint();
         });
         info!(engine = self.index, pid, "engine stopped");
     }
@@ -449,7 +455,10 @@ impl Task {
                         drop(started.send(Err("the engine is about to be restarted".to_owned())));
                     }
                     Some(Command::Stop { stopped, .. }) => {
-                        self.state.update(self.index, |e| e.enter(EngineState::Stopped, "it was stopped"));
+                        self.state.update(self.index, |e| {
+                            e.enter(EngineState::Stopped, "it was stopped");
+                            e.hint = self.start_hint();
+                        });
                         let _ = stopped.send(false);
                         return None;
                     }

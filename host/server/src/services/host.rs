@@ -1,7 +1,9 @@
 //! `daos_host.v1.HostSvc`: administration of this host.
 
 use crate::engine::Supervisor;
+use crate::launch;
 use crate::plugins::Plugins;
+use crate::pools::Pools;
 use crate::scan;
 use crate::state::State;
 use crate::storage::{self, Events};
@@ -10,7 +12,8 @@ use daos_proto::host::format_storage_event::Event;
 use daos_proto::host::host_svc_server::HostSvc;
 use daos_proto::host::{
     EngineStopped, Fault, FormatStorageEvent, FormatStorageRequest, PluginListRequest,
-    PluginListResponse, ServerStateRequest, ServerStateResponse, StopRequest, StopResponse,
+    PluginListResponse, PoolSpaceRequest, PoolSpaceResponse, ServerStateRequest,
+    ServerStateResponse, StartRequest, StartResponse, StopRequest, StopResponse,
     StorageScanDetailRequest, StorageScanDetailResponse,
 };
 use std::sync::Arc;
@@ -31,6 +34,7 @@ struct Inner {
     state: Arc<State>,
     plugins: Arc<Plugins>,
     supervisors: Vec<Supervisor>,
+    pools: Arc<Pools>,
     /// Held while a format runs, from its plan to its end.
     formatting: Mutex<()>,
 }
@@ -40,12 +44,14 @@ impl HostService {
         state: Arc<State>,
         plugins: Arc<Plugins>,
         supervisors: Vec<Supervisor>,
+        pools: Arc<Pools>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 state,
                 plugins,
                 supervisors,
+                pools,
                 formatting: Mutex::new(()),
             }),
         }
@@ -53,6 +59,43 @@ impl HostService {
 }
 
 impl Inner {
+    /// The engines of a request, all if it names none.
+    fn engines(&self, named: Vec<u32>) -> Result<Vec<u32>, Status> {
+        let count = self.supervisors.len();
+        if let Some(index) = named.iter().find(|i| **i as usize >= count) {
+            let what = format!("there is no engine {index}");
+            return Err(refused(&what, "", "ask `system query` for the engines").to_status());
+        }
+        Ok(match named.is_empty() {
+            true => (0..count as u32).collect(),
+            false => named,
+        })
+    }
+
+    /// Starts engines that do not run, and waits for what becomes of them.
+    async fn start(&self, engines: Vec<u32>) -> Result<StartResponse, Status> {
+        let _alone = self.formatting.try_lock().map_err(|_| {
+            refused(
+                "a format is running",
+                "",
+                "it starts the engines at its end",
+            )
+            .to_status()
+        })?;
+        let mut results = Vec::new();
+        for index in engines.iter().map(|index| *index as usize) {
+            let supervisor = &self.supervisors[index];
+            if launch::may_start(self.state.engine(index).state) {
+                launch::start_engine(&self.state, &self.plugins, supervisor, index).await;
+            }
+        }
+        self.plugins.rest().await;
+        for index in engines {
+            results.push(launch::outcome(&self.state, index as usize).await);
+        }
+        Ok(StartResponse { results })
+    }
+
     /// Plans and, unless only the plan is wanted, formats. Runs to its end also when the client
     /// goes away.
     async fn format(
@@ -148,15 +191,6 @@ impl HostSvc for HostService {
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
         let request = request.into_inner();
-        let count = self.inner.supervisors.len();
-        if let Some(index) = request.engines.iter().find(|i| **i as usize >= count) {
-            let fault = refused(
-                &format!("there is no engine {index}"),
-                "",
-                "ask `system query` for the engines",
-            );
-            return Err(fault.to_status());
-        }
         if request.server && !request.engines.is_empty() {
             let fault = refused(
                 "stopping the server stops all engines",
@@ -165,10 +199,7 @@ impl HostSvc for HostService {
             );
             return Err(fault.to_status());
         }
-        let engines: Vec<u32> = match request.engines.is_empty() {
-            true => (0..count as u32).collect(),
-            false => request.engines,
-        };
+        let engines = self.inner.engines(request.engines)?;
         let grace = match request.timeout_ms {
             0 => DEFAULT_GRACE,
             ms => Duration::from_millis(ms.into()),
@@ -191,5 +222,25 @@ impl HostSvc for HostService {
             self.inner.state.stop();
         }
         Ok(Response::new(StopResponse { results }))
+    }
+    async fn start(
+        &self,
+        request: Request<StartRequest>,
+    ) -> Result<Response<StartResponse>, Status> {
+        let engines = self.inner.engines(request.into_inner().engines)?;
+        let inner = Arc::clone(&self.inner);
+        // To its end also when the client goes away.
+        match tokio::spawn(async move { inner.start(engines).await }).await {
+            Ok(result) => result.map(Response::new),
+            Err(error) => Err(Status::internal(format!("a defect of the server: {error}"))),
+        }
+    }
+
+    async fn pool_space(
+        &self,
+        _: Request<PoolSpaceRequest>,
+    ) -> Result<Response<PoolSpaceResponse>, Status> {
+        let engines = self.inner.pools.space().await?;
+        Ok(Response::new(PoolSpaceResponse { engines }))
     }
 }

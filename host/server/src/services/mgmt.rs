@@ -1,11 +1,13 @@
 //! `mgmt.MgmtSvc`: how clients reach the engines, who belongs to the system.
 
+use crate::pools::Pools;
 use crate::state::State;
 use daos_proto::host::EngineState;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvc;
 use daos_proto::mgmt::{
-    BuildInfo, ClientNetHint, GetAttachInfoReq, GetAttachInfoResp, SystemMember, SystemQueryReq,
-    SystemQueryResp, get_attach_info_resp::RankUri,
+    BuildInfo, ClientNetHint, GetAttachInfoReq, GetAttachInfoResp, ListPoolsReq, ListPoolsResp,
+    PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolQueryReq, PoolQueryResp,
+    SystemMember, SystemQueryReq, SystemQueryResp, get_attach_info_resp::RankUri,
 };
 use daos_proto::{NO_RANK, ctl::ResponseStatus, host::Fault};
 use std::sync::Arc;
@@ -21,11 +23,12 @@ const NOT_READY: i32 = 601;
 /// The management service of a system of one host.
 pub(crate) struct MgmtService {
     state: Arc<State>,
+    pools: Arc<Pools>,
 }
 
 impl MgmtService {
-    pub(crate) fn new(state: Arc<State>) -> Self {
-        Self { state }
+    pub(crate) fn new(state: Arc<State>, pools: Arc<Pools>) -> Self {
+        Self { state, pools }
     }
 
     /// Refuses calls for another system. `sys` may carry the caller's version after a dash.
@@ -159,6 +162,54 @@ impl MgmtSvc for MgmtService {
                 .collect(),
             ..SystemQueryResp::default()
         }))
+    }
+
+    async fn pool_create(
+        &self,
+        request: Request<PoolCreateReq>,
+    ) -> Result<Response<PoolCreateResp>, Status> {
+        let request = request.into_inner();
+        self.check_system(&request.sys).map_err(|f| f.to_status())?;
+        let pools = Arc::clone(&self.pools);
+        to_its_end(async move { pools.create(request).await }).await
+    }
+
+    async fn pool_destroy(
+        &self,
+        request: Request<PoolDestroyReq>,
+    ) -> Result<Response<PoolDestroyResp>, Status> {
+        let request = request.into_inner();
+        self.check_system(&request.sys).map_err(|f| f.to_status())?;
+        let pools = Arc::clone(&self.pools);
+        to_its_end(async move { pools.destroy(request).await }).await
+    }
+
+    async fn pool_query(
+        &self,
+        request: Request<PoolQueryReq>,
+    ) -> Result<Response<PoolQueryResp>, Status> {
+        let request = request.into_inner();
+        self.check_system(&request.sys).map_err(|f| f.to_status())?;
+        self.pools.query(request).await.map(Response::new)
+    }
+
+    async fn list_pools(
+        &self,
+        request: Request<ListPoolsReq>,
+    ) -> Result<Response<ListPoolsResp>, Status> {
+        self.check_system(&request.get_ref().sys)
+            .map_err(|f| f.to_status())?;
+        self.pools.list().await.map(Response::new)
+    }
+}
+
+/// Carries a change on to its end, also when the client goes away meanwhile.
+async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    match tokio::spawn(change).await {
+        Ok(result) => result.map(Response::new),
+        Err(error) => Err(Status::internal(format!("a defect of the server: {error}"))),
     }
 }
 

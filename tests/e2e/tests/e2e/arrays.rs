@@ -7,13 +7,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
-const PLACE: [&str; 5] = [
-    "--pool",
-    "4f3c1b6e-0000-4000-8000-000000000001",
-    "--cont",
-    "4f3c1b6e-0000-4000-8000-000000000002",
-    "0.9",
-];
+const PLACE: [&str; 5] = ["--pool", "tank", "--cont", "arrays", "0.9"];
 
 fn bytes(seed: u32, len: usize) -> Vec<u8> {
     let byte = |n: usize| ((n as u32 ^ seed).wrapping_mul(2_654_435_761) >> 23) as u8;
@@ -76,6 +70,8 @@ fn array_data_survives_the_death_of_its_engine() {
     let dir = site.make_dir("arrays");
     let mut server = site.start();
     server.make_ready();
+    site.ensure_pool();
+    site.daos(&["container", "create", "arrays"]).expect(0);
 
     // Written over, across chunks and inside of them, and punched.
     let mut want = bytes(1, 6_000_000);

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 /// Runs a short verified benchmark.
 #[track_caller]
 pub(crate) fn bench(site: &Site) {
+    site.ensure_pool();
     site.daos(&["bench", "--verify", "--seconds", "1"])
         .expect(0);
 }
@@ -23,12 +24,9 @@ impl Objects {
     #[track_caller]
     pub(crate) fn put(site: &Site) -> Self {
         let dir = site.make_dir("objects");
-        let container = [
-            "--pool",
-            "4f3c1b6e-0000-4000-8000-000000000001",
-            "--cont",
-            "4f3c1b6e-0000-4000-8000-000000000002",
-        ];
+        site.ensure_pool();
+        let container = ["--pool", "tank", "--cont", "objects"];
+        site.daos(&["container", "create", "objects"]).expect(0);
         let mut values = Vec::new();
         for (name, size) in [("one", 1), ("inline", 4096), ("largest", 1 << 20)] {
             let path = dir.join(name);
@@ -116,6 +114,7 @@ impl<'a> Workload<'a> {
     /// Writes some values.
     #[track_caller]
     pub(crate) fn write(&self) {
+        self.site.ensure_pool();
         finish(
             self.command(&["workload", "write", "--count", "200"]),
             LIMIT,
@@ -124,7 +123,9 @@ impl<'a> Workload<'a> {
     }
 
     /// Starts to write without an end.
+    #[track_caller]
     pub(crate) fn write_on(&self) -> Child {
+        self.site.ensure_pool();
         let mut command = self.command(&["workload", "write", "--count", "1000000"]);
         command
             .stdin(Stdio::null())

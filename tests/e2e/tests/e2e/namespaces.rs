@@ -175,6 +175,7 @@ fn data_crosses_from_one_network_namespace_to_another() {
     site.set_wrapper(&["nsenter", &inside(&spaces.server)]);
     let mut server = site.start();
     server.make_ready();
+    site.ensure_pool();
 
     let relay = Relay::start(&spaces, site.port());
     site_client(

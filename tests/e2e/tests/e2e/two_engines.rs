@@ -48,6 +48,9 @@ fn one_that_lost_its_device_leaves_the_other_serving() {
     server.wait_phase("ready");
     assert_eq!(server.engine_pid(0), pid);
     first.verify();
+    // The rank's part of the pool went with its storage.
+    site.shell(&["pool", "create", "anew", "-r", "1", "--size", "100%"])
+        .expect(0);
     let anew = Workload::on_rank(&site, "anew", 1);
     anew.write();
     anew.verify();

@@ -9,19 +9,20 @@ use std::path::{Path, PathBuf};
 /// Stores and fetches objects of a DAOS storage node, measures it, and proves that nothing it
 /// acknowledged is lost.
 ///
-/// An object belongs to a container of a pool (two UUIDs of your choice) and has a number
-/// "HI.LO". Its values have two keys: all values under one distribution key (dkey) live on one
-/// target of the engine; an attribute key (akey) names a value under it, or an array.
+/// An object belongs to a container of a pool and has a number "HI.LO". `daos_shell pool create`
+/// makes pools, `daos container create` containers; both are named by label or UUID. Values have two
+/// keys: all values under one distribution key (dkey) live on one target of the engine; an attribute
+/// key (akey) names a value under it, or an array.
 #[derive(Parser)]
 #[command(
     name = "daos",
     version,
-    after_help = "Examples:\n  daos -a node1:10001 bench --verify\n  daos bench --size 64..64KiB --seconds 10 --histogram --svg latency.svg\n  daos object put --pool $POOL --cont $CONT 0.1 \
-                  monday weather sunny\n  daos object put --pool $POOL --cont $CONT 0.1 monday photo --file \
-                  photo.jpg\n  daos object get --pool $POOL --cont $CONT 0.1 monday weather\n  daos object list \
-                  --pool $POOL --cont $CONT 0.1\n  daos workload write --count 10000 acked.txt; daos workload \
-                  verify acked.txt\n\nUUIDs for --pool and --cont come from uuidgen. The connection is neither \
-                  encrypted nor authenticated yet: use it over networks you trust.\n\nExit status: 0 if all went \
+    after_help = "Examples:\n  daos -a node1:10001 bench --verify\n  daos bench --size 64..64KiB --seconds 10 --histogram --svg latency.svg\n  daos container create --pool tank weather\n  \
+                  daos object put --pool tank --cont weather 0.1 monday sky sunny\n  daos object put --pool tank \
+                  --cont weather 0.1 monday photo --file photo.jpg\n  daos object get --pool tank --cont weather \
+                  0.1 monday sky\n  daos object list --pool tank --cont weather 0.1\n  daos workload write \
+                  --count 10000 acked.txt; daos workload verify acked.txt\n\nWhere there is one pool, --pool may \
+                  be left out. The connection is neither encrypted nor authenticated yet: use it over networks you trust.\n\nExit status: 0 if all went \
                   well, 1 if something failed, 2 for a wrong command line, 3 if data was lost or changed."
 )]
 pub(crate) struct Cli {
@@ -87,6 +88,12 @@ pub(crate) enum Command {
     /// Write, read and punch arrays: records of a fixed size, numbered from 0, under an akey.
     #[command(subcommand)]
     Array(ArrayCommand),
+    /// Make, list and destroy containers.
+    #[command(subcommand, visible_alias = "cont")]
+    Container(ContainerCommand),
+    /// Look at pools; `daos_shell pool` makes and destroys them.
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Show the engine's targets and how full they are.
     Query,
     /// Measure puts and gets, and check what comes back.
@@ -106,15 +113,70 @@ pub(crate) enum Command {
 /// A container.
 #[derive(Args)]
 pub(crate) struct ContainerArgs {
-    /// UUID of the pool.
-    #[arg(long, value_name = "UUID")]
-    pub(crate) pool: Uuid,
-    /// UUID of the container.
-    #[arg(long, value_name = "UUID")]
-    pub(crate) cont: Uuid,
+    /// Pool [default: the only one].
+    #[arg(long, value_name = "LABEL|UUID")]
+    pub(crate) pool: Option<String>,
+    /// Container.
+    #[arg(long, value_name = "LABEL|UUID")]
+    pub(crate) cont: String,
     /// Keys are given and printed as hexadecimal digits.
     #[arg(long)]
     pub(crate) hex_keys: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ContainerCommand {
+    /// Make a container; prints its UUID.
+    #[command(visible_alias = "c")]
+    Create {
+        /// Its label: letters, digits and . _ : - [default: none].
+        label: Option<String>,
+        /// Its UUID; who repeats a command with it succeeds again [default: a new one].
+        #[arg(long)]
+        uuid: Option<Uuid>,
+        /// Pool [default: the only one].
+        #[arg(long, value_name = "LABEL|UUID")]
+        pool: Option<String>,
+    },
+    /// List the containers of a pool.
+    #[command(visible_alias = "ls")]
+    List {
+        /// Pool [default: the only one].
+        #[arg(long, value_name = "LABEL|UUID")]
+        pool: Option<String>,
+    },
+    /// Show a container.
+    Query {
+        /// The container.
+        #[arg(value_name = "LABEL|UUID")]
+        container: String,
+        /// Pool [default: the only one].
+        #[arg(long, value_name = "LABEL|UUID")]
+        pool: Option<String>,
+    },
+    /// Destroy a container with everything in it; its space is free when the command ends.
+    #[command(visible_alias = "d")]
+    Destroy {
+        /// The container.
+        #[arg(value_name = "LABEL|UUID")]
+        container: String,
+        /// Pool [default: the only one].
+        #[arg(long, value_name = "LABEL|UUID")]
+        pool: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PoolCommand {
+    /// List the pools of the engine.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show how full a pool is on this engine.
+    Query {
+        /// Pool [default: the only one].
+        #[arg(value_name = "LABEL|UUID")]
+        pool: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -189,12 +251,12 @@ pub(crate) enum ObjectCommand {
 /// How values are written.
 #[derive(Args)]
 pub(crate) struct LoadArgs {
-    /// UUID of the pool [default: a new one].
-    #[arg(long, value_name = "UUID")]
-    pub(crate) pool: Option<Uuid>,
-    /// UUID of the container [default: a new one].
-    #[arg(long, value_name = "UUID")]
-    pub(crate) cont: Option<Uuid>,
+    /// Pool [default: the only one].
+    #[arg(long, value_name = "LABEL|UUID")]
+    pub(crate) pool: Option<String>,
+    /// Container [default: a new one].
+    #[arg(long, value_name = "LABEL|UUID")]
+    pub(crate) cont: Option<String>,
     /// Bytes of a value: a number (4096, 4KiB) or a range. In a range small and large values are
     /// equally likely on a logarithmic scale, and its limits and those of the protocol come often.
     #[arg(long, default_value = "1..1MiB", value_name = "SIZE|MIN..MAX")]
@@ -230,7 +292,7 @@ pub(crate) struct BenchArgs {
     /// Draw latencies, by percentile and by frequency, into a file.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-    /// Leave the values there.
+    /// Leave the values there, and the container that was made for them.
     #[arg(long)]
     pub(crate) keep: bool,
 }
@@ -314,6 +376,17 @@ mod tests {
             &format!("object put {uuids} 0.1 monday weather sunny"),
             &format!("object put {uuids} 0.1 monday photo --file photo.jpg"),
             &format!("object get {uuids} 1 monday weather -f out"),
+            "object get --pool tank --cont weather 1 monday sky",
+            "object list --cont weather 1",
+            "container create",
+            "container create --pool tank weather",
+            "cont create --uuid 4f3c1b6e-0000-4000-8000-000000000002",
+            "cont list --json",
+            "container query weather --pool tank",
+            "container destroy weather",
+            "pool list",
+            "pool query tank",
+            "bench --pool tank --cont weather",
             &format!("object list {uuids} 0.1"),
             &format!("array put {uuids} 0.1 run7 samples --record-size 8 --file samples.bin"),
             &format!("array put {uuids} 0.1 run7 samples --offset 4096"),
@@ -347,7 +420,8 @@ mod tests {
             "workload verify a --acked b",
             "--uri tcp:/00 query",
             "--access-point a --uri tcp://00 query",
-            "object get --pool 1 --cont 2 0.1 d a",
+            "object get --pool tank 0.1 d a",
+            "container destroy",
             "object punch --pool 4f3c1b6e-0000-4000-8000-000000000001 --cont 4f3c1b6e-0000-4000-8000-000000000002 0.1",
         ] {
             let words = std::iter::once("daos").chain(line.split(' '));

@@ -3,6 +3,7 @@
 mod array;
 mod bench;
 mod cli;
+mod container;
 mod object;
 mod output;
 mod parse;
@@ -80,6 +81,8 @@ async fn run(cli: &Cli) -> anyhow::Result<Verdict> {
         }
         Command::Object(command) => object::run(cli, command, &connect(cli).await?).await,
         Command::Array(command) => array::run(cli, command, &connect(cli).await?).await,
+        Command::Container(command) => container::run(cli, command, &connect(cli).await?).await,
+        Command::Pool(command) => container::run_pool(cli, command, &connect(cli).await?).await,
         Command::Query => query::run(cli, &connect(cli).await?).await,
         Command::Bench(args) => bench::run(cli, args, &connect(cli).await?).await,
         Command::Workload(WorkloadCommand::Write(args)) => {

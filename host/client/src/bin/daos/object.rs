@@ -1,7 +1,7 @@
 //! `daos object`.
 
 use crate::cli::{Cli, ContainerArgs, ObjectCommand};
-use crate::{Verdict, output, parse};
+use crate::{Verdict, container, output, parse};
 use anyhow::Context;
 use daos_client::{Client, Container, Punch, crc32c};
 use serde::Serialize;
@@ -44,7 +44,10 @@ pub(crate) async fn run(
     command: &ObjectCommand,
     client: &Client,
 ) -> anyhow::Result<Verdict> {
-    let open = |args: &ContainerArgs| client.container(args.pool, args.cont);
+    let open = |args: &ContainerArgs| {
+        let (client, pool, cont) = (client.clone(), args.pool.clone(), args.cont.clone());
+        async move { container::open(&client, pool.as_deref(), &cont).await }
+    };
     match command {
         ObjectCommand::Put {
             container,
@@ -60,7 +63,8 @@ pub(crate) async fn run(
                 Some(value) => value.clone().into_bytes(),
                 None => read(file.as_deref())?,
             };
-            open(container).put(*object, &dkey, &akey, &value).await?;
+            let cont = open(container).await?;
+            cont.put(*object, &dkey, &akey, &value).await?;
             output::answer(cli.json, ValueRow::new(&value, false), |_| String::new())?;
         }
         ObjectCommand::Get {
@@ -72,7 +76,8 @@ pub(crate) async fn run(
         } => {
             let hex = container.hex_keys;
             let (dkey, akey) = (parse::key(dkey, hex)?, parse::key(akey, hex)?);
-            let value = open(container).get(*object, &dkey, &akey).await?;
+            let cont = open(container).await?;
+            let value = cont.get(*object, &dkey, &akey).await?;
             if let Some(file) = file {
                 std::fs::write(file, &value)
                     .with_context(|| format!("cannot write {}", file.display()))?;
@@ -90,7 +95,7 @@ pub(crate) async fn run(
             dkey,
             limit,
         } => {
-            let container = open(args);
+            let container = open(args).await?;
             let keys = match dkey {
                 Some(dkey) => {
                     let dkey = parse::key(dkey, args.hex_keys)?;
@@ -117,7 +122,7 @@ pub(crate) async fn run(
                     .transpose()
             };
             let (dkey, akey) = (key(dkey)?, key(akey)?);
-            let container: Container = open(args);
+            let container: Container = open(args).await?;
             let what = match (&dkey, &akey) {
                 (Some(dkey), Some(akey)) => Punch::Akey(dkey, akey),
                 (Some(dkey), None) => Punch::Dkey(dkey),

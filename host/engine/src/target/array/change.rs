@@ -256,15 +256,15 @@ impl Target {
         };
         let (places, _) = content::layout(&change.pieces, unit);
         let mut parts = Vec::new();
-        let mut full = false;
+        let mut full = None;
         for (piece, place) in change.pieces.iter().zip(places) {
             let mut extents = Extents::default();
             if piece.len() > INLINE_MAX {
                 let units = self.device.units_for(piece.len());
-                match self.storage.space().allocate(units) {
-                    Some(found) => extents = found,
-                    None => {
-                        full = true;
+                match self.storage.allocate(&op.key, units) {
+                    Ok(Some(found)) => extents = found,
+                    other => {
+                        full = Some(other);
                         break;
                     }
                 }
@@ -272,16 +272,21 @@ impl Target {
             }
             change.extents.push(extents);
         }
-        if full {
+        if let Some(why) = full {
             for extents in change.extents.drain(..) {
-                self.storage.space().abandon(&extents);
+                self.storage.abandon(&op.key, &extents);
             }
-            if self.storage.space().has_dropped() && self.commit_retry.is_none() {
-                // A commit brings space back.
-                op.stage = Stage::Space;
-                return self.wait_space.push(index);
-            }
-            return self.array_refuse(index, WireStatus::NO_SPACE, "the block device is full");
+            let error = match why {
+                Err(error) => error,
+                Ok(_) if self.commit_retry.is_none() => {
+                    // A commit brings space back.
+                    op.stage = Stage::Space;
+                    return self.wait_space.push(index);
+                }
+                Ok(_) => StorageError::DeviceFull,
+            };
+            self.array_give_up(index);
+            return self.refuse_storage(index, &error);
         }
         if parts.is_empty() {
             return self.array_log(index);
@@ -293,6 +298,10 @@ impl Target {
 
     /// The new entries are where they shall be: records the change.
     pub(in crate::target) fn array_log(&mut self, index: u32) {
+        if !self.is_still_admitted(index) {
+            self.array_give_up(index);
+            return self.refuse_gone(index);
+        }
         let unit = self.device.share().unit as usize;
         let op = &mut self.ops[index as usize];
         let origin = op.origin();
@@ -357,7 +366,8 @@ impl Target {
             .change(index)
             .map(|change| std::mem::take(&mut change.extents));
         for extents in taken.unwrap_or_default() {
-            self.storage.space().abandon(&extents);
+            self.storage
+                .abandon(&self.ops[index as usize].key, &extents);
         }
     }
 

@@ -23,8 +23,8 @@ impl Target {
         if let Err(error) = self.storage.check_array(&op.key, array.record_size) {
             return self.refuse_storage(index, &error);
         }
-        if writes && !self.storage.admits(&op.key, op.inline.len()) {
-            return self.refuse(index, WireStatus::NO_SPACE, "the index is full");
+        if writes && let Err(error) = self.storage.admits(&op.key, op.inline.len()) {
+            return self.refuse_storage(index, &error);
         }
         // What comes in the message needs no buffer unless it cuts old entries: mostly not.
         let need = match op.rma {

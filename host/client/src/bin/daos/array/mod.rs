@@ -97,7 +97,8 @@ fn is_missing(error: &anyhow::Error) -> bool {
 
 async fn open(client: &Client, args: &ArrayArgs) -> anyhow::Result<(Array, ArrayInfo)> {
     let (dkey, akey) = keys(args)?;
-    let container = client.container(args.container.pool, args.container.cont);
+    let (pool, cont) = (args.container.pool.as_deref(), &args.container.cont);
+    let container = crate::container::open(client, pool, cont).await?;
     Ok(container.open_array(args.object, &dkey, &akey).await?)
 }
 
@@ -116,7 +117,8 @@ async fn put(
 ) -> anyhow::Result<()> {
     let (mut input, total) = source(path)?;
     let (dkey, akey) = keys(args)?;
-    let container = client.container(args.container.pool, args.container.cont);
+    let (pool, cont) = (args.container.pool.as_deref(), &args.container.cont);
+    let container = crate::container::open(client, pool, cont).await?;
     let size = match record_size {
         Some(size) => size,
         None => match open(client, args).await {

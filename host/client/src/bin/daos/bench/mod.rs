@@ -7,8 +7,8 @@ mod svg;
 use crate::cli::{BenchArgs, Cli, LoadArgs};
 use crate::parse::Sizes;
 use crate::pattern::{AKEY, Pattern, difference};
-use crate::{Verdict, output};
-use daos_client::{Client, Container, Error, ObjectId, Punch, Uuid, WireStatus};
+use crate::{Verdict, container, output};
+use daos_client::{Client, Container, Error, ObjectId, Pool, Punch, Uuid, WireStatus};
 use phase::{Limits, Step};
 use report::{PhaseRow, Report};
 use std::collections::HashMap;
@@ -24,6 +24,8 @@ pub(crate) const OBJECT: ObjectId = ObjectId { hi: 0, lo: 1 };
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) container: Container,
+    /// The pool, if the container was made for this run.
+    pub(crate) made_in: Option<Pool>,
     pub(crate) seed: u64,
     pub(crate) sizes: Sizes,
     /// Keys, a multiple of the number of workers, so that each key has one worker and its versions
@@ -33,18 +35,31 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn new(client: &Client, args: &LoadArgs, keys: u64) -> Self {
-        let (pool, cont) = (args.pool, args.cont);
-        let container = client.container(
-            pool.unwrap_or_else(Uuid::new_v4),
-            cont.unwrap_or_else(Uuid::new_v4),
-        );
-        Self {
+    /// Opens the container, or makes one if none is named.
+    pub(crate) async fn new(client: &Client, args: &LoadArgs, keys: u64) -> anyhow::Result<Self> {
+        let pool = container::pool(client, args.pool.as_deref()).await?;
+        let container = match &args.cont {
+            Some(name) => pool.container(name.as_str()).await?,
+            None => pool.create_container(Uuid::new_v4(), "").await?,
+        };
+        Ok(Self {
             container,
+            made_in: args.cont.is_none().then_some(pool),
             seed: args.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0),
             sizes: args.size,
             keys: keys.next_multiple_of(u64::from(args.depth)),
             depth: args.depth,
+        })
+    }
+
+    /// Removes what the run wrote, with the container if that was made for it.
+    pub(crate) async fn remove(&self) {
+        let removed = match &self.made_in {
+            Some(pool) => pool.destroy_container(self.container.uuid()).await,
+            None => self.container.punch(OBJECT, Punch::Object).await,
+        };
+        if let Err(error) = removed {
+            tracing::warn!("the values of this run stay: {error}");
         }
     }
 
@@ -63,7 +78,20 @@ pub(crate) async fn run(cli: &Cli, args: &BenchArgs, client: &Client) -> anyhow:
     if let Some(path) = &args.svg {
         svg::check(path)?;
     }
-    let load = Load::new(client, &args.load, args.keys);
+    let load = Load::new(client, &args.load, args.keys).await?;
+    let verdict = measure(cli, args, client, &load).await;
+    if !args.keep {
+        load.remove().await;
+    }
+    verdict
+}
+
+async fn measure(
+    cli: &Cli,
+    args: &BenchArgs,
+    client: &Client,
+    load: &Load,
+) -> anyhow::Result<Verdict> {
     let limits = Limits {
         ops: args.ops.unwrap_or(if args.seconds.is_some() {
             u64::MAX
@@ -73,13 +101,8 @@ pub(crate) async fn run(cli: &Cli, args: &BenchArgs, client: &Client) -> anyhow:
         time: args.seconds.map(Duration::from_secs),
         least: 0,
     };
-    let (put, written) = put(cli, &load, limits).await?;
-    let (get, mismatches) = get(cli, &load, limits, args, written.clone()).await?;
-    if !args.keep
-        && let Err(error) = load.container.punch(OBJECT, Punch::Object).await
-    {
-        tracing::warn!("the values of this run stay: {error}");
-    }
+    let (put, written) = put(cli, load, limits).await?;
+    let (get, mismatches) = get(cli, load, limits, args, written.clone()).await?;
     let report = Report {
         pool: load.container.pool(),
         container: load.container.uuid(),
@@ -196,7 +219,7 @@ async fn get(
 /// Whether an error says that data is lost or changed, rather than that it cannot be had now.
 pub(crate) fn is_mismatch(error: &Error) -> bool {
     match error {
-        Error::NotFound { .. } | Error::Checksum { .. } => true,
+        Error::NotFound { .. } | Error::Missing { .. } | Error::Checksum { .. } => true,
         Error::Engine { status, .. } => *status == WireStatus::CORRUPT,
         _ => false,
     }

@@ -25,7 +25,7 @@ struct Written {
 }
 
 pub(crate) async fn run(cli: &Cli, args: &WriteArgs, client: &Client) -> anyhow::Result<Verdict> {
-    let load = Load::new(client, &args.load, args.keys);
+    let load = Load::new(client, &args.load, args.keys).await?;
     let path = args.record.path();
     let record = Record::start(path, &load, OBJECT)?;
     let record = Arc::new(Mutex::new(record));
