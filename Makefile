@@ -7,7 +7,7 @@ ONCE    ?=
 export PROFILE BDEV PLUGINS ONCE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit plugins e2e fuzz vm-test bench soak docs man clean
+.PHONY: help run test lint unit mutants plugins e2e fuzz vm-test bench soak docs man clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ lint: ## Formatting, clippy, documentation, dependency policy
 
 unit: ## Unit, property and conformance tests of the workspace
 	tools/test unit
+
+mutants: ## Remove each flush, persist and sync in turn; a test must notice
+	tools/install test
+	tools/test mutants
 
 e2e: ## The real programs together
 	tools/test e2e

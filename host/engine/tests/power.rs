@@ -151,6 +151,48 @@ async fn read(c: &Container, task: u64, key: u64) -> Option<Vec<u8>> {
     }
 }
 
+/// Bytes of the array of a task.
+const ARRAY: usize = 600_000;
+
+/// An array, and what it may be instead: with the write that was not acknowledged.
+struct Bytes {
+    acknowledged: Vec<u8>,
+    attempted: Option<Vec<u8>>,
+}
+
+/// Writes to ranges of an array until something fails; each write is made as a whole or not at all.
+async fn write_array(c: Container, task: u64, mut dice: Dice, mut bytes: Bytes) -> (Bytes, u64) {
+    let array = c
+        .array(object(task), b"array", b"a", 1)
+        .expect("valid keys");
+    for made in 0.. {
+        let len = 1 + size(&mut dice);
+        let at = dice.below((ARRAY - len) as u64) as usize;
+        let part = value(dice.below(u64::MAX), len);
+        let mut attempted = bytes.acknowledged.clone();
+        attempted[at..at + len].copy_from_slice(&part);
+        if array.write(at as u64, &part).await.is_err() {
+            bytes.attempted = Some(attempted);
+            return (bytes, made);
+        }
+        bytes.acknowledged = attempted;
+    }
+    unreachable!()
+}
+
+async fn read_array(c: &Container, task: u64) -> Vec<u8> {
+    let array = c
+        .array(object(task), b"array", b"a", 1)
+        .expect("valid keys");
+    let mut found = match array.read(0, ARRAY as u64).await {
+        Ok(found) => found,
+        Err(Error::NotFound { .. }) => Vec::new(),
+        Err(error) => panic!("array of task {task}: {error}"),
+    };
+    found.resize(ARRAY, 0);
+    found
+}
+
 fn made(what: What) -> Option<Vec<u8>> {
     what.map(|(seed, len)| value(seed, len))
 }
@@ -169,7 +211,7 @@ fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
     let rounds = if std::env::var_os("SOAK").is_some() {
         3000
     } else {
-        40
+        25
     };
     let mut dice = Dice(seed);
     let machine = Machine::new();
@@ -180,6 +222,11 @@ fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
     };
     let keys: BTreeMap<u64, Expected> = (0..KEYS).map(|key| (key, nothing.clone())).collect();
     let mut tasks: Vec<_> = (0..TASKS).map(|_| keys.clone()).collect();
+    let blank = || Bytes {
+        acknowledged: vec![0; ARRAY],
+        attempted: None,
+    };
+    let mut arrays: Vec<Bytes> = (0..2).map(|_| blank()).collect();
     let (mut acknowledged, mut in_recovery, mut attempts) = (0, 0, 0);
     for round in 0..rounds {
         // The last round only reads.
@@ -200,7 +247,7 @@ fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
             machine.power.crash(dice.below(u64::MAX)).expect("crashed");
         };
         machine.power.fail_after(u64::MAX);
-        tasks = rt.block_on(async {
+        (tasks, arrays) = rt.block_on(async {
             let (_client, c) = container(engine.uri()).await;
             for (task, keys) in tasks.iter_mut().enumerate() {
                 for (key, expected) in keys {
@@ -218,6 +265,17 @@ fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
                     };
                 }
             }
+            for (task, bytes) in arrays.iter_mut().enumerate() {
+                let found = read_array(&c, task as u64).await;
+                if bytes.attempted.take().is_some_and(|attempted| attempted == found) {
+                    bytes.acknowledged = found;
+                } else {
+                    assert!(
+                        bytes.acknowledged == found,
+                        "seed {seed}, round {round}: the array of task {task} is something else"
+                    );
+                }
+            }
             let after = dice.below(400);
             machine.power.fail_after(after);
             let running: Vec<_> = std::mem::take(&mut tasks)
@@ -228,6 +286,14 @@ fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
                     tokio::spawn(write(c.clone(), task as u64, dice, keys))
                 })
                 .collect();
+            let of_arrays: Vec<_> = std::mem::take(&mut arrays)
+                .into_iter()
+                .enumerate()
+                .map(|(task, bytes)| {
+                    let dice = Dice(dice.below(u64::MAX));
+                    tokio::spawn(write_array(c.clone(), task as u64, dice, bytes))
+                })
+                .collect();
             let mut back = Vec::new();
             for task in running {
                 let (keys, count) = task.await.expect("no panic");
@@ -235,7 +301,14 @@ fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
                 attempts += keys.values().map(|k| k.attempted.len()).sum::<usize>();
                 back.push(keys);
             }
-            back
+            let mut back_arrays = Vec::new();
+            for task in of_arrays {
+                let (bytes, count) = task.await.expect("no panic");
+                acknowledged += count;
+                attempts += 1;
+                back_arrays.push(bytes);
+            }
+            (back, back_arrays)
         });
         assert!(machine.power.is_off(), "seed {seed}: failed with power");
         // It says what it could not do.

@@ -145,7 +145,11 @@ impl Machine {
                 None => self.commit(storage),
             },
             9 => self.punch(storage),
-            10..=13 => self.seal(storage),
+            10 => {
+                self.repeat(storage);
+                Ok(())
+            }
+            11..=13 => self.seal(storage),
             _ => self.commit(storage),
         }
     }
@@ -202,6 +206,29 @@ impl Machine {
         self.open.push((origin, count));
         assert!(result.as_ref().is_ok_and(|n| *n == count) || result.is_err());
         result.map(drop)
+    }
+
+    /// A request that was made before arrives again, as one that would remove everything.
+    fn repeat(&mut self, storage: &mut Storage<Scm>) {
+        let all = self.sealed.len() + self.open.len();
+        if all == 0 {
+            return;
+        }
+        // Mostly recent ones.
+        let reach = [4, 16, 1 << 40][self.dice.below(3) as usize];
+        let back = self.dice.below(reach) as usize % all;
+        let (origin, count) = *self
+            .sealed
+            .iter()
+            .chain(&self.open)
+            .nth(all - 1 - back)
+            .expect("counted");
+        match storage.punch(origin, b"") {
+            Err(StorageError::Finished(outcome)) => assert_eq!(outcome.count, count),
+            // Its client has said so with one of the requests since.
+            Err(StorageError::Stale) => assert!(origin.sequence + 8 < self.sequence),
+            other => panic!("{origin:?} again: {other:?}"),
+        }
     }
 
     fn seal(&mut self, storage: &mut Storage<Scm>) -> Result<(), StorageError> {
