@@ -4,14 +4,14 @@
 //! looks for the reply, between the other tasks of the thread. It never blocks the thread; while a
 //! reply is due it keeps the runtime from sleeping for a moment, as the engine does.
 
+use super::crowd::Crowd;
 use super::link::{Sleep, watch};
 use super::{
-    Call, Command, Driver, Loop, RETREAT, RingOnDrop, SPIN, Started, TICK, failed, open_link,
-    provider,
+    Call, Command, Driver, Loop, RingOnDrop, SPIN, Started, TICK, failed, open_link, provider,
 };
 use crate::Error;
 use daos_plugin_api::abi::Status;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -152,14 +152,10 @@ enum Wait {
     Commands,
 }
 
-/// A spinning thread that misses this much is not alone on its core.
-const CROWDED: Duration = Duration::from_micros(200);
-
 thread_local! {
     /// Whether a task of this thread keeps its runtime awake: one does for all.
     static SPINNING: Cell<bool> = const { Cell::new(false) };
-    /// Others want the core.
-    static CROWDED_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    static CROWD: RefCell<Crowd> = const { RefCell::new(Crowd::new()) };
 }
 
 /// Keeps the runtime of this thread from sleeping, for a moment.
@@ -175,7 +171,7 @@ impl Spin {
             return None;
         }
         let begun = Instant::now();
-        if CROWDED_UNTIL.get().is_some_and(|until| begun < until) {
+        if CROWD.with_borrow(|crowd| crowd.is_here(begun)) {
             return None;
         }
         SPINNING.set(true);
@@ -187,11 +183,9 @@ impl Spin {
 
     fn goes_on(&self) -> bool {
         let now = Instant::now();
-        if now.duration_since(self.last.replace(now)) > CROWDED {
-            CROWDED_UNTIL.set(Some(now + RETREAT));
-            return false;
-        }
-        now.duration_since(self.begun) < SPIN
+        let left = self.last.replace(now);
+        let crowded = CROWD.with_borrow_mut(|crowd| crowd.gave_way(left, now));
+        !crowded && now.duration_since(self.begun) < SPIN
     }
 }
 

@@ -3,6 +3,7 @@
 //! Callers hand it [`Attempt`]s: one request each, to one target. Each ends with exactly one
 //! [`Outcome`]: the reply, or why there is none. Whether to try again is the caller's business.
 
+mod crowd;
 mod link;
 mod local;
 mod peers;
@@ -11,6 +12,7 @@ mod wake;
 use crate::pool::Lease;
 use crate::provider::{self, Fabric};
 use crate::{Error, Progress};
+use crowd::Crowd;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::{CallOptions, FabricDomain};
 use daos_wire::{Reply, WireStatus};
@@ -30,8 +32,6 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long to look for replies before sleeping, while some are due: about what it costs to be woken,
 /// and longer than an engine needs for a small request.
 const SPIN: Duration = Duration::from_micros(50);
-/// For how long a core that others want is left to them.
-const RETREAT: Duration = Duration::from_millis(10);
 
 /// One request to one target.
 pub(crate) struct Attempt {
@@ -262,8 +262,7 @@ struct Loop {
     ticked: Instant,
     /// Since when nothing has happened.
     quiet: Option<Instant>,
-    /// Others want the core.
-    crowded_until: Option<Instant>,
+    crowd: Crowd,
     /// The last progress was, among others, a reply.
     replied: bool,
 }
@@ -276,7 +275,7 @@ impl Loop {
             events: Vec::new(),
             ticked: Instant::now(),
             quiet: None,
-            crowded_until: None,
+            crowd: Crowd::new(),
             replied: false,
         }
     }
@@ -314,12 +313,9 @@ impl Loop {
             }
             if self.expects_soon() {
                 // On a small machine the engine may need this core.
-                let before = Instant::now();
+                let left = Instant::now();
                 std::thread::yield_now();
-                if before.elapsed() > SPIN {
-                    // Others do: who is woken preempts them, who spins waits.
-                    self.crowded_until = Some(Instant::now() + RETREAT);
-                }
+                self.crowd.gave_way(left, Instant::now());
                 continue;
             }
             bell.going_to_sleep();
@@ -346,8 +342,7 @@ impl Loop {
             return false;
         }
         let now = Instant::now();
-        now.duration_since(*self.quiet.get_or_insert(now)) < SPIN
-            && self.crowded_until.is_none_or(|until| now >= until)
+        now.duration_since(*self.quiet.get_or_insert(now)) < SPIN && !self.crowd.is_here(now)
     }
 
     fn obey(&mut self, command: Command) {
