@@ -181,7 +181,8 @@ impl<M: LogMemory> Storage<M> {
         Ok((storage, recovered))
     }
 
-    fn new(ring: Ring<M>, index: Index, space: Space, clients: Clients, limit: u64) -> Self {
+    fn new(ring: Ring<M>, mut index: Index, space: Space, clients: Clients, limit: u64) -> Self {
+        index.remember(limit / 4);
         Self {
             ring,
             index,
@@ -334,7 +335,7 @@ impl<M: LogMemory> Storage<M> {
     /// Whether the log is so full that a commit is urgent.
     pub fn is_log_crowded(&self) -> bool {
         let usage = self.ring.usage();
-        usage.used > usage.capacity / 4
+        usage.used > usage.capacity / 2
     }
 
     /// Commits from other threads.

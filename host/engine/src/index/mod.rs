@@ -61,6 +61,11 @@ impl Index {
         })
     }
 
+    /// Lets about twice `bytes` of memory hold what is used often.
+    pub fn remember(&mut self, bytes: u64) {
+        self.recent = RefCell::new(Recent::of(bytes));
+    }
+
     /// Last log sequence that the file has.
     pub fn applied(&self) -> u64 {
         self.store.applied()

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Most bytes of a generation, keys and values.
-const GENERATION: usize = 16 << 20;
+/// Fewest and most bytes of a generation, keys and values.
+const GENERATION: (usize, usize) = (4 << 20, 64 << 20);
 /// Bytes that an entry takes beside key and value.
 const OVERHEAD: usize = 96;
 
@@ -16,15 +16,33 @@ const OVERHEAD: usize = 96;
 type Value = Option<Arc<[u8]>>;
 
 /// See the module.
-#[derive(Default)]
 pub struct Recent {
     young: HashMap<Box<[u8]>, Value>,
     old: HashMap<Box<[u8]>, Value>,
     /// Bytes of the young generation.
     bytes: usize,
+    /// When it is full.
+    full: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self::of(0)
+    }
 }
 
 impl Recent {
+    /// With generations of about `bytes`.
+    pub fn of(bytes: u64) -> Self {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            bytes: 0,
+            full: bytes.clamp(GENERATION.0, GENERATION.1),
+        }
+    }
+
     /// The value under `key`, if it is known.
     pub fn get(&self, key: &[u8]) -> Option<Value> {
         self.young.get(key).or_else(|| self.old.get(key)).cloned()
@@ -44,7 +62,7 @@ impl Recent {
             self.young.insert(key.into(), value);
             before
         };
-        if self.bytes > GENERATION {
+        if self.bytes > self.full {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;
         }
@@ -65,13 +83,13 @@ mod tests {
 
     #[test]
     fn the_newest_value_is_found_and_memory_is_bounded() {
-        let mut recent = Recent::default();
-        let value = |n: u32| -> Value { Some(vec![n as u8; 1 << 20].into()) };
+        let mut recent = Recent::of(0);
+        let value = |n: u32| -> Value { Some(vec![n as u8; 256 << 10].into()) };
         for round in 0..3 {
             for n in 0..40u32 {
                 recent.replace(&n.to_le_bytes(), value(n + round));
                 assert_eq!(recent.get(&n.to_le_bytes()), Some(value(n + round)));
-                assert!(recent.bytes <= GENERATION);
+                assert!(recent.bytes <= GENERATION.0);
                 assert!(recent.young.len() + recent.old.len() <= 34);
                 // Known or unknown, never another one.
                 for m in 0..=n {

@@ -15,8 +15,8 @@ const LEAST: Duration = Duration::from_micros(4);
 const MOST: Duration = Duration::from_micros(100);
 /// Giving way for longer than this means that others want the core.
 const CROWDED: Duration = Duration::from_micros(50);
-/// For how long it is left to them then.
-const RETREAT: Duration = Duration::from_millis(10);
+/// For how long it is left to them then: each time twice as long, as long as that goes on.
+const RETREAT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct Idle {
     since: Option<Instant>,
     /// Others want the core.
     crowded_until: Option<Instant>,
+    retreat: Duration,
 }
 
 impl Default for Idle {
@@ -34,6 +35,7 @@ impl Default for Idle {
             window: LEAST,
             since: None,
             crowded_until: None,
+            retreat: RETREAT.0,
         }
     }
 }
@@ -56,7 +58,10 @@ impl Idle {
         std::thread::yield_now();
         let back = Instant::now();
         if back.duration_since(now) > CROWDED {
-            self.crowded_until = Some(back + RETREAT);
+            self.crowded_until = Some(back + self.retreat);
+            self.retreat = (self.retreat * 2).min(RETREAT.1);
+        } else if self.crowded_until.take().is_none() {
+            self.retreat = RETREAT.0;
         }
         false
     }
