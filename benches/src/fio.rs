@@ -29,6 +29,7 @@ fn cases(span: u64) -> Vec<Case> {
         bytes,
         depth,
         sequential,
+        durable: false,
         span,
     };
     let (read, write) = (BdevOp::READ, BdevOp::WRITE);

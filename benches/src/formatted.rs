@@ -1,6 +1,7 @@
 //! Formatted storage for an engine without a daemon: what daos_server makes, made by hand with the
 //! same plugins.
 
+use crate::workload;
 use anyhow::Context;
 use daos_media::device_config::{self, DeviceConfig};
 use daos_media::label::{Label, Layout};
@@ -105,6 +106,14 @@ impl Formatted {
         let layout = Layout::of(geometry.block_count, geometry.block_size)
             .map_err(|e| anyhow::anyhow!("{e}"))?;
         let mut io = SyncBdev::new(&device, Duration::from_secs(60))?;
+        // As a device that has been in use: the first write to a block of a new file costs the file
+        // system a change of its own records, some milliseconds if it is to be durable.
+        let chunk = workload::value(1 << 20);
+        let size = geometry.block_count * u64::from(geometry.block_size);
+        for at in (0..size).step_by(chunk.len()) {
+            let len = chunk.len().min((size - at) as usize);
+            io.write(at, &chunk[..len])?;
+        }
         let mut record = vec![0; (geometry.block_size as usize).max(4096)];
         record[..4096].copy_from_slice(&label.encode()?);
         io.write(0, &record)?;

@@ -3,15 +3,15 @@
 //! Values of up to 4 KiB are kept in log and index and never reach the device; the next size above
 //! does. Both are measured: the first says whether an engine keeps up with a device although each
 //! operation is also a request and a reply on the network, the second adds the device itself. Large
-//! values are bound by the device: the raw rows say by how much.
+//! values are bound by the device: the raw rows say by how much. The engine answers a put when it is
+//! durable; the raw queue is measured with such writes, too.
 
 use crate::engine::daos::{Engine, Get, Put};
 use crate::formatted::Formatted;
-use crate::runner::{self, Job};
+use crate::runner::{self, Job, Outcome};
 use crate::stats::{median, spread};
-use crate::workload::{self, Keys, Limits};
+use crate::workload::{self, Keys, Limits, Turn};
 use daos_plugin_api::abi::BdevOp;
-use daos_plugin_api::host::SyncBdev;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::LocalSet;
@@ -61,17 +61,14 @@ pub(crate) fn run(disk: &Path, seconds: u32, rounds: u32) -> anyhow::Result<()> 
     // A file like it for the raw queue, whose writes must not hit the engine's label and values.
     let raw = Formatted::new(disk, 16, MIB)?;
     let device = raw.open_bdev()?;
-    let mut io = SyncBdev::new(&device, Duration::from_secs(60))?;
-    let chunk = workload::value(1 << 20);
-    for n in 0..MIB {
-        io.write(n << 20, &chunk)?;
-    }
-    drop(io);
     println!(
         "Engine against the raw queue of bdev-file, {seconds} s per turn, {rounds} turns each\n"
     );
-    println!("| operation | engine op/s | raw IOPS | ratio | engine CPU us | raw CPU us |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| operation | engine op/s | raw IOPS | ratio | raw durable IOPS | ratio | engine CPU us | raw CPU us |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let seconds = Duration::from_secs(seconds.into());
     for case in &CASES {
         let Case {
             name,
@@ -80,7 +77,7 @@ pub(crate) fn run(disk: &Path, seconds: u32, rounds: u32) -> anyhow::Result<()> 
             keys,
         } = *case;
         let engine = Engine::start(&storage)?;
-        let (mut ours, mut theirs): ([Vec<_>; 2], [Vec<_>; 2]) = Default::default();
+        let [mut puts, mut gets] = [Row::default(), Row::default()];
         let limits = |time, keys| Limits {
             time,
             operations: u64::MAX,
@@ -89,50 +86,75 @@ pub(crate) fn run(disk: &Path, seconds: u32, rounds: u32) -> anyhow::Result<()> 
         LocalSet::new().block_on(&runtime, async {
             let container = engine.connect().await?;
             let cpu = engine.cpu();
-            let puts = || (0..depth).map(|_| Put::new(&container, bytes)).collect();
+            let workers = || (0..depth).map(|_| Put::new(&container, bytes)).collect();
             let all = limits(Duration::from_secs(600), Keys::Each(keys));
-            workload::run(puts(), all, &cpu).await?;
-            let turn = limits(Duration::from_secs(seconds.into()), Keys::Random(keys));
+            workload::run(workers(), all, &cpu).await?;
+            let turn = limits(seconds, Keys::Random(keys));
             for _ in 0..rounds {
-                ours[0].push(workload::run(puts(), turn, &cpu).await?.0);
-                theirs[0].push(queue(&device, BdevOp::WRITE, case, seconds)?);
-                let gets = (0..depth).map(|_| Get::new(&container, bytes)).collect();
-                ours[1].push(workload::run::<Get>(gets, turn, &cpu).await?.0);
-                theirs[1].push(queue(&device, BdevOp::READ, case, seconds)?);
+                puts.engine
+                    .push(workload::run(workers(), turn, &cpu).await?.0);
+                puts.raw
+                    .push(queue(&device, BdevOp::WRITE, false, case, seconds)?);
+                puts.durable
+                    .push(queue(&device, BdevOp::WRITE, true, case, seconds)?);
+                let workers = (0..depth).map(|_| Get::new(&container, bytes)).collect();
+                gets.engine
+                    .push(workload::run::<Get>(workers, turn, &cpu).await?.0);
+                gets.raw
+                    .push(queue(&device, BdevOp::READ, false, case, seconds)?);
             }
             anyhow::Ok(())
         })?;
-        for (operation, ours, theirs) in
-            [("put", &ours[0], &theirs[0]), ("get", &ours[1], &theirs[1])]
-        {
-            let rates: Vec<f64> = ours.iter().map(|t| t.rate).collect();
-            let iops: Vec<f64> = theirs.iter().map(|o| o.iops).collect();
-            let ratios: Vec<f64> = rates.iter().zip(&iops).map(|(a, b)| a / b).collect();
-            println!(
-                "| {operation} {name} | {:.0} | {:.0} | {} | {:.1} | {:.1} |",
-                median(&rates),
-                median(&iops),
-                spread(&ratios, 2),
-                median(&ours.iter().map(|t| t.server_us).collect::<Vec<_>>()),
-                median(&theirs.iter().map(|o| o.cpu_us).collect::<Vec<_>>()),
-            );
-        }
+        puts.print(&format!("put {name}"));
+        gets.print(&format!("get {name}"));
     }
     Ok(())
+}
+
+/// Turns of one operation.
+#[derive(Default)]
+struct Row {
+    engine: Vec<Turn>,
+    raw: Vec<Outcome>,
+    durable: Vec<Outcome>,
+}
+
+impl Row {
+    fn print(&self, name: &str) {
+        let rates: Vec<f64> = self.engine.iter().map(|t| t.rate).collect();
+        let against = |outcomes: &[Outcome]| {
+            let iops: Vec<f64> = outcomes.iter().map(|o| o.iops).collect();
+            let ratios: Vec<f64> = rates.iter().zip(&iops).map(|(a, b)| a / b).collect();
+            match iops.is_empty() {
+                true => "- | -".to_owned(),
+                false => format!("{:.0} | {}", median(&iops), spread(&ratios, 2)),
+            }
+        };
+        println!(
+            "| {name} | {:.0} | {} | {} | {:.1} | {:.1} |",
+            median(&rates),
+            against(&self.raw),
+            against(&self.durable),
+            median(&self.engine.iter().map(|t| t.server_us).collect::<Vec<_>>()),
+            median(&self.raw.iter().map(|o| o.cpu_us).collect::<Vec<_>>()),
+        );
+    }
 }
 
 fn queue(
     device: &daos_plugin_api::host::BdevDevice,
     op: BdevOp,
+    durable: bool,
     case: &Case,
-    seconds: u32,
-) -> anyhow::Result<runner::Outcome> {
+    time: Duration,
+) -> anyhow::Result<Outcome> {
     let job = Job {
         op,
         bytes: case.bytes as u32,
         depth: case.depth as u32,
         sequential: false,
+        durable,
         span: device.size(),
     };
-    runner::run(device, job, Duration::from_secs(seconds.into()))
+    runner::run(device, job, time)
 }

@@ -16,6 +16,8 @@ pub(crate) struct Job {
     pub(crate) bytes: u32,
     pub(crate) depth: u32,
     pub(crate) sequential: bool,
+    /// Each write durable when it ends, as the engine's are.
+    pub(crate) durable: bool,
     /// Only this many bytes from the start of the device.
     pub(crate) span: u64,
 }
@@ -65,7 +67,7 @@ pub(crate) fn run(device: &BdevDevice, job: Job, duration: Duration) -> anyhow::
         next += 1;
         Request {
             op: job.op,
-            flags: 0,
+            flags: if job.durable { Request::FUA } else { 0 },
             reserved: 0,
             iov_count: 1,
             lba: at * blocks,

@@ -13,6 +13,7 @@ use crate::formatted::Formatted;
 use crate::stats::{median, spread};
 use crate::workload::{self, Keys, Limits, Turn, Worker};
 use daos::{Engine, Get, Put};
+use daos_client::Progress;
 use redis::{Benchmark, Durability, Redis};
 use std::path::Path;
 use std::time::Duration;
@@ -55,6 +56,7 @@ const CLIENTS: [usize; 2] = [1, 16];
 struct Row {
     clients: Vec<Turn>,
     callers: Vec<Turn>,
+    threads: Vec<Turn>,
     memory: Vec<Turn>,
     tool: Vec<f64>,
     log_in_memory: Vec<Turn>,
@@ -98,6 +100,12 @@ pub(crate) fn run(disk: &Path, plan: &Plan) -> anyhow::Result<()> {
         if !row.callers.is_empty() {
             in_memory(&format!("{name}, on one connection"), &row.callers, row);
         }
+        let plural = if row.callers.is_empty() { "" } else { "s" };
+        in_memory(
+            &format!("{name}, in thread{plural} of the library"),
+            &row.threads,
+            row,
+        );
     }
     println!("\nDurable puts; Redis with `appendfsync always`\n");
     println!(
@@ -266,6 +274,14 @@ impl Side<'_> {
         put.clients.push(self.turn(puts, &cpu).await?);
         let gets = containers.iter().map(|c| Get::new(c, bytes)).collect();
         get.clients.push(self.turn(gets, &cpu).await?);
+        let mut threaded = Vec::new();
+        for _ in 0..clients {
+            threaded.push(self.engine.connect_as(Progress::Thread).await?);
+        }
+        let puts = threaded.iter().map(|c| Put::new(c, bytes)).collect();
+        put.threads.push(self.turn(puts, &cpu).await?);
+        let gets = threaded.iter().map(|c| Get::new(c, bytes)).collect();
+        get.threads.push(self.turn(gets, &cpu).await?);
         if clients > 1 {
             let one = &containers[0];
             let puts = (0..clients).map(|_| Put::new(one, bytes)).collect();
