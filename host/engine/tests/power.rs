@@ -6,35 +6,13 @@
 
 mod common;
 
-use common::{Shape, Storage, container, runtime, value};
-use crash_images::{Crash, CrashFile, Power, Tear};
+use common::power::{Dice, Machine, run};
+use common::{container, runtime, value};
 use daos_client::{Container, Error, ObjectId, Punch};
-use daos_engine::engine::{Engine, OpenIndex};
-use daos_engine::error::StartError;
-use daos_engine::index::Store;
-use daos_engine::media::Formatted;
-use daos_engine::plugins::Plugins;
-use daos_plugin_api::abi::PluginTable;
-use daos_plugin_api::host::{Instance, InstanceOptions};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 const TASKS: u64 = 6;
 const KEYS: u64 = 5;
-const TARGETS: u32 = 2;
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-}
-
 /// A value by the seed and length that make it; `None` = nothing is there.
 type What = Option<(u64, usize)>;
 
@@ -43,68 +21,6 @@ type What = Option<(u64, usize)>;
 struct Expected {
     acknowledged: What,
     attempted: Vec<What>,
-}
-
-fn table(name: &str) -> &'static PluginTable {
-    let built_in = daos_builtins::all()
-        .into_iter()
-        .find(|b| daos_builtins::name(b) == name)
-        .expect("a built-in plugin");
-    (built_in.table)()
-}
-
-/// The machine.
-struct Machine {
-    // Its files lie below the wrapped plugins.
-    scm: Crash,
-    bdev: Crash,
-    indexes: Arc<Vec<CrashFile>>,
-    power: Power,
-    storage: Storage,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let storage = Storage::format(Shape {
-            targets: TARGETS,
-            scm_mib: 48,
-            bdev_mib: 40,
-            ..Shape::default()
-        });
-        let power = Power::on();
-        let wrap = |name, tear| Crash::wrap(table(name), &power, tear).expect("wrapped");
-        Self {
-            scm: wrap("scm-ram", Tear::Block),
-            bdev: wrap("bdev-file", Tear::Sector),
-            indexes: Arc::new((0..TARGETS).map(|_| CrashFile::new(&power)).collect()),
-            power,
-            storage,
-        }
-    }
-
-    fn start(&self) -> Result<Engine, StartError> {
-        let options = self.storage.options();
-        let formatted = Formatted::read(&options)?;
-        let instance = |crash: &Crash| {
-            Instance::create(crash.table(), InstanceOptions::built_in()).expect("an instance")
-        };
-        let plugins = Plugins {
-            scm: instance(&self.scm),
-            bdev: instance(&self.bdev),
-            fabric: common::plugin("fabric-tcp"),
-            provider: "tcp".into(),
-        };
-        let indexes = Arc::clone(&self.indexes);
-        let open_index: OpenIndex = Arc::new(move |path, limit, _| {
-            let name = path.file_stem().and_then(|n| n.to_str()).expect("a name");
-            let target: usize = name
-                .trim_start_matches("target-")
-                .parse()
-                .expect("a number");
-            Store::on(indexes[target].open(limit), 1 << 20)
-        });
-        Engine::start_on(&options, formatted, plugins, open_index).map(common::with_pool)
-    }
 }
 
 fn object(task: u64) -> ObjectId {
@@ -199,20 +115,7 @@ fn made(what: What) -> Option<Vec<u8>> {
 
 #[test]
 fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
-    let seed = std::env::var("CRASH_SEED").ok().map_or_else(
-        || {
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0, |t| t.as_nanos() as u64)
-        },
-        |seed| seed.parse().expect("CRASH_SEED is a number"),
-    );
-    eprintln!("CRASH_SEED={seed}");
-    let rounds = if std::env::var_os("SOAK").is_some() {
-        3000
-    } else {
-        25
-    };
+    let (seed, rounds) = run();
     let mut dice = Dice(seed);
     let machine = Machine::new();
     let rt = runtime();
@@ -234,19 +137,8 @@ fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
             let after = dice.below(30);
             machine.power.fail_after(after);
         }
-        let engine = loop {
-            match machine.start() {
-                Ok(engine) if !machine.power.is_off() => break engine,
-                Ok(engine) => drop(engine),
-                Err(error) => assert!(
-                    machine.power.is_off(),
-                    "seed {seed}, round {round}: {error}"
-                ),
-            }
-            in_recovery += 1;
-            machine.power.crash(dice.below(u64::MAX)).expect("crashed");
-        };
-        machine.power.fail_after(u64::MAX);
+        let (engine, failed) = machine.recover(&mut dice);
+        in_recovery += failed;
         (tasks, arrays) = rt.block_on(async {
             let (_client, c) = container(engine.uri()).await;
             for (task, keys) in tasks.iter_mut().enumerate() {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(unreachable_pub, reason = "a module of test programs")]
 
+pub mod power;
 pub mod raw;
 
 use clap::Parser;
