@@ -79,7 +79,10 @@ impl Target {
             container: request.container,
             object: request.object,
         };
-        let misplaced = !request.dkey.is_empty()
+        let question = Question::of(&request);
+        // Names are the same on all targets, and a label is no dkey.
+        let misplaced = question.is_none()
+            && !request.dkey.is_empty()
             && request.opcode != Opcode::ListDkeys
             && target_of(request.object, request.dkey, self.targets) != self.number;
         let opcode = request.opcode;
@@ -127,7 +130,6 @@ impl Target {
         }
         op.is_punch = opcode == Opcode::Punch;
         let limit = request.limit;
-        let question = Question::of(&request);
         if self.stopping {
             return self.refuse(index, WireStatus::STOPPING, "");
         }
