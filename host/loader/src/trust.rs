@@ -13,7 +13,7 @@
 
 use crate::refusal::{Refusal, Writers};
 use rustix::fs::{FileType, Stat};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whom this process trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,18 @@ impl Trust {
     pub(crate) fn file(self, path: &Path, stat: &Stat) -> Result<(), Refusal> {
         self.check(path, stat, false)?;
         self.above(path)
+    }
+
+    /// Checks a program that is about to be run, as plugins are; returns its path without symbolic links, which is
+    /// the one to run.
+    ///
+    /// # Errors
+    /// It cannot be read, or others could change it.
+    pub fn program(self, path: &Path) -> Result<PathBuf, Refusal> {
+        let real = path.canonicalize().map_err(Refusal::unreadable)?;
+        let stat = rustix::fs::stat(&real).map_err(Refusal::unreadable)?;
+        self.file(&real, &stat)?;
+        Ok(real)
     }
 
     /// Checks every directory above `path`, which has no symbolic links.

@@ -2,7 +2,7 @@
 //! read back, and what a killed engine left is opened by the next one as it is.
 
 use crate::data::{Workload, bench};
-use crate::soak::{Random, rounds};
+use crate::soak::{Random, rounds, tell};
 use daos_e2e::{Bdev, Server, Site, User, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -148,6 +148,7 @@ fn chaos(test: &str, everyday: u64, user: User) {
         let count = ROUNDS_PER_SITE.min(total - done);
         life(&site, &mut random, done, count);
         done += count;
+        tell(test, done, total);
     }
 }
 

@@ -2,7 +2,7 @@
 //! format succeeds.
 
 use crate::data::bench;
-use crate::soak::{Random, rounds};
+use crate::soak::{Random, rounds, tell};
 use daos_e2e::{Bdev, Server, Site, eventually, is_stopped, not_run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -257,7 +257,9 @@ fn reformat_killed_at(site: &mut Site, step: &str) {
 fn killed_at_random_moments() {
     let mut random = Random::new("killed_at_random_moments");
     let site = site();
-    for round in 0..rounds(4, 1000) {
+    let total = rounds(4, 1000);
+    for round in 0..total {
+        tell("killed_at_random_moments", round, total);
         let victim = random.choose(&[Victim::Daemon, Victim::Helper]);
         let pause = Duration::from_micros(random.below(600_000));
         let what = format!("round {round}: {victim:?} killed after {pause:?}");

@@ -13,6 +13,14 @@ pub(crate) fn rounds(everyday: u64, soak: u64) -> u64 {
     }
 }
 
+/// Tells, in a soak, how far a long test is.
+pub(crate) fn tell(test: &str, done: u64, total: u64) {
+    if std::env::var_os("SOAK").is_some() && done % 25 == 0 {
+        // Nothing is left to tell if standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{test}: {done} of {total} rounds");
+    }
+}
+
 /// Random numbers (xorshift64*): the same for the same seed.
 pub(crate) struct Random(u64);
 
