@@ -8,6 +8,7 @@ fn latencies_are_told_as_text_json_and_picture() {
     let site = Site::with_file();
     let mut server = site.start();
     server.make_ready();
+    site.ensure_pool();
     let bench = [
         "bench", "--verify", "--ops", "300", "--size", "1..64KiB", "--depth", "4",
     ];
