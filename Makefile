@@ -3,8 +3,9 @@
 PROFILE ?= release
 BDEV    ?= file
 PLUGINS ?= builtin
+PROVIDER ?= tcp
 ONCE    ?=
-export PROFILE BDEV PLUGINS ONCE
+export PROFILE BDEV PLUGINS PROVIDER ONCE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint unit mutants plugins e2e fuzz vm-test bench soak docs man clean
@@ -12,7 +13,7 @@ export PROFILE BDEV PLUGINS ONCE
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo "make run BDEV=file|malloc|kdev PLUGINS=builtin|dir ONCE=1 PROFILE=release|dev"
+	@echo "make run BDEV=file|malloc|kdev PLUGINS=builtin|dir PROVIDER=tcp|ofi+... ONCE=1 PROFILE=release|dev"
 
 run: ## Install what is missing, build, start a whole system, format it, run a verified workload
 	tools/install build

@@ -77,6 +77,7 @@ pub(crate) struct Top<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) port: u16,
     pub(crate) plugins: Plugins,
+    pub(crate) provider: &'a str,
     pub(crate) iface: &'a str,
     pub(crate) extra: &'a str,
 }
@@ -85,8 +86,8 @@ pub(crate) fn render(top: &Top<'_>, engines: &[Engine]) -> String {
     let dir = top.dir.display();
     let mut text = format!(
         "name: daos_server\nport: {}\ntransport_config: {{allow_insecure: true}}\nsocket_dir: '{dir}/sockets'\n\
-         state_dir: '{dir}/state'\nprovider: tcp\nfabric_iface: {}\n",
-        top.port, top.iface
+         state_dir: '{dir}/state'\nprovider: '{}'\nfabric_iface: {}\n",
+        top.port, top.provider, top.iface
     );
     if top.plugins == Plugins::Dir {
         // Writing into a string cannot fail.

@@ -23,6 +23,7 @@ const PACKAGES: &[&str] = &[
     "bdev-file-so",
     "bdev-kdev-so",
     "bdev-malloc-so",
+    "fabric-ofi-so",
     "fabric-tcp-so",
     "scm-ram-so",
 ];
@@ -34,6 +35,9 @@ pub const PLUGIN_FILES: &[&str] = &[
     "libdaos_fabric_tcp.so",
     "libdaos_scm_ram.so",
 ];
+
+/// The plugin that may be missing: it is built only where libfabric-dev is.
+const OFI_FILE: &str = "libdaos_fabric_ofi.so";
 
 /// A directory with the programs.
 #[derive(Clone, Debug)]
@@ -92,6 +96,25 @@ impl Programs {
                 fs::read(self.dir.join(file)).unwrap_or_else(|e| panic!("cannot read {file}: {e}"));
             fixture_files::put(dir, file, &bytes);
         }
+    }
+
+    /// Copies the plugin of libfabric into a directory, mode 0644.
+    ///
+    /// # Errors
+    /// It was not built.
+    ///
+    /// # Panics
+    /// It cannot be put there.
+    pub(crate) fn install_ofi(&self, dir: &Path) -> Result<(), String> {
+        let bytes = fs::read(self.dir.join(OFI_FILE))
+            .unwrap_or_else(|e| panic!("cannot read {OFI_FILE}: {e}"));
+        // Without libfabric-dev the file is there, but no plugin.
+        let manifest = b"\"fabric-ofi\"";
+        if !bytes.windows(manifest.len()).any(|part| part == manifest) {
+            return Err("fabric-ofi was built without libfabric-dev".to_owned());
+        }
+        fixture_files::put(dir, OFI_FILE, &bytes);
+        Ok(())
     }
 
     /// Path of a program.

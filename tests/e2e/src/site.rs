@@ -58,6 +58,7 @@ pub struct Site {
     engines: RefCell<Vec<Engine>>,
     plugins: Plugins,
     top: String,
+    provider: String,
     iface: String,
     wrapper: Vec<String>,
     env: Vec<(String, String)>,
@@ -94,6 +95,7 @@ impl Site {
             engines: RefCell::default(),
             plugins: Plugins::BuiltIn,
             top: String::new(),
+            provider: "tcp".to_owned(),
             iface: "lo".to_owned(),
             wrapper: Vec::new(),
             env: Vec::new(),
@@ -178,6 +180,34 @@ impl Site {
         self.top += lines;
     }
 
+    /// Sets a provider of libfabric, whose plugin is put into the site's `plugins` directory; all other
+    /// plugins stay as they are.
+    ///
+    /// # Errors
+    /// Why that cannot be: the plugin was not built, or libfabric does not offer the provider here.
+    ///
+    /// # Panics
+    /// The plugin cannot be put there.
+    pub fn use_ofi(&mut self, provider: &str) -> Result<(), String> {
+        self.plugins = Plugins::Dir;
+        let dir = self.path("plugins");
+        Programs::built().install_ofi(&dir)?;
+        self.provider = provider.to_owned();
+        let dir = dir.display().to_string();
+        let scan = ["--json", "--plugins-dir", &dir, "storage", "scan"];
+        let found = self.run("daos_server", &scan).expect(0).json();
+        let devices = found["response"]["devices"].as_array();
+        let offered = devices.into_iter().flatten().any(|device| {
+            let class = device["class"].as_str().unwrap_or_default();
+            device["plugin"] == "fabric-ofi"
+                && class.split(';').next() == provider.split(';').next()
+        });
+        match offered {
+            true => Ok(()),
+            false => Err(format!("libfabric does not offer {provider} here")),
+        }
+    }
+
     /// Sets the fabric interface.
     pub fn set_iface(&mut self, iface: &str) {
         self.iface = iface.to_owned();
@@ -219,6 +249,7 @@ impl Site {
             dir: self.dir.path(),
             port: self.port(),
             plugins: self.plugins,
+            provider: &self.provider,
             iface: &self.iface,
             extra: &self.top,
         };
@@ -316,8 +347,19 @@ impl Site {
     /// Runs `daos` against the node.
     #[track_caller]
     pub fn daos(&self, args: &[&str]) -> Finished {
-        let address = self.address();
-        self.run("daos", &[&["--access-point", &address], args].concat())
+        let mut all = self.client_args();
+        all.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self.run("daos", &all)
+    }
+
+    /// Options with which `daos` reaches the node.
+    pub fn client_args(&self) -> Vec<String> {
+        let mut args = vec!["--access-point".to_owned(), self.address()];
+        if self.provider.starts_with("ofi+") {
+            let dir = self.path("plugins").display().to_string();
+            args.extend(["--plugins-dir".to_owned(), dir]);
+        }
+        args
     }
 
     /// Makes a pool of all space, for tests that only want to store something, unless there is one.

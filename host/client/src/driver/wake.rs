@@ -1,7 +1,8 @@
 //! Wakes the driver's thread, with a system call only if it sleeps.
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,15 +42,11 @@ impl Bell {
 
     /// Sleeps until the bell rings, `fd` is readable, or the time is over; then awake.
     pub(super) fn sleep(&self, fd: Option<BorrowedFd<'_>>, limit: Option<Duration>) {
-        let timeout = limit.map_or(PollTimeout::NONE, |limit| {
-            // Rounded up: a timer must not end too early, or the caller spins.
-            let ms = limit.as_micros().div_ceil(1000);
-            PollTimeout::try_from(u32::try_from(ms).unwrap_or(u32::MAX)).unwrap_or(PollTimeout::MAX)
-        });
         let bell = self.event.as_fd();
         let mut all = [bell, fd.unwrap_or(bell)].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        // An interrupted wait is a short one.
-        let _ = poll(&mut all, timeout);
+        // To the microsecond: a fabric without a descriptor is polled by this timer. An interrupted
+        // wait is a short one.
+        let _ = ppoll(&mut all, limit.map(TimeSpec::from), None);
         self.stay_awake();
         let _ = self.event.read(); // nothing to read if it did not ring
     }

@@ -67,7 +67,9 @@ pub(super) fn open_domain(
                 request.provider, request.interface
             );
             match e.status {
-                Status::INVALID | Status::NOT_FOUND => StartError::config(text),
+                Status::INVALID | Status::NOT_FOUND | Status::NOT_SUPPORTED => {
+                    StartError::config(text)
+                }
                 _ => StartError::failed(text),
             }
         })?;

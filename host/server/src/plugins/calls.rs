@@ -42,6 +42,18 @@ impl Plugins {
         self.helpers.end().await;
     }
 
+    /// Checks a class config.
+    pub(crate) async fn validate(
+        &self,
+        plugin: &PluginInfo,
+        request: &ClassRequest,
+    ) -> Result<(), Trouble> {
+        let call = self
+            .helpers
+            .validate(plugin, request.clone(), CallOptions::default());
+        call.await.map_err(|e| trouble(plugin, e))
+    }
+
     /// Lists the devices of a class config.
     pub(crate) async fn devices(
         &self,

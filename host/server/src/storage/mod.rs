@@ -3,6 +3,7 @@
 mod assess;
 mod content;
 mod execute;
+mod fabric;
 mod layout;
 mod plan;
 

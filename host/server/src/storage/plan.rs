@@ -3,6 +3,7 @@
 
 use super::assess::{content, mounted, superblock, unusable};
 use super::content::Content;
+use super::fabric;
 use super::layout::{Layout, layout};
 use crate::plugins::{Plugins, Trouble};
 use crate::state::State;
@@ -53,6 +54,8 @@ pub(crate) async fn plan(
                 .push(plan_bdev(plugins, request, index, &layout, device).await?);
         }
         if let Some(fault) = running(state, index) {
+            message.targets[first].refusals.insert(0, fault);
+        } else if let Some(fault) = fabric::refusal(plugins, state, index).await {
             message.targets[first].refusals.insert(0, fault);
         }
         engines.push(EnginePlan {

@@ -105,7 +105,7 @@ impl<'a> Workload<'a> {
 
     fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = self.site.command("daos");
-        command.args(["--access-point", &self.site.address()]);
+        command.args(self.site.client_args());
         command.args(["--rank", &self.rank.to_string()]);
         command.args(args).arg(&self.record);
         command

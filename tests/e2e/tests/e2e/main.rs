@@ -23,6 +23,7 @@ mod main_job;
 mod namespaces;
 mod packaging;
 mod plugins_dir;
+mod providers;
 mod server_death;
 mod single_instance;
 mod soak;
