@@ -99,6 +99,22 @@ pub struct ScanReport {
     /// Remarks for the administrator.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Fabrics: the providers that the plugin has here, whether they found an interface or not.
+    #[serde(default)]
+    pub providers: Vec<ProviderRecord>,
+}
+
+/// A provider of a fabric plugin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProviderRecord {
+    /// Its name, without layers.
+    pub name: String,
+    /// Its version; empty if it does not say.
+    #[serde(default)]
+    pub version: String,
+    /// Why it cannot be used on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
 }
 
 /// A device or interface that a scan found.

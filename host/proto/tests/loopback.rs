@@ -55,6 +55,16 @@ impl HostSvc for Host {
         Err(Fault::new(status, "scm", 208, "scan", "no ipmctl", "install it").into())
     }
 
+    async fn network_scan(
+        &self,
+        request: Request<NetworkScanRequest>,
+    ) -> Result<Response<NetworkScanResponse>, Status> {
+        Ok(Response::new(NetworkScanResponse {
+            wanted: vec![request.into_inner().provider],
+            ..Default::default()
+        }))
+    }
+
     async fn server_state(
         &self,
         _: Request<ServerStateRequest>,

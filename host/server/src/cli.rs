@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// Look at storage.
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Look at network interfaces.
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -145,6 +148,23 @@ impl StartArgs {
 pub(crate) enum StorageCommand {
     /// List the devices that this machine's plugins see. Needs no configuration.
     Scan,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// List network interfaces with the fabric providers that work on them: what to write for
+    /// `provider` and `fabric_iface`. Needs no configuration.
+    Scan(NetworkScanArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct NetworkScanArgs {
+    /// Provider to show, as in the configuration, or "all" [default: that of the configuration]
+    #[arg(short, long, value_name = "PROVIDER|all")]
+    pub(crate) provider: Option<String>,
+    /// List the providers that this machine's plugins have, usable or not, instead of interfaces.
+    #[arg(long)]
+    pub(crate) providers: bool,
 }
 
 #[derive(Subcommand)]

@@ -10,6 +10,7 @@ mod engine;
 mod fault_domain;
 mod launch;
 mod logging;
+mod network;
 mod owner;
 mod plugins;
 mod pools;
@@ -22,7 +23,7 @@ mod state;
 mod storage;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, ConfigCommand, PluginCommand, StartArgs, StorageCommand};
+use cli::{Cli, Command, ConfigCommand, NetworkCommand, PluginCommand, StartArgs, StorageCommand};
 use daos_report::{Envelope, print_json};
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         ),
         Some(Command::Start(args)) => start::run(&cli, &args.overrides(&cli.start, &cli.globals)),
         Some(Command::Storage(StorageCommand::Scan)) => scan::run(&cli),
+        Some(Command::Network(NetworkCommand::Scan(args))) => network::run(&cli, args),
         Some(Command::Plugin(PluginCommand::List)) => plugins::list(&cli),
         Some(Command::Plugin(PluginCommand::Inspect { file })) => plugins::inspect(&cli, file),
         Some(Command::Plugin(PluginCommand::Reset { name })) => plugins::reset(&cli, name),

@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Make, list and destroy pools. The first host of the list is asked.
     #[command(subcommand, visible_alias = "p")]
     Pool(PoolCommand),
+    /// Look at network interfaces.
+    #[command(subcommand, visible_alias = "net")]
+    Network(NetworkCommand),
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -172,6 +175,24 @@ pub(crate) struct DestroyArgs {
     /// Do not ask for confirmation. Skips the question, no check.
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// List the hosts' network interfaces with the fabric providers that work on them. Hosts with
+    /// equal interfaces are shown once.
+    #[command(visible_alias = "s")]
+    Scan(NetworkScanArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct NetworkScanArgs {
+    /// Provider to show, as in the configuration, or "all" [default: that of each host's configuration]
+    #[arg(short, long, value_name = "PROVIDER|all")]
+    pub(crate) provider: Option<String>,
+    /// List the providers that the hosts' plugins have, usable or not, instead of interfaces.
+    #[arg(long)]
+    pub(crate) providers: bool,
 }
 
 #[derive(Subcommand)]

@@ -14,7 +14,9 @@ mod start;
 mod stop;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, PluginCommand, PoolCommand, StorageCommand, SystemCommand};
+use cli::{
+    Cli, Command, NetworkCommand, PluginCommand, PoolCommand, StorageCommand, SystemCommand,
+};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -75,6 +77,9 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
         }
         Command::Pool(PoolCommand::Query { pool }) => pool::show::query(cli, pool, &hosts).await,
         Command::Pool(PoolCommand::Destroy(args)) => pool::destroy::run(cli, args, &hosts).await,
+        Command::Network(NetworkCommand::Scan(args)) => {
+            query::network_scan(cli, args, &hosts).await
+        }
         Command::Plugin(PluginCommand::List) => query::plugin_list(cli, &hosts).await,
         Command::System(SystemCommand::Query) => query::system_query(cli, &hosts).await,
         Command::System(SystemCommand::Start) => start::run(cli, &hosts).await,

@@ -1,9 +1,11 @@
 //! Commands that only look.
 
-use crate::cli::Cli;
+use crate::cli::{Cli, NetworkScanArgs};
 use crate::fanout;
-use daos_proto::host::{PluginListRequest, ServerStateRequest, StorageScanDetailRequest};
-use daos_report::{PluginReport, ScanReport, ServerRow};
+use daos_proto::host::{
+    NetworkScanRequest, PluginListRequest, ServerStateRequest, StorageScanDetailRequest,
+};
+use daos_report::{NetworkReport, PluginReport, ScanReport, ServerRow};
 
 /// `storage scan`.
 pub(crate) async fn storage_scan(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
@@ -19,6 +21,32 @@ pub(crate) async fn storage_scan(cli: &Cli, hosts: &[String]) -> anyhow::Result<
         .flatten()
         .any(|report| !report.faults.is_empty());
     Ok(fanout::print(cli, answers, ScanReport::text)? && !failed_plugin)
+}
+
+/// `network scan`.
+pub(crate) async fn network_scan(
+    cli: &Cli,
+    args: &NetworkScanArgs,
+    hosts: &[String],
+) -> anyhow::Result<bool> {
+    let request = NetworkScanRequest {
+        provider: args.provider.clone().unwrap_or_default(),
+    };
+    let answers = fanout::ask(cli, hosts, move |mut client| {
+        let request = request.clone();
+        async move {
+            let answer = client.network_scan(request).await?;
+            Ok(NetworkReport::from(answer.into_inner()))
+        }
+    })
+    .await;
+    let reports = || answers.values().flatten();
+    if args.providers {
+        let complete = reports().all(|report| report.faults.is_empty());
+        return Ok(fanout::print(cli, answers, NetworkReport::providers_text)? && complete);
+    }
+    let complete = reports().all(NetworkReport::is_complete);
+    Ok(fanout::print(cli, answers, NetworkReport::text)? && complete)
 }
 
 /// `plugin list`.

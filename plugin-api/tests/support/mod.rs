@@ -86,7 +86,7 @@ impl Plugin for MemoryBdev {
     fn scan(&self, _: CallContext<'_>) -> Result<ScanReport> {
         Ok(ScanReport {
             devices: vec![record(0)],
-            notes: Vec::new(),
+            ..ScanReport::default()
         })
     }
 

@@ -87,8 +87,8 @@ impl Plugin for BdevFile {
     fn scan(&self, _call: CallContext<'_>) -> Result<ScanReport> {
         let note = "class file uses the files that bdev_list names: nothing to discover".to_owned();
         Ok(ScanReport {
-            devices: Vec::new(),
             notes: vec![note],
+            ..ScanReport::default()
         })
     }
 

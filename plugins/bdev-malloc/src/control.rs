@@ -155,8 +155,8 @@ impl Plugin for BdevMalloc {
     fn scan(&self, _call: CallContext<'_>) -> Result<ScanReport> {
         let note = "class malloc makes its devices from memory: nothing to discover".to_owned();
         Ok(ScanReport {
-            devices: Vec::new(),
             notes: vec![note],
+            ..ScanReport::default()
         })
     }
 

@@ -1,9 +1,9 @@
-//! What a scan tells: a record per provider and interface, and one per provider that has none.
+//! What a scan tells: a record per provider and interface, and the providers.
 
 use crate::choose::dotted;
 use crate::libfabric::{Info, LinkState, offered, version};
 use crate::{machine, names};
-use daos_plugin_api::control::{ClassKind, DeviceRecord, ScanReport};
+use daos_plugin_api::control::{ClassKind, DeviceRecord, ProviderRecord, ScanReport};
 use daos_plugin_api::sdk::Result;
 use fabric_interfaces::{self as interfaces, Interface};
 use serde_json::{Map, Value, json};
@@ -29,21 +29,21 @@ pub(crate) fn scan() -> Result<ScanReport> {
             devices.push(record);
         }
     }
-    let notes = offered()
-        .iter()
-        .filter(|provider| {
-            let is_it = |info: &Info| names::core(&info.provider()) == provider.name;
-            !infos.iter().any(is_it)
-        })
-        .map(|provider| {
-            format!(
-                "libfabric {} has provider \"{}\", which finds nothing on this machine that it could use",
-                dotted(version()),
-                provider.name
-            )
-        })
-        .collect();
-    Ok(ScanReport { devices, notes })
+    let providers = offered().into_iter().map(|provider| {
+        let is_there = infos
+            .iter()
+            .any(|i| names::core(&i.provider()) == provider.name);
+        ProviderRecord {
+            version: provider.version.map(dotted).unwrap_or_default(),
+            unusable: (!is_there).then(|| "finds nothing here that it could use".to_owned()),
+            name: provider.name,
+        }
+    });
+    Ok(ScanReport {
+        devices,
+        providers: providers.collect(),
+        ..ScanReport::default()
+    })
 }
 
 /// The records of one entry: one per network interface of its device, or one for the device.
@@ -127,6 +127,9 @@ mod tests {
         assert_eq!(loopback.details["link"], "up");
         assert!(loopback.details["priority"].is_number());
         find("ofi+shm", "shm");
+        let provider = |name: &str| report.providers.iter().find(|p| p.name == name).unwrap();
+        assert_eq!(provider("shm").unusable, None);
+        assert!(!provider("tcp").version.is_empty());
     }
 
     #[test]

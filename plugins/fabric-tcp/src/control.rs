@@ -5,7 +5,7 @@ use crate::manifest::{MANIFEST, PROVIDERS};
 use crate::settings::Settings;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassKind, ClassRequest, DeviceRecord, FabricOpenRequest, ScanReport,
+    ClassKind, ClassRequest, DeviceRecord, FabricOpenRequest, ProviderRecord, ScanReport,
 };
 use daos_plugin_api::sdk::{CallContext, Error, FabricPlugin, Host, Plugin, Result};
 use fabric_interfaces::{self as interfaces, Interface};
@@ -83,13 +83,30 @@ fn scan() -> Result<ScanReport> {
         })
         .collect();
     Ok(ScanReport {
-        devices: interfaces.iter().map(record).collect(),
+        devices: usable_first(&interfaces)
+            .into_iter()
+            .enumerate()
+            .map(|(priority, interface)| record(interface, priority))
+            .collect(),
         notes,
+        providers: vec![ProviderRecord {
+            name: PROVIDERS[0].to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            unusable: None,
+        }],
     })
 }
 
-fn record(interface: &Interface) -> DeviceRecord {
+/// Those that an engine without `fabric_iface` would take first.
+fn usable_first(interfaces: &[Interface]) -> Vec<&Interface> {
+    let mut all: Vec<&Interface> = interfaces.iter().collect();
+    all.sort_by_key(|i| (!i.is_up || i.addresses.is_empty(), i.is_loopback));
+    all
+}
+
+fn record(interface: &Interface, priority: usize) -> DeviceRecord {
     let details = json!({
+        "priority": priority,
         "addresses": interface.addresses,
         "link": if interface.is_up { "up" } else { "down" },
         "loopback": interface.is_loopback,

@@ -37,7 +37,7 @@ pub(crate) fn scan() -> Result<ScanReport> {
         .collect();
     Ok(ScanReport {
         devices,
-        notes: Vec::new(),
+        ..ScanReport::default()
     })
 }
 

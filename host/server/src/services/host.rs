@@ -2,6 +2,7 @@
 
 use crate::engine::Supervisor;
 use crate::launch;
+use crate::network;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
 use crate::scan;
@@ -11,10 +12,10 @@ use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::format_storage_event::Event;
 use daos_proto::host::host_svc_server::HostSvc;
 use daos_proto::host::{
-    EngineStopped, Fault, FormatStorageEvent, FormatStorageRequest, PluginListRequest,
-    PluginListResponse, PoolSpaceRequest, PoolSpaceResponse, ServerStateRequest,
-    ServerStateResponse, StartRequest, StartResponse, StopRequest, StopResponse,
-    StorageScanDetailRequest, StorageScanDetailResponse,
+    EngineStopped, Fault, FormatStorageEvent, FormatStorageRequest, NetworkScanRequest,
+    NetworkScanResponse, PluginListRequest, PluginListResponse, PoolSpaceRequest,
+    PoolSpaceResponse, ServerStateRequest, ServerStateResponse, StartRequest, StartResponse,
+    StopRequest, StopResponse, StorageScanDetailRequest, StorageScanDetailResponse,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,6 +180,16 @@ impl HostSvc for HostService {
     ) -> Result<Response<StorageScanDetailResponse>, Status> {
         Ok(Response::new(
             scan::scan(&self.inner.plugins, request.get_ref()).await,
+        ))
+    }
+
+    async fn network_scan(
+        &self,
+        request: Request<NetworkScanRequest>,
+    ) -> Result<Response<NetworkScanResponse>, Status> {
+        let config = &self.inner.state.config;
+        Ok(Response::new(
+            network::scan(&self.inner.plugins, config, request.get_ref()).await,
         ))
     }
 

@@ -21,6 +21,7 @@ mod life;
 mod lost_storage;
 mod main_job;
 mod namespaces;
+mod network_scan;
 mod packaging;
 mod plugins_dir;
 mod providers;

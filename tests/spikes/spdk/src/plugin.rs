@@ -83,7 +83,7 @@ impl Plugin for SpdkPlugin {
         });
         Ok(ScanReport {
             devices: devices.collect(),
-            notes: Vec::new(),
+            ..ScanReport::default()
         })
     }
 

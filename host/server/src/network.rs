@@ -1,0 +1,180 @@
+//! `network scan`: which providers work on which network interfaces.
+
+use crate::cli::{Cli, NetworkScanArgs};
+use crate::plugins::Plugins;
+use crate::scan::config_or_default;
+use daos_config::Config;
+use daos_plugin_api::abi::Status as PluginStatus;
+use daos_plugin_api::control::{ClassKind, DeviceRecord};
+use daos_proto::host::{
+    FabricProvider, NetworkInterface, NetworkScanRequest, NetworkScanResponse, PluginFault,
+};
+use daos_report::{Envelope, NetworkReport, print_json};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Names every provider.
+const ALL: &str = "all";
+
+/// Scans for a request; plugins that fail are named, the others' interfaces are there.
+pub(crate) async fn scan(
+    plugins: &Plugins,
+    config: &Config,
+    request: &NetworkScanRequest,
+) -> NetworkScanResponse {
+    let wanted = wanted(config, &request.provider);
+    let mut response = NetworkScanResponse::default();
+    for plugin in plugins.usable() {
+        let mut classes = plugin.manifest.classes.iter();
+        if !classes.any(|class| class.kind == ClassKind::Fabric) {
+            continue;
+        }
+        let report = match plugins.scan(&plugin).await {
+            Ok(report) => report,
+            Err((PluginStatus::NOT_SUPPORTED, _)) => continue,
+            Err((_, fault)) => {
+                response.faults.push(PluginFault {
+                    plugin: plugin.name().to_owned(),
+                    fault: Some(*fault),
+                });
+                continue;
+            }
+        };
+        let providers = report.providers.into_iter().map(|provider| FabricProvider {
+            name: provider.name,
+            plugin: plugin.name().to_owned(),
+            version: provider.version,
+            unusable: provider.unusable.unwrap_or_default(),
+        });
+        response.providers.extend(providers);
+        let devices = report.devices.into_iter();
+        let interfaces = devices
+            .filter(|device| device.kind == ClassKind::Fabric)
+            .filter(|device| {
+                wanted.is_empty() || wanted.iter().any(|name| is_of(&device.class, name))
+            })
+            .map(|device| interface(plugin.name(), device));
+        response.interfaces.extend(interfaces);
+    }
+    response
+        .interfaces
+        .sort_by(|a, b| (&a.provider, a.priority).cmp(&(&b.provider, b.priority)));
+    response
+        .providers
+        .sort_by(|a, b| (&a.name, &a.plugin).cmp(&(&b.name, &b.plugin)));
+    response.wanted = wanted.into_iter().collect();
+    response
+}
+
+/// The providers to show; none = all.
+fn wanted(config: &Config, requested: &str) -> BTreeSet<String> {
+    match requested {
+        ALL => BTreeSet::new(),
+        "" => config
+            .servers
+            .iter()
+            .filter_map(|server| server.provider.clone())
+            .chain(config.provider.clone())
+            .collect(),
+        name => [name.to_owned()].into(),
+    }
+}
+
+/// Whether a provider is meant by a name: of the same kind, with the same layer unless the name has
+/// none. The family and the spelling `socket` of the deployment guide make no difference.
+fn is_of(provider: &str, name: &str) -> bool {
+    let parts = |text: &str| -> (String, Option<String>) {
+        let plain = text.strip_prefix("ofi+").unwrap_or(text);
+        let (core, layer) = match plain.split_once(';') {
+            Some((core, layer)) => (core, Some(layer.to_owned())),
+            None => (plain, None),
+        };
+        let core = if core == "socket" { "sockets" } else { core };
+        (core.to_owned(), layer)
+    };
+    let (core, layer) = parts(provider);
+    let (wanted_core, wanted_layer) = parts(name);
+    core == wanted_core && (wanted_layer.is_none() || wanted_layer == layer)
+}
+
+fn interface(plugin: &str, record: DeviceRecord) -> NetworkInterface {
+    let text = |key: &str| {
+        let value = record.details.get(key).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    let number = |key: &str| record.details.get(key).and_then(Value::as_u64).unwrap_or(0);
+    NetworkInterface {
+        domain: text("domain"),
+        link: text("link"),
+        speed_mbps: number("speed_mbps"),
+        priority: u32::try_from(number("priority")).unwrap_or(u32::MAX),
+        numa_node: (record.numa_node >= 0).then_some(record.numa_node),
+        provider: record.class,
+        plugin: plugin.to_owned(),
+        interface: record.address,
+    }
+}
+
+/// `daos_server network scan`: with the configuration's plugins and provider if there is one that can be
+/// read, with the defaults and all providers otherwise.
+pub(crate) fn run(cli: &Cli, args: &NetworkScanArgs) -> anyhow::Result<bool> {
+    let exe = std::env::current_exe()?;
+    let overrides = cli
+        .start
+        .overrides(&crate::cli::StartArgs::default(), &cli.globals);
+    let config = config_or_default(cli, &overrides, &exe);
+    let plugins = Plugins::open(&config, &exe)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let request = NetworkScanRequest {
+        provider: args.provider.clone().unwrap_or_default(),
+    };
+    let report = runtime.block_on(async {
+        let response = scan(&plugins, &config, &request).await;
+        plugins.rest().await;
+        NetworkReport::from(response)
+    });
+    let complete = match args.providers {
+        true => report.faults.is_empty(),
+        false => report.is_complete(),
+    };
+    let text = match args.providers {
+        true => report.providers_text(),
+        false => report.text(),
+    };
+    if cli.globals.json {
+        print_json(&match complete {
+            true => Envelope::ok(report),
+            false => Envelope::failed(Some(report), text),
+        })?;
+    } else {
+        println!("{text}");
+    }
+    Ok(complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_their_providers() {
+        for (provider, name) in [
+            ("ofi+tcp;ofi_rxm", "ofi+tcp"),
+            ("ofi+tcp;ofi_rxm", "tcp;ofi_rxm"),
+            ("tcp", "ofi+tcp"),
+            ("ofi+sockets", "ofi+socket"),
+            ("ofi+verbs;ofi_rxm", "ofi+verbs;ofi_rxm"),
+        ] {
+            assert!(is_of(provider, name), "{provider} {name}");
+        }
+        for (provider, name) in [
+            ("ofi+net", "ofi+tcp"),
+            ("tcp", "ofi+tcp;ofi_rxm"),
+            ("ofi+psm2", "ofi+psm"),
+        ] {
+            assert!(!is_of(provider, name), "{provider} {name}");
+        }
+    }
+}
