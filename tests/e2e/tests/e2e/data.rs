@@ -1,6 +1,7 @@
 //! Data through the whole stack, with the `daos` program.
 
 use daos_e2e::{Finished, LIMIT, Site, finish};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -76,6 +77,31 @@ impl Objects {
     }
 }
 
+/// A client that writes without an end; killed with this value, also when it stands still.
+pub(crate) struct Writer(Child);
+
+impl Deref for Writer {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Writer {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Fails only if it has ended and was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Values whose acknowledgements are recorded, so that each can be asked for later.
 pub(crate) struct Workload<'a> {
     site: &'a Site,
@@ -124,15 +150,16 @@ impl<'a> Workload<'a> {
 
     /// Starts to write without an end.
     #[track_caller]
-    pub(crate) fn write_on(&self) -> Child {
+    pub(crate) fn write_on(&self) -> Writer {
         self.site.ensure_pool();
         let mut command = self.command(&["workload", "write", "--count", "1000000"]);
-        command
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("daos can be started")
+            .expect("daos can be started");
+        Writer(child)
     }
 
     /// Reads everything back that was ever acknowledged.

@@ -15,7 +15,7 @@ pub(crate) fn rounds(everyday: u64, soak: u64) -> u64 {
 
 /// Tells, in a soak, how far a long test is.
 pub(crate) fn tell(test: &str, done: u64, total: u64) {
-    if std::env::var_os("SOAK").is_some() && done % 25 == 0 {
+    if std::env::var_os("SOAK").is_some() && done.is_multiple_of(25) {
         // Nothing is left to tell if standard error is gone.
         let _ = writeln!(std::io::stderr(), "{test}: {done} of {total} rounds");
     }
