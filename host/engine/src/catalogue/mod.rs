@@ -1,6 +1,6 @@
 //! The catalogue of an engine: which pools and containers there are.
 //!
-//! A small database on the SCM mount ([`file`]) with one writer, a thread of its own ([`keeper`]), since
+//! A small database on the SCM mount ([`file`]) with one writer, a thread of its own (`keeper`), since
 //! a durable change takes longer than a target may be kept. Everybody else reads an immutable
 //! [`Snapshot`], which the writer replaces after each durable change.
 //!
