@@ -4,9 +4,14 @@ mod common;
 
 use common::{Shape, Storage, container, runtime, value};
 use daos_client::ObjectId;
-use daos_drpc::methods::{mgmt, module, srv};
+use daos_drpc::methods::{host, mgmt, module, srv};
 use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server};
-use daos_proto::mgmt::{DaosResp, SetRankReq};
+use daos_proto::host::EnginePools;
+use daos_proto::mgmt::pool_property::Value;
+use daos_proto::mgmt::{
+    DaosResp, PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolProperty,
+    PoolQueryReq, PoolQueryResp, SetRankReq,
+};
 use daos_proto::srv::NotifyReadyReq;
 use daos_wire::EngineUri;
 use nix::sys::signal::{Signal, kill};
@@ -284,6 +289,84 @@ impl Module for Daemon {
     }
 }
 
+/// The calls of the daemon about pools, with what the protocol's numbers say of their outcomes.
+async fn pools_over_drpc(socket: &std::path::Path, limit: Duration) {
+    let mut client = Client::connect(socket, limit).await.unwrap();
+    let mut create = PoolCreateReq {
+        uuid: uuid::Uuid::from_u128(1).to_string(),
+        properties: vec![PoolProperty {
+            number: 1,
+            value: Some(Value::Strval("tank".into())),
+        }],
+        tier_bytes: vec![4 << 20, 8 << 20],
+        ..PoolCreateReq::default()
+    };
+    // Repeated, it is the same pool.
+    for _ in 0..2 {
+        let made: PoolCreateResp = client
+            .request(module::MGMT, mgmt::POOL_CREATE, &create, limit)
+            .await
+            .unwrap();
+        assert_eq!((made.status, made.svc_ldr), (0, 5));
+        assert_eq!(
+            (made.tgt_ranks, made.tier_bytes),
+            (vec![5], vec![4 << 20, 8 << 20])
+        );
+    }
+    for (change, status) in [
+        ((2, "tank", 4 << 20), -1004), // label of another
+        ((1, "tank", 8 << 20), -1004), // other properties
+        ((2, "", 4 << 20), -1003),
+        ((2, "x", 1 << 40), -1007),
+    ] {
+        let (id, label, scm) = change;
+        create.uuid = uuid::Uuid::from_u128(id).to_string();
+        create.properties[0].value = Some(Value::Strval(label.into()));
+        create.tier_bytes[0] = scm;
+        let refused: PoolCreateResp = client
+            .request(module::MGMT, mgmt::POOL_CREATE, &create, limit)
+            .await
+            .unwrap();
+        assert_eq!(refused.status, status, "{change:?}");
+    }
+    let listed: EnginePools = client
+        .request(module::HOST, host::POOLS, &(), limit)
+        .await
+        .unwrap();
+    assert_eq!(listed.pools.len(), 1);
+    assert_eq!(listed.pools[0].label, "tank");
+    let space = listed.space.unwrap();
+    assert_eq!(space.scm_total - space.scm_free, 4 << 20);
+    assert_eq!(space.bdev_total - space.bdev_free, 8 << 20);
+    for (id, status) in [(1, 0), (2, -1005)] {
+        let query = PoolQueryReq {
+            id: uuid::Uuid::from_u128(id).to_string(),
+            ..PoolQueryReq::default()
+        };
+        let found: PoolQueryResp = client
+            .request(module::MGMT, mgmt::POOL_QUERY, &query, limit)
+            .await
+            .unwrap();
+        assert_eq!(found.status, status);
+        if status == 0 {
+            let tiers: Vec<_> = found.tier_stats.iter().map(|t| (t.total, t.free)).collect();
+            assert_eq!(tiers, [(4 << 20, 4 << 20), (8 << 20, 8 << 20)]);
+            assert_eq!((found.label.as_str(), found.total_targets), ("tank", 2));
+        }
+    }
+    for status in [0, -1005] {
+        let destroy = PoolDestroyReq {
+            id: uuid::Uuid::from_u128(1).to_string(),
+            ..PoolDestroyReq::default()
+        };
+        let gone: PoolDestroyResp = client
+            .request(module::MGMT, mgmt::POOL_DESTROY, &destroy, limit)
+            .await
+            .unwrap();
+        assert_eq!(gone.status, status);
+    }
+}
+
 #[test]
 fn the_daemon_is_told_and_gives_the_rank() {
     let storage = Storage::format(Shape::default());
@@ -332,6 +415,7 @@ fn the_daemon_is_told_and_gives_the_rank() {
                 .unwrap();
             assert_eq!(answer.status, 0);
         }
+        pools_over_drpc(&socket, limit).await;
         socket
     });
     let line = lines.next().expect("a line").unwrap();

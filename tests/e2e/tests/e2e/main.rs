@@ -24,6 +24,7 @@ mod namespaces;
 mod network_scan;
 mod packaging;
 mod plugins_dir;
+mod pools;
 mod providers;
 mod server_death;
 mod single_instance;
