@@ -12,6 +12,7 @@ mod fabric;
 mod fio;
 mod formatted;
 mod load;
+mod ofi;
 mod process;
 mod raw;
 mod recovery;
@@ -43,6 +44,24 @@ enum What {
     },
     /// fabric-tcp on the loopback against plain sockets.
     Fabric,
+    /// fabric-ofi against fi_pingpong, between processes on the loopback.
+    Ofi {
+        /// libdaos_fabric_ofi.so
+        #[arg(long)]
+        plugin: PathBuf,
+    },
+    /// The other process of `ofi`.
+    #[command(hide = true)]
+    OfiPeer {
+        /// As for `ofi`.
+        plugin: PathBuf,
+        /// libfabric's name of the provider.
+        provider: String,
+        /// Size of messages.
+        bytes: usize,
+        /// Messages to send back, besides a tenth as warm-up.
+        passes: u32,
+    },
     /// A bdev plugin against fio (io_uring, O_DIRECT) on the same file or block device.
     Fio {
         /// A file (made and removed if it does not exist) or a block device whose contents may go.
@@ -105,6 +124,13 @@ fn main() -> anyhow::Result<()> {
             fabric::run(cli.rounds);
             Ok(())
         }
+        What::Ofi { plugin } => ofi::run(plugin, cli.rounds),
+        What::OfiPeer {
+            plugin,
+            provider,
+            bytes,
+            passes,
+        } => ofi::peer(plugin, provider, *bytes, *passes),
         What::Fio { target, seconds } => fio::run(target, *seconds, cli.rounds),
         What::Engine {
             disk,
