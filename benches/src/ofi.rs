@@ -113,12 +113,18 @@ pub(crate) fn peer(plugin: &Path, provider: &str, bytes: usize, passes: u32) -> 
     Ok(())
 }
 
-/// Killed and waited for when dropped.
+/// Waited for when dropped, and killed if it does not end by itself: that would leave its shared memory.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // It has ended by itself if all went well.
+        let start = Instant::now();
+        while let Ok(None) = self.0.try_wait()
+            && start.elapsed() < Duration::from_secs(5)
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Neither fails for one that has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
