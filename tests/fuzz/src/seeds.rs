@@ -6,7 +6,9 @@ use daos_engine::index::value::{Body, Extent, Extents, StoredValue};
 use daos_engine::record::{Change, Entries, Record};
 use daos_media::label::Label;
 use daos_media::superblock::{self, Superblock};
-use daos_wire::{ArrayRange, ListWriter, Opcode, REPLY_MAX, Reply, Request, RmaDescriptor, WireStatus, crc32c};
+use daos_wire::{
+    ArrayRange, ListWriter, Opcode, REPLY_MAX, Reply, Request, RmaDescriptor, WireStatus, crc32c,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Result;
