@@ -1,6 +1,8 @@
 //! Finds the engine, and finds it again after it was restarted.
 
+use crate::retry::Patience;
 use crate::{EngineAddress, Error, Options};
+use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::mgmt::{GetAttachInfoReq, GetAttachInfoResp};
@@ -46,10 +48,17 @@ pub(crate) struct Locator {
 }
 
 impl Locator {
-    /// Looks for the engine for the first time.
+    /// Looks for the engine for the first time; waits for one that is being started.
     pub(crate) async fn new(options: &Options) -> Result<Self, Error> {
         let source = options.engine.clone();
-        let uri = look(&source, options.system.as_deref(), options.rank).await?;
+        let mut patience = Patience::new(options.deadline);
+        let uri = loop {
+            match look(&source, options.system.as_deref(), options.rank).await {
+                Ok(uri) => break uri,
+                Err(missing) if missing.comes_by_itself && patience.pause().await => {}
+                Err(missing) => return Err(missing.error),
+            }
+        };
         Ok(Self {
             source,
             system: options.system.clone(),
@@ -75,7 +84,9 @@ impl Locator {
         if current.epoch > seen.epoch || matches!(self.source, EngineAddress::Uri(_)) {
             return Ok(Vec::new());
         }
-        let uri = look(&self.source, self.system.as_deref(), self.rank).await?;
+        let uri = look(&self.source, self.system.as_deref(), self.rank)
+            .await
+            .map_err(|missing| missing.error)?;
         if uri.provider != current.provider {
             return Err(Error::Provider {
                 provider: uri.provider,
@@ -95,11 +106,27 @@ impl Locator {
     }
 }
 
+/// No engine was found.
+struct Missing {
+    error: Error,
+    /// A server says that its engine is being started.
+    comes_by_itself: bool,
+}
+
+impl From<Error> for Missing {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            comes_by_itself: false,
+        }
+    }
+}
+
 async fn look(
     source: &EngineAddress,
     system: Option<&str>,
     rank: Option<u32>,
-) -> Result<EngineUri, Error> {
+) -> Result<EngineUri, Missing> {
     let access_points = match source {
         EngineAddress::Uri(uri) => return Ok(uri.clone()),
         EngineAddress::AccessPoints(list) => list,
@@ -108,23 +135,25 @@ async fn look(
     let mut unreachable = "none is given".to_owned();
     for access_point in access_points {
         match ask(access_point, system).await {
-            Ok(answer) => return choose(access_point, answer, rank),
-            Err(Ask::Address(error)) => return Err(error),
+            Ok(answer) => return Ok(choose(access_point, answer, rank)?),
+            Err(Ask::Address(error)) => return Err(error.into()),
             Err(Ask::Unreachable(cause)) => unreachable = cause,
             // Another access point may know more.
-            Err(Ask::Refused(error)) => refused = Some(error),
+            Err(Ask::Refused(missing)) => refused = Some(missing),
         }
     }
-    Err(refused.unwrap_or_else(|| Error::ControlPlane {
-        access_points: access_points.join(", "),
-        cause: unreachable,
+    Err(refused.unwrap_or_else(|| {
+        Missing::from(Error::ControlPlane {
+            access_points: access_points.join(", "),
+            cause: unreachable,
+        })
     }))
 }
 
 enum Ask {
     Address(Error),
     Unreachable(String),
-    Refused(Error),
+    Refused(Missing),
 }
 
 async fn ask(access_point: &str, system: Option<&str>) -> Result<GetAttachInfoResp, Ask> {
@@ -155,12 +184,17 @@ async fn ask(access_point: &str, system: Option<&str>) -> Result<GetAttachInfoRe
         if fault.is_none() && status.code() == tonic::Code::Unavailable {
             return Ask::Unreachable(status.message().to_owned());
         }
-        Ask::Refused(Error::NoEngine {
-            access_point: access_point.to_owned(),
-            cause: fault
+        Ask::Refused(Missing {
+            comes_by_itself: fault
                 .as_ref()
-                .map_or_else(|| status.message().to_owned(), Fault::description),
-            remedy: fault.map(|fault| fault.remedy).unwrap_or_default(),
+                .is_some_and(|fault| fault.status() == ResponseStatus::CtlInProgress),
+            error: Error::NoEngine {
+                access_point: access_point.to_owned(),
+                cause: fault
+                    .as_ref()
+                    .map_or_else(|| status.message().to_owned(), Fault::description),
+                remedy: fault.map(|fault| fault.remedy).unwrap_or_default(),
+            },
         })
     })
 }
@@ -256,13 +290,23 @@ mod tests {
         let access_point = free.local_addr().unwrap().to_string();
         drop(free);
         let source = EngineAddress::AccessPoints(vec![access_point.clone()]);
-        let error = look(&source, None, None).await.unwrap_err().to_string();
+        let error = look(&source, None, None)
+            .await
+            .err()
+            .unwrap()
+            .error
+            .to_string();
         assert!(
             error.contains(&access_point) && error.contains("refused"),
             "{error}"
         );
         let source = EngineAddress::AccessPoints(vec!["not a host".into()]);
-        let error = look(&source, None, None).await.unwrap_err().to_string();
+        let error = look(&source, None, None)
+            .await
+            .err()
+            .unwrap()
+            .error
+            .to_string();
         assert!(error.contains("not a host"), "{error}");
     }
 }

@@ -89,7 +89,14 @@ impl MgmtSvc for MgmtService {
             .collect();
         if rank_uris.is_empty() {
             let (_, reason, hint) = self.state.phase();
-            let status = ResponseStatus::CtlWaiting;
+            // One tells clients to ask again, the other that an administrator is needed first.
+            let comes = |e: &crate::state::EngineStatus| {
+                matches!(e.state, EngineState::Starting | EngineState::Restarting)
+            };
+            let status = match self.state.engines().iter().any(comes) {
+                true => ResponseStatus::CtlInProgress,
+                false => ResponseStatus::CtlWaiting,
+            };
             let fault = Fault::new(
                 status,
                 "server",

@@ -65,6 +65,28 @@ fn everything_acknowledged_on_a_kernel_device_survives() {
 }
 
 #[test]
+fn a_client_that_comes_while_the_engine_is_restarted_waits() {
+    let site = Site::new();
+    site.add_engine(Bdev::File(site.path("bdev0")), 1);
+    let mut server = site.start();
+    server.make_ready();
+    site.ensure_pool();
+    server.kill_engine(0);
+    server.wait_state("about to be restarted", |s| {
+        s["engines"][0]["state"] == "restarting"
+    });
+    site.daos(&["bench", "--verify", "--seconds", "1"])
+        .expect(0);
+    // One that an administrator has to start is not waited for.
+    site.shell(&["system", "stop"]).expect(0);
+    let start = std::time::Instant::now();
+    let refused = site.daos(&["query"]).expect(1);
+    assert!(refused.text().contains("stopped"), "{}", refused.text());
+    assert!(start.elapsed() < Duration::from_secs(20), "it waited");
+    server.stop();
+}
+
+#[test]
 fn memory_that_died_with_its_engine_is_a_lost_device() {
     let site = Site::new();
     site.add_engine(Bdev::Malloc, 2);
