@@ -54,6 +54,9 @@ impl File {
                 path.display()
             )));
         }
+        if is_new {
+            store::discard_unfinished(path)?;
+        }
         let database = store::database(path, CATALOGUE_BYTES, CACHE)?;
         let file = Self { database };
         file.change(|write| {

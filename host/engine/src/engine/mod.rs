@@ -8,6 +8,7 @@ use crate::catalogue::{Catalogue, CatalogueError, Handle, NewPool, Opening};
 use crate::config::Options;
 use crate::error::StartError;
 use crate::helpers::Helpers;
+use crate::index::store::discard_unfinished;
 use crate::index::{IndexError, Store};
 use crate::media::{self, Formatted};
 use crate::pin::Placement;
@@ -60,6 +61,9 @@ fn index_file(path: &Path, limit: u64, is_new: bool) -> Result<Store, IndexError
             "its index {} is gone",
             path.display()
         )));
+    }
+    if is_new {
+        discard_unfinished(path)?;
     }
     Store::open(path, limit, INDEX_CACHE)
 }

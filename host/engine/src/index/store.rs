@@ -175,6 +175,30 @@ pub fn database(path: &Path, limit: u64, cache: usize) -> Result<Database, Index
     )
 }
 
+/// First bytes of a database file; redb writes them last when it makes one.
+const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Removes a database file whose making was interrupted, so that it is made anew. Only for files that
+/// nobody can have relied on yet: a finished one whose beginning is damaged looks the same.
+///
+/// # Errors
+/// If the file cannot be read or removed.
+pub fn discard_unfinished(path: &Path) -> Result<(), IndexError> {
+    let at = |error: io::Error| IndexError::Io(format!("{}: {error}", path.display()));
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(at)?,
+    };
+    let mut begin = [0u8; MAGIC.len()];
+    match file.read_exact_at(&mut begin, 0) {
+        Ok(()) if begin == MAGIC => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(at(error)),
+        _ => {}
+    }
+    tracing::info!(file = %path.display(), "making it was interrupted; it is made anew");
+    std::fs::remove_file(path).map_err(at)
+}
+
 /// Every page against its checksum: one that changed might lead to the wrong entry, or to none.
 fn checked(mut database: Database) -> Result<Database, IndexError> {
     if !database.check_integrity()? {

@@ -167,3 +167,23 @@ fn a_file_that_is_no_index_is_refused() {
     std::fs::write(&path, vec![0x5a; 100_000]).unwrap();
     assert!(Store::open(&path, LIMIT, 1 << 20).is_err());
 }
+
+#[test]
+fn a_file_whose_making_was_interrupted_is_made_anew_and_only_then() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = dir.path().join("index");
+    store::discard_unfinished(&path).unwrap();
+    drop(Store::open(&path, LIMIT, 1 << 20).unwrap());
+    let made = std::fs::read(&path).unwrap();
+    store::discard_unfinished(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), made, "a finished file stays");
+    // What redb leaves when its process is killed: all of the file but for its first bytes.
+    let mut unfinished = made;
+    unfinished[..9].fill(0);
+    for bytes in [&unfinished[..], &unfinished[..4], b""] {
+        std::fs::write(&path, bytes).unwrap();
+        assert!(bytes.is_empty() || Store::open(&path, LIMIT, 1 << 20).is_err());
+        store::discard_unfinished(&path).unwrap();
+        drop(Store::open(&path, LIMIT, 1 << 20).unwrap());
+    }
+}
