@@ -241,6 +241,8 @@ fn under_load(plugin: &Plugin) -> Outcome {
     let device = plugin.device(NVME_512)?;
     let (stop, done, lost) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let resets = 8u64;
+    // Slow enough that the queues are hardly ever empty: each reset finds requests outstanding on any machine.
+    let _throttle = qemu::throttle(400)?;
     let outcome = std::thread::scope(|scope| {
         let workers: Vec<_> = [0, 10_000]
             .map(|first| {
@@ -252,7 +254,7 @@ fn under_load(plugin: &Plugin) -> Outcome {
             .into();
         let mut outcome = Ok(());
         for round in 1..=resets {
-            // Some work between two resets, so that each one interrupts something.
+            // Some work between two resets.
             let wanted = done.load(Ordering::Relaxed) + 64;
             let started = Instant::now();
             while done.load(Ordering::Relaxed) < wanted && outcome.is_ok() {
