@@ -4,6 +4,7 @@ use crate::config::{BLOCK, CLASS, invalid};
 use crate::create::{allocated, foreign};
 use bdev_uring::{
     Engine, FdDevice, FdQueue, Opened, Registrations, Shape, Target, UnmapMode, ZeroMode, holders,
+    until_released,
 };
 use daos_plugin_api::abi::{BdevEvent, BdevGeometry, Status};
 use daos_plugin_api::control::{ClassKind, DeviceRecord};
@@ -17,14 +18,9 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// `TMPFS_MAGIC` of <linux/magic.h>.
 const TMPFS: i64 = 0x0102_1994;
-
-/// How often and how long a lock is waited for: looking at a file takes its lock for a moment.
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How often an open file is looked at.
 const WATCH_PERIOD_US: u32 = 1_000_000;
@@ -51,14 +47,17 @@ pub(crate) fn require_regular(found: &Metadata, path: &Path) -> Result<()> {
 
 /// Takes the lock that makes a file ours.
 pub(crate) fn lock(file: &File, path: &Path) -> Result<()> {
-    for _ in 0..LOCK_TRIES {
+    let cannot = |error| Error::io(format!("cannot lock {}", path.display()), error);
+    let found = identity(file).map_err(cannot)?;
+    let taken = until_released(found, 1, || {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
-            Err(error) => {
-                return Err(Error::io(format!("cannot lock {}", path.display()), error));
-            }
+            Ok(()) => Ok(Some(())),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(cannot(error.into())),
         }
+    })?;
+    if taken.is_some() {
+        return Ok(());
     }
     Err(
         Error::new(Status::BUSY, format!("{} is in use", path.display()))
@@ -79,12 +78,15 @@ pub(crate) fn in_use(file: &File) -> Option<String> {
     }
 }
 
-fn holder(file: &File) -> String {
-    let found = file.metadata().map(|found| Opened::File {
+fn identity(file: &File) -> io::Result<Opened> {
+    file.metadata().map(|found| Opened::File {
         dev: found.dev(),
         ino: found.ino(),
-    });
-    let names = found.map(holders).unwrap_or_default();
+    })
+}
+
+fn holder(file: &File) -> String {
+    let names = identity(file).map(holders).unwrap_or_default();
     if names.is_empty() {
         return "it is locked by this process or one that cannot be seen".to_owned();
     }

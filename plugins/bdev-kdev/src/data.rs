@@ -3,7 +3,9 @@
 use crate::config::CLASS;
 use crate::in_use;
 use crate::sysfs::{Block, Sysfs};
-use bdev_uring::{Engine, FdDevice, FdQueue, Registrations, Shape, Target, UnmapMode, ZeroMode};
+use bdev_uring::{
+    Engine, FdDevice, FdQueue, Registrations, Shape, Target, UnmapMode, ZeroMode, until_released,
+};
 use daos_plugin_api::abi::{BdevEvent, BdevGeometry, Status};
 use daos_plugin_api::control::{ClassKind, DeviceRecord};
 use daos_plugin_api::sdk::{Bdev, CallContext, Error, Result};
@@ -14,14 +16,9 @@ use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// Period at which removal and resizing are looked for, in microseconds.
 const WATCH_PERIOD_US: u32 = 1_000_000;
-
-/// How often and how long an exclusive open is tried: looking at a device takes it for a moment.
-const OPEN_TRIES: u32 = 10;
-const OPEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Opens the node of `block` for nobody else; `direct` for I/O past the page cache.
 pub(crate) fn open_exclusive(block: &Block, direct: bool) -> Result<File> {
@@ -38,31 +35,32 @@ pub(crate) fn open_exclusive(block: &Block, direct: bool) -> Result<File> {
     } else {
         OFlags::EXCL
     };
-    for _ in 0..OPEN_TRIES {
-        let mut options = OpenOptions::new();
-        let error = match options
+    let taken = until_released(in_use::opened(block), 0, || {
+        let opened = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(flags.bits() as i32)
-            .open(&node)
-        {
-            Ok(file) => return Ok(file),
-            Err(error) => error,
-        };
-        return Err(match error.kind() {
-            ErrorKind::ResourceBusy => {
-                std::thread::sleep(OPEN_PAUSE);
-                continue;
-            }
-            ErrorKind::PermissionDenied => Error::io(what(), error)
-                .remedy("run as a user who may write to the device (group disk), or as root"),
-            _ => Error::io(what(), error),
-        });
-    }
-    let reason = in_use::reason(block).unwrap_or_else(|| in_use::taken(block));
-    Err(Error::new(Status::BUSY, format!("{node} is in use"))
+            .open(&node);
+        match opened {
+            Ok(file) => Ok(Some(file)),
+            Err(error) => match error.kind() {
+                ErrorKind::ResourceBusy => match in_use::visible(block) {
+                    Some(reason) => Err(busy(&node, reason)),
+                    None => Ok(None),
+                },
+                ErrorKind::PermissionDenied => Err(Error::io(what(), error)
+                    .remedy("run as a user who may write to the device (group disk), or as root")),
+                _ => Err(Error::io(what(), error)),
+            },
+        }
+    })?;
+    taken.ok_or_else(|| busy(&node, in_use::taken(block)))
+}
+
+fn busy(node: &str, reason: String) -> Error {
+    Error::new(Status::BUSY, format!("{node} is in use"))
         .cause(reason)
-        .remedy("stop its user, or take another device"))
+        .remedy("stop its user, or take another device")
 }
 
 /// Record of a device as scan and identity show it.

@@ -20,6 +20,11 @@ pub(crate) fn number_of(path: &Path) -> Option<DevNumber> {
 /// Why `block` cannot be taken; `None` if it can. Looks at its partitions, and for a partition at
 /// the disk, too.
 pub(crate) fn reason(block: &Block) -> Option<String> {
+    visible(block).or_else(|| refused(block))
+}
+
+/// The reasons that the system shows and that end only when somebody ends them.
+pub(crate) fn visible(block: &Block) -> Option<String> {
     let mut family = block.partitions();
     family.extend(block.parent());
     family.insert(0, block.clone());
@@ -29,7 +34,6 @@ pub(crate) fn reason(block: &Block) -> Option<String> {
     mounted(&mounts, &numbers, number_of)
         .or_else(|| swapped(&swaps, &numbers, number_of))
         .or_else(|| held(&family))
-        .or_else(|| refused(block))
 }
 
 /// "mounted at /home". File systems of several devices show another number than the device's, so
@@ -94,10 +98,14 @@ fn refused(block: &Block) -> Option<String> {
     }
 }
 
+/// The device, as something that processes have open.
+pub(crate) fn opened(block: &Block) -> Opened {
+    Opened::Device(makedev(block.number.major, block.number.minor))
+}
+
 /// Text for a refused exclusive open, with the processes that can be seen.
 pub(crate) fn taken(block: &Block) -> String {
-    let rdev = makedev(block.number.major, block.number.minor);
-    let names = holders(Opened::Device(rdev));
+    let names = holders(opened(block));
     if names.is_empty() {
         return "held exclusively by this process, the kernel, or a process that cannot be seen"
             .to_owned();

@@ -35,7 +35,7 @@ pub fn holders(opened: Opened) -> Vec<String> {
     };
     processes
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| *pid != own && has_open(*pid, opened))
+        .filter(|pid| *pid != own && descriptors(*pid, opened) > 0)
         .map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             format!("pid {pid} ({})", name.trim_end())
@@ -43,13 +43,15 @@ pub fn holders(opened: Opened) -> Vec<String> {
         .collect()
 }
 
-fn has_open(pid: u32, opened: Opened) -> bool {
+/// How many descriptors of process `pid` are open on it; 0 if this process may not know.
+pub(crate) fn descriptors(pid: u32, opened: Opened) -> usize {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
+        return 0;
     };
     descriptors
         .filter_map(|entry| fs::metadata(entry.ok()?.path()).ok())
-        .any(|found| opened.matches(&found))
+        .filter(|found| opened.matches(found))
+        .count()
 }
 
 #[cfg(test)]
