@@ -135,7 +135,7 @@ async fn look(
     let mut unreachable = "none is given".to_owned();
     for access_point in access_points {
         match ask(access_point, system).await {
-            Ok(answer) => return Ok(choose(access_point, answer, rank)?),
+            Ok(answer) => return choose(access_point, answer, rank),
             Err(Ask::Address(error)) => return Err(error.into()),
             Err(Ask::Unreachable(cause)) => unreachable = cause,
             // Another access point may know more.
@@ -208,36 +208,39 @@ fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
     Ok(request)
 }
 
+/// The engine of `rank`, or else of the lowest rank of all: containers belong to a rank, so that another one is
+/// no substitute for one that is being restarted.
 fn choose(
     access_point: &str,
     answer: GetAttachInfoResp,
     rank: Option<u32>,
-) -> Result<EngineUri, Error> {
-    let known: Vec<u32> = answer.rank_uris.iter().map(|r| r.rank).collect();
-    let chosen = answer
-        .rank_uris
-        .into_iter()
-        .filter(|r| rank.is_none_or(|rank| rank == r.rank))
-        .min_by_key(|r| r.rank);
-    let Some(chosen) = chosen else {
-        let cause = match rank {
-            Some(rank) => format!("rank {rank} does not serve; ranks that do: {known:?}"),
-            None => "no engine serves".to_owned(),
-        };
-        return Err(Error::NoEngine {
+) -> Result<EngineUri, Missing> {
+    let mut serving: Vec<u32> = answer.rank_uris.iter().map(|r| r.rank).collect();
+    serving.sort_unstable();
+    let lowest = answer.ms_ranks.iter().chain(&serving).min();
+    let missing = |cause, comes_by_itself| Missing {
+        error: Error::NoEngine {
             access_point: access_point.to_owned(),
             cause,
             remedy: "see `daos_shell system query`".to_owned(),
-        });
+        },
+        comes_by_itself,
     };
-    chosen
-        .uri
-        .parse()
-        .map_err(|error: daos_wire::UriError| Error::Address {
-            given: chosen.uri.chars().take(200).collect(),
-            expected: "address of an engine",
-            cause: error.to_string(),
-        })
+    let Some(wanted) = rank.or(lowest.copied()) else {
+        return Err(missing("no engine serves".to_owned(), false));
+    };
+    let Some(chosen) = answer.rank_uris.iter().find(|r| r.rank == wanted) else {
+        return Err(missing(
+            format!("rank {wanted} does not serve; ranks that do: {serving:?}"),
+            answer.ms_ranks.contains(&wanted),
+        ));
+    };
+    let uri = chosen.uri.parse();
+    Ok(uri.map_err(|error: daos_wire::UriError| Error::Address {
+        given: chosen.uri.chars().take(200).collect(),
+        expected: "address of an engine",
+        cause: error.to_string(),
+    })?)
 }
 
 /// The innermost cause, which is the one that says something ("Connection refused").
@@ -271,16 +274,33 @@ mod tests {
     #[test]
     fn the_lowest_rank_serves_unless_one_is_named() {
         let two = || answer(&[(3, "tcp://03"), (1, "tcp://01")]);
-        let target = |rank| choose("a", two(), rank).unwrap().targets[0][0];
+        let target = |rank| choose("a", two(), rank).ok().unwrap().targets[0][0];
         assert_eq!((target(None), target(Some(3))), (1, 3));
-        let error = choose("a", two(), Some(2)).unwrap_err().to_string();
+        let missing = choose("a", two(), Some(2)).err().unwrap();
+        let error = missing.error.to_string();
         assert!(
-            error.contains("rank 2") && error.contains("[3, 1]"),
+            error.contains("rank 2") && error.contains("[1, 3]"),
             "{error}"
         );
+        assert!(!missing.comes_by_itself, "nobody knows rank 2");
         assert!(choose("a", answer(&[]), None).is_err());
-        let error = choose("a", answer(&[(0, "tcp://")]), None).unwrap_err();
-        assert!(error.to_string().contains("tcp://"), "{error}");
+        let missing = choose("a", answer(&[(0, "tcp://")]), None).err().unwrap();
+        assert!(missing.error.to_string().contains("tcp://"));
+    }
+
+    #[test]
+    fn a_rank_that_does_not_serve_now_is_waited_for_and_not_replaced() {
+        let restarting = || GetAttachInfoResp {
+            ms_ranks: vec![0, 1],
+            ..answer(&[(1, "tcp://01")])
+        };
+        for rank in [None, Some(0)] {
+            let missing = choose("a", restarting(), rank).err().unwrap();
+            assert!(missing.comes_by_itself, "{rank:?}");
+            let error = missing.error.to_string();
+            assert!(error.contains("rank 0") && error.contains("[1]"), "{error}");
+        }
+        assert!(choose("a", restarting(), Some(1)).is_ok());
     }
 
     #[tokio::test]

@@ -34,7 +34,8 @@ pub struct Options {
     pub engine: EngineAddress,
     /// Name of the system that the access points must belong to; `None` = any.
     pub system: Option<String>,
-    /// Which engine, where the access point knows several; `None` = the one of lowest rank.
+    /// Which engine, where the access point knows several; `None` = the one of lowest rank, also while that
+    /// does not serve: containers belong to a rank.
     pub rank: Option<u32>,
     /// Network interface or address of this machine; empty = the fabric plugin chooses.
     pub interface: String,

@@ -75,9 +75,10 @@ impl MgmtSvc for MgmtService {
     ) -> Result<Response<GetAttachInfoResp>, Status> {
         self.check_system(&request.get_ref().sys)
             .map_err(|f| f.to_status())?;
-        let rank_uris: Vec<RankUri> = self
-            .state
-            .engines()
+        let engines = self.state.engines();
+        // With those that do not serve now: a client must not take another rank for the one it knows.
+        let ms_ranks = engines.iter().filter_map(|e| e.rank).collect();
+        let rank_uris: Vec<RankUri> = engines
             .into_iter()
             .filter(|e| e.state == EngineState::Ready)
             .map(|e| RankUri {
@@ -114,7 +115,7 @@ impl MgmtSvc for MgmtService {
             .iter()
             .find_map(|s| s.provider.clone());
         Ok(Response::new(GetAttachInfoResp {
-            ms_ranks: rank_uris.iter().map(|r| r.rank).collect(),
+            ms_ranks,
             rank_uris,
             client_net_hint: Some(ClientNetHint {
                 provider: provider.unwrap_or_default(),

@@ -78,3 +78,20 @@ fn one_that_is_killed_leaves_the_other_serving() {
     second.verify();
     server.stop();
 }
+
+#[test]
+fn a_client_waits_for_the_rank_that_has_its_container() {
+    let site = site();
+    let mut server = site.start();
+    server.make_ready();
+    site.ensure_pool();
+    let container = |verb| site.daos(&["container", verb, "--pool", "tank", "first"]);
+    // Without --rank it is made on rank 0, and rank 1 knows nothing of it.
+    container("create").expect(0);
+    server.kill_engine(0);
+    server.wait_state("about to be restarted", |s| {
+        s["engines"][0]["state"] == "restarting" && s["engines"][1]["state"] == "ready"
+    });
+    container("query").expect(0);
+    server.stop();
+}
