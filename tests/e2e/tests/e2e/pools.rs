@@ -272,6 +272,30 @@ fn stopped_engines_start_again() {
 }
 
 #[test]
+fn a_pool_that_fails_on_one_engine_is_undone_on_the_others() {
+    let site = Site::new();
+    for name in ["bdev0", "bdev1"] {
+        site.add_engine(Bdev::File(site.path(name)), 1);
+    }
+    let mut server = site.start();
+    server.make_ready();
+    // Rank 1 looks well until it has to write down that it has a pool.
+    let catalogue = site.scm(1).join("catalogue");
+    std::fs::remove_file(&catalogue).expect("the catalogue of rank 1");
+    let failed = pool(&site, &["create", "both", "-s", "8MiB", "-n", "64MiB"]);
+    says(failed, 1, &["rank 1"]);
+    let listed = pool(&site, &["--json", "list"]).expect(0).json();
+    assert_eq!(
+        listed["response"]["pools"].as_array().map_or(0, Vec::len),
+        0,
+        "{listed:#}"
+    );
+    // All of rank 0 is free again.
+    pool(&site, &["create", "first", "-r", "0", "--size", "100%"]).expect(0);
+    server.stop();
+}
+
+#[test]
 fn a_pool_spans_all_engines_or_none() {
     let site = Site::new();
     for name in ["bdev0", "bdev1"] {
