@@ -1,10 +1,12 @@
 //! A tier that is gone is named; the rest is neither served nor destroyed until somebody says so.
 
 use crate::data::Workload;
-use daos_e2e::{Server, Site, may_mount, not_run};
+use daos_e2e::{Bdev, Finished, LoopDevice, Server, Site, finish, may_mount, not_run};
 use nix::mount::{MntFlags, umount2};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
+use std::time::Duration;
 
 /// A formatted site with data on it, whose server has ended.
 fn formatted() -> Site {
@@ -116,5 +118,64 @@ fn the_device_of_another_engine_is_a_lost_block_device() {
     fs::copy(other.path("bdev0"), site.path("bdev0")).expect("our files");
     let device = site.path("bdev0").display().to_string();
     let server = assert_lost(&site, &["block device", "lost", &device, "engine"]);
+    server.stop();
+}
+
+#[track_caller]
+fn tool(program: &str, args: &[&str]) -> Finished {
+    let mut command = Command::new(program);
+    command.args(args);
+    finish(command, Duration::from_secs(60))
+}
+
+/// ext4 turns read-only when it finds its metadata damaged (`errors=remount-ro`), under files that are open for
+/// writing; the kernel can be asked to behave as if it had.
+#[test]
+fn a_file_system_that_turns_read_only_loses_nothing() {
+    let test = "a_file_system_that_turns_read_only_loses_nothing";
+    let site = Site::new();
+    let disk = match LoopDevice::attach(&site.path("disk.img"), 700 << 20) {
+        Ok(disk) => disk,
+        Err(reason) => return not_run(test, &reason),
+    };
+    let node = disk.path().display().to_string();
+    let place = site.make_dir("disk");
+    let mount = place.display().to_string();
+    tool("mkfs.ext4", &["-q", "-F", &node]).expect(0);
+    let options = ["-o", "errors=remount-ro", &node, &mount];
+    tool("mount", &options).expect(0);
+    site.add_engine(Bdev::File(place.join("bdev0")), 1);
+    let mut server = site.start();
+    server.make_ready();
+    let workload = Workload::new(&site, "work");
+    workload.write();
+
+    let name = disk.path().file_name().and_then(|name| name.to_str());
+    let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", name.expect("a name"));
+    fs::write(&trigger, "1").unwrap_or_else(|e| panic!("{trigger}: {e}"));
+    let large = site.path("large");
+    fs::write(&large, vec![7; 1 << 20]).expect("a file");
+    let put = |verb| {
+        let file = large.display().to_string();
+        site.daos(&[
+            "object", verb, "--cont", "c", "1", "d", "a", "--file", &file,
+        ])
+    };
+    site.daos(&["container", "create", "--pool", "tank", "c"])
+        .expect(0);
+    let refused = put("put").expect(1);
+    assert!(refused.text().contains("failed a write"), "{refused}");
+    // What was acknowledged before can still be read.
+    workload.verify();
+    server.stop();
+
+    tool("umount", &[&mount]).expect(0);
+    let mended = tool("e2fsck", &["-p", "-f", &node]);
+    assert!(matches!(mended.code, Some(0 | 1)), "{mended}");
+    tool("mount", &options).expect(0);
+    let mut server = site.start();
+    server.wait_phase("ready");
+    workload.verify();
+    put("put").expect(0);
     server.stop();
 }
