@@ -10,8 +10,11 @@ use daos_engine::error::exit;
 use daos_engine::log::LogMemory;
 use daos_engine::scm::ScmLog;
 use daos_plugin_api::abi::Status;
+use nix::unistd::{Uid, geteuid, setfsuid};
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const OBJECT: ObjectId = ObjectId { hi: 1, lo: 2 };
@@ -200,15 +203,34 @@ fn a_device_that_goes_takes_its_targets_along_and_no_others() {
     }
 }
 
+/// This thread, and those that it starts, without root's right to any file, until the value is dropped.
+struct OrdinaryUser(Uid);
+
+impl OrdinaryUser {
+    /// Takes the place of the owner of `storage`, which for root becomes user 65534.
+    fn own(storage: &Storage) -> Self {
+        let before = geteuid();
+        if before.is_root() {
+            let owned = storage.mount.parent().unwrap();
+            let given = Command::new("chown")
+                .args(["-R", "65534"])
+                .arg(owned)
+                .status();
+            assert!(given.unwrap().success());
+            setfsuid(Uid::from_raw(65534));
+        }
+        Self(before)
+    }
+}
+
+impl Drop for OrdinaryUser {
+    fn drop(&mut self) {
+        setfsuid(self.0);
+    }
+}
+
 #[test]
 fn read_only_files_are_refused_at_start_and_lose_nothing() {
-    use std::os::unix::fs::PermissionsExt;
-    if nix::unistd::geteuid().is_root() {
-        eprintln!(
-            "NOT RUN read_only_files_are_refused_at_start_and_lose_nothing: root may write to any file"
-        );
-        return;
-    }
     let storage = one_target();
     let engine = storage.start();
     let rt = runtime();
@@ -217,6 +239,7 @@ fn read_only_files_are_refused_at_start_and_lose_nothing() {
         put(&c, 1, LARGE).await.unwrap();
     });
     engine.stop().unwrap();
+    let _user = OrdinaryUser::own(&storage);
     let mode = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
