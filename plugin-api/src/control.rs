@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// What a plugin class provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +62,10 @@ pub struct Manifest {
     /// Runtimes that only one plugin of a process may bring (`dpdk-eal`).
     #[serde(default)]
     pub exclusive: Vec<String>,
+    /// Shared libraries that it needs and that a system may lack, each with the Debian package that
+    /// brings it (`"libfabric.so.1": "libfabric1"`): what to install when the linker does not find one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub libraries: BTreeMap<String, String>,
 }
 
 /// A class of a plugin.

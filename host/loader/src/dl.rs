@@ -42,7 +42,15 @@ pub(crate) fn map(path: &Path) -> Result<Mapped, String> {
     }
     opened
         .map(|library| Mapped(ManuallyDrop::new(library)))
-        .map_err(|e| e.to_string())
+        .map_err(|e| linkers_words(&e))
+}
+
+/// What the dynamic linker said: the error itself only says which call failed.
+fn linkers_words(error: &libloading::Error) -> String {
+    use std::error::Error as _;
+    error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Table of a Rust plugin, through its root module.
@@ -58,7 +66,7 @@ pub(crate) fn rust_table(
     // `upgrade` checks before anything else; the library is never unmapped.
     let header = unsafe { mapped.0.get::<AbiHeaderRef>(RUST_ENTRY.as_bytes()) }
         .map(|symbol| *symbol)
-        .map_err(|e| entry(format!("no Rust entry: {e}")))?
+        .map_err(|e| entry(format!("no Rust entry: {}", linkers_words(&e))))?
         .upgrade()
         .map_err(|_| entry("its SDK uses another version of abi_stable".to_owned()))?;
     let layout = header
@@ -83,7 +91,7 @@ pub(crate) fn c_table(mapped: &Mapped) -> Result<&'static PluginTable, EntryErro
         let symbol = mapped
             .0
             .get::<CEntry>(C_ENTRY.as_bytes())
-            .map_err(|e| EntryError::Entry(format!("no C entry: {e}")))?;
+            .map_err(|e| EntryError::Entry(format!("no C entry: {}", linkers_words(&e))))?;
         symbol(ABI_MAJOR, ABI_MINOR)
     };
     table(pointer)

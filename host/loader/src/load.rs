@@ -7,6 +7,7 @@ use crate::layout::LayoutMismatch;
 use crate::manifest;
 use crate::refusal::Refusal;
 use daos_plugin_api::abi::PluginTable;
+use daos_plugin_api::control::Manifest;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -46,14 +47,16 @@ pub enum LoadError {
         plugin: String,
     },
     /// The dynamic linker failed.
-    #[error("cannot load plugin {plugin} {version}: {cause}; install the libraries it needs")]
+    #[error("cannot load plugin {plugin} {version}: {cause}; {remedy}")]
     Link {
         /// Its name.
         plugin: String,
         /// Its version.
         version: String,
-        /// The linker's message.
+        /// What is missing, or the linker's message.
         cause: String,
+        /// What to install.
+        remedy: String,
     },
     /// No usable entry.
     #[error("cannot load plugin {plugin} {version}: {cause}; ask its vendor for a corrected build")]
@@ -141,10 +144,14 @@ pub fn load(info: &PluginInfo, policy: &Policy) -> Result<Loaded, LoadError> {
 
 fn map(info: &PluginInfo, path: &Path) -> Result<&'static PluginTable, LoadError> {
     let (plugin, version) = (info.name().to_owned(), info.manifest.version.clone());
-    let mapped = dl::map(path).map_err(|cause| LoadError::Link {
-        plugin: plugin.clone(),
-        version: version.clone(),
-        cause,
+    let mapped = dl::map(path).map_err(|message| {
+        let (cause, remedy) = unlinked(&message, &info.manifest);
+        LoadError::Link {
+            plugin: plugin.clone(),
+            version: version.clone(),
+            cause,
+            remedy,
+        }
     })?;
     let table = if info.rust {
         dl::rust_table(&mapped, info.abi)
@@ -180,6 +187,41 @@ fn map(info: &PluginInfo, path: &Path) -> Result<&'static PluginTable, LoadError
         return Err(LoadError::ManifestDiffers { plugin, version });
     }
     Ok(table)
+}
+
+/// What the linker's message means, and what to install.
+fn unlinked(message: &str, manifest: &Manifest) -> (String, String) {
+    // Of glibc's dl-load.c: `NAME: cannot open shared object file: No such file or directory`. The
+    // plugin itself was there a moment ago.
+    let missing = message
+        .strip_suffix(": cannot open shared object file: No such file or directory")
+        .filter(|name| !name.contains('/'));
+    let install = |packages: &[&str]| format!("run `apt-get install {}`", packages.join(" "));
+    let known: Vec<&str> = manifest.libraries.values().map(String::as_str).collect();
+    match missing {
+        Some(library) => {
+            let cause = format!("{library}, which it needs, is not installed");
+            let remedy = match manifest.libraries.get(library) {
+                Some(package) => {
+                    install(&[package]) + ", or install your system's package of that library"
+                }
+                None => format!("install the package that has {library}"),
+            };
+            (cause, remedy)
+        }
+        None if known.is_empty() => (
+            message.to_owned(),
+            "install the libraries it needs".to_owned(),
+        ),
+        // Such as a symbol or a version that an old library does not have.
+        None => {
+            let remedy = format!(
+                "install newer versions of the libraries it needs: {}",
+                known.join(", ")
+            );
+            (message.to_owned(), remedy)
+        }
+    }
 }
 
 fn load_built_in(info: &PluginInfo) -> Result<Loaded, LoadError> {

@@ -59,6 +59,18 @@ fn check(manifest: &Manifest) -> Result<(), String> {
             return Err(format!("`schema` of class {} is not an object", class.name));
         }
     }
+    for (library, package) in &manifest.libraries {
+        // They become part of a command that an administrator may copy.
+        let is_plain = |text: &str| {
+            (1..=MAX_NAME).contains(&text.len())
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b))
+        };
+        if !is_plain(library) || !is_plain(package) || package.starts_with('-') {
+            return Err("`libraries` must map names of libraries to names of packages".to_owned());
+        }
+    }
     let words = manifest.classes.iter().flat_map(|c| &c.capabilities);
     for word in words.chain(&manifest.privileges).chain(&manifest.exclusive) {
         if word.is_empty() || word.len() > MAX_NAME || !word.bytes().all(|b| b.is_ascii_graphic()) {

@@ -1,7 +1,7 @@
 //! Libraries that a plugin pulls in are held to the same rule. Needs a C compiler, as any Rust build
 //! does.
 
-use daos_loader::{PluginFile, Policy, Refusal};
+use daos_loader::{LoadError, PluginFile, Policy, Refusal, load};
 use fixture_files::chmod;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ int use_it(void) { return helper(); }
 #define LEN (sizeof JSON - 1)
 __attribute__((section(".note.daos.plugin"), used, aligned(4)))
 static const struct { unsigned namesz, descsz, type; char name[8]; unsigned short major, minor;
-  unsigned flags, len; char json[LEN + 1]; } note =
+  unsigned flags, len; char json[LEN]; } note =
   { 5, 12 + LEN, 0x504c5547, "DAOS", 1, 0, 0, LEN, JSON };
 "#;
 
@@ -124,4 +124,62 @@ fn a_search_path_that_others_could_make_is_refused() {
     let plugin = build(&base, &open.join("later").display().to_string());
     let refusal = inspect(&plugin).unwrap_err();
     assert_eq!(refusal.code(), "writable", "{refusal}");
+}
+
+/// Builds a plugin on a library, takes the library away, and loads the plugin.
+fn load_without_its_library(manifest_says: &str) -> String {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = scratch.path().canonicalize().unwrap();
+    let lib = base.join("lib");
+    for directory in [&lib, &base.join("plugins")] {
+        std::fs::create_dir_all(directory).unwrap();
+        chmod(directory, 0o755);
+    }
+    let library = lib.join("libhelper.so");
+    cc(&[], "int helper(void) { return 1; }", &library);
+    let plugin = base.join("plugins/x.so");
+    let source = PLUGIN.replace("}]}\"", &format!("}}]{manifest_says}}}\""));
+    cc(
+        &[&format!("-L{}", lib.display()), "-lhelper"],
+        &source,
+        &plugin,
+    );
+    std::fs::remove_file(base.join("plugins/x.c")).unwrap();
+    std::fs::remove_file(&library).unwrap();
+    let info = PluginFile::inspect(&plugin, &Policy::default()).unwrap();
+    let error = load(&info, &Policy::default()).unwrap_err();
+    assert!(matches!(error, LoadError::Link { .. }), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn a_missing_library_is_named_with_the_package_that_brings_it() {
+    let known = load_without_its_library(r#",\"libraries\":{\"libhelper.so\":\"helper1\"}"#);
+    assert_eq!(
+        known,
+        "cannot load plugin c-x 1: libhelper.so, which it needs, is not installed; run `apt-get install \
+         helper1`, or install your system's package of that library"
+    );
+    let unknown = load_without_its_library("");
+    assert!(
+        unknown.ends_with("is not installed; install the package that has libhelper.so"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn what_a_manifest_wants_installed_is_a_name_and_no_command() {
+    for bad in ["x; reboot", "-y", ""] {
+        let scratch = tempfile::tempdir().unwrap();
+        let plugin = scratch.path().join("x.so");
+        let manifest = format!(r#"}}],\"libraries\":{{\"libx.so\":\"{bad}\"}}}}""#);
+        let source = PLUGIN.replace("}]}\"", &manifest);
+        let source = source.replace("return helper();", "return 1;");
+        cc(&[], &source, &plugin);
+        let refusal = inspect(&plugin).unwrap_err();
+        assert!(
+            refusal.to_string().contains("`libraries`"),
+            "{bad:?}: {refusal}"
+        );
+    }
 }
