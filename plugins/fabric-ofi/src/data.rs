@@ -2,6 +2,7 @@
 
 mod domain;
 mod endpoint;
+mod leftover;
 mod operation;
 mod pause;
 mod peers;

@@ -299,6 +299,27 @@ fn processes(domain: &OfiDomain) {
     }
 }
 
+/// What a killed process leaves in /dev/shm goes when another one opens the provider; what the living have
+/// stays.
+fn leftovers(domain: &OfiDomain) {
+    let a = Node::new(domain);
+    let own = format!("/dev/shm/{}:", std::process::id());
+    let files = |mark: &str| {
+        let entries = std::fs::read_dir("/dev/shm").unwrap().flatten();
+        let paths = entries.map(|e| e.path().display().to_string());
+        paths.filter(|p| p.starts_with(mark)).count()
+    };
+    assert!(files(&own) > 0, "an endpoint has its file");
+    let killed = Process::start(&domain.provider(), 0);
+    let mark = format!("/dev/shm/{}:", killed.id());
+    assert!(files(&mark) > 0, "an endpoint has its file");
+    killed.kill();
+    let next = Process::start(&domain.provider(), 0);
+    assert_eq!(files(&mark), 0, "what the killed one left");
+    assert!(files(&own) > 0, "a living process lost its file");
+    drop((a, next));
+}
+
 macro_rules! providers {
     ($($provider:ident = $name:literal: $($case:ident),*;)*) => {
         $(mod $provider {
@@ -318,7 +339,7 @@ providers! {
     sockets = "ofi+sockets": messages, matching, remote_memory, cancelling, sleeping, dead_peers, processes, comes_back;
     // Not `dead_peers`: an endpoint of the same process that is closed takes its memory along, and
     // shm 1.17 crashes on it; `processes` kills a peer as it happens in real life.
-    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, processes;
+    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, processes, leftovers;
 }
 
 fn with_provider(name: &str, case: &str, run: fn(&OfiDomain)) {

@@ -8,6 +8,7 @@
 //! lock it costs is never contended, except where providers share one among endpoints.
 
 use super::endpoint::{OfiEndpoint, Parts};
+use super::leftover;
 use super::operation::SCRATCH;
 use crate::choose::choose;
 use crate::libfabric::{AddressVector, Domain, Endpoint, Errno, Info, Memory, Queue, sys};
@@ -39,6 +40,9 @@ impl OfiDomain {
     pub fn open(request: &FabricOpenRequest, settings: Settings) -> Result<Self> {
         let choice = choose(&request.provider, &request.interface)?;
         let info = choice.info;
+        if info.provider() == "shm" {
+            leftover::remove_once();
+        }
         let domain = Domain::open(&info).map_err(|errno| {
             errno.error(format!(
                 "cannot open a domain of {} on {}",

@@ -122,6 +122,8 @@ fn the_peer() {
 /// Such a peer at work; killed when dropped.
 pub struct Process {
     child: Child,
+    /// Nothing is left of it when it is dropped.
+    is_swept: bool,
     pub address: Vec<u8>,
     pub key: u64,
     pub base: u64,
@@ -148,6 +150,7 @@ impl Process {
             .collect();
         Self {
             child,
+            is_swept: true,
             address,
             key: words[1].parse().unwrap(),
             base: words[2].parse().unwrap(),
@@ -155,10 +158,26 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it and leaves what it leaves.
+    pub fn kill(mut self) {
+        self.child.kill().expect("our child can be killed");
+        self.child.wait().expect("our child can be waited for");
+        self.is_swept = false;
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        remove_shared_memory(self.child.id());
+        if self.is_swept {
+            remove_shared_memory(self.child.id());
+        }
     }
 }
