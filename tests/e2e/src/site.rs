@@ -17,6 +17,9 @@ use std::process::Command;
 /// Numbers of the user and the group `nobody`, as far as they are the same everywhere.
 const NOBODY: u32 = 65_534;
 
+/// Names the provider of sites that choose none themselves: `tcp`, the built-in one, or one of libfabric's.
+const PROVIDER: &str = "DAOS_E2E_PROVIDER";
+
 /// Whether this program is root.
 pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
@@ -86,7 +89,7 @@ impl Site {
         }
         let privileged = may_mount() && owner.is_none();
         let memory = (!privileged).then(|| PrivateDir::new(Path::new("/dev/shm"), owner));
-        let site = Self {
+        let mut site = Self {
             dir,
             memory,
             user,
@@ -102,6 +105,12 @@ impl Site {
         };
         for name in ["sockets", "state", "tmp", "home", "plugins"] {
             site.make_dir(name);
+        }
+        if let Ok(provider) = std::env::var(PROVIDER)
+            && provider != site.provider
+            && let Err(why) = site.install_ofi(&provider)
+        {
+            panic!("{PROVIDER} is {provider}: {why}");
         }
         site
     }
@@ -189,11 +198,8 @@ impl Site {
     /// # Panics
     /// The plugin cannot be put there.
     pub fn use_ofi(&mut self, provider: &str) -> Result<(), String> {
-        self.plugins = Plugins::Dir;
-        let dir = self.path("plugins");
-        Programs::built().install_ofi(&dir)?;
-        self.provider = provider.to_owned();
-        let dir = dir.display().to_string();
+        self.install_ofi(provider)?;
+        let dir = self.path("plugins").display().to_string();
         let scan = ["--json", "--plugins-dir", &dir, "storage", "scan"];
         let found = self.run("daos_server", &scan).expect(0).json();
         let devices = found["response"]["devices"].as_array();
@@ -206,6 +212,31 @@ impl Site {
             true => Ok(()),
             false => Err(format!("libfabric does not offer {provider} here")),
         }
+    }
+
+    fn install_ofi(&mut self, provider: &str) -> Result<(), String> {
+        self.plugins = Plugins::Dir;
+        Programs::built().install_ofi(&self.path("plugins"))?;
+        self.provider = provider.to_owned();
+        Ok(())
+    }
+
+    /// The provider in the configuration.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// Name of the plugin that brings the provider.
+    pub fn fabric_plugin(&self) -> &'static str {
+        if self.is_ofi() {
+            "fabric-ofi"
+        } else {
+            "fabric-tcp"
+        }
+    }
+
+    fn is_ofi(&self) -> bool {
+        self.provider.starts_with("ofi+")
     }
 
     /// Sets the fabric interface.
@@ -355,7 +386,7 @@ impl Site {
     /// Options with which `daos` reaches the node.
     pub fn client_args(&self) -> Vec<String> {
         let mut args = vec!["--access-point".to_owned(), self.address()];
-        if self.provider.starts_with("ofi+") {
+        if self.is_ofi() {
             let dir = self.path("plugins").display().to_string();
             args.extend(["--plugins-dir".to_owned(), dir]);
         }

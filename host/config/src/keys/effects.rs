@@ -245,7 +245,7 @@ pub const EFFECTS: &[Row] = &[
         Top,
         "servers",
         "One engine per entry, each with a life of its own.",
-        e2e!("two_engines.rs::one_that_is_killed_leaves_the_other_serving"),
+        e2e!("data_path/two_engines.rs::one_that_is_killed_leaves_the_other_serving"),
     ),
     seen(
         Server,
@@ -333,7 +333,7 @@ pub const EFFECTS: &[Row] = &[
         Server,
         "bdev_class",
         "Chooses the block device plugin.",
-        e2e!("main_job.rs::ram_malloc_tcp_built_in"),
+        e2e!("data_path/main_job.rs::ram_malloc_built_in"),
     ),
     seen(
         Server,

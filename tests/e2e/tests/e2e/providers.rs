@@ -31,7 +31,13 @@ fn on_provider(test: &str, provider: &str, extra: &str) {
         s["phase"] == "ready" && s["engines"][0]["restarts"] == 1
     });
     assert_ne!(state["engines"][0]["pid"], dead, "{state:#}");
-    remove_shared_memory();
+    // The next engine has removed what provider shm keeps there.
+    let left = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    let left: Vec<_> = left
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(&format!("{dead}:")))
+        .collect();
+    assert!(left.is_empty(), "{left:?} of the killed engine");
     // The writer is still the same: it has found the new engine.
     let before = workload.acknowledged();
     eventually("the client writes on", || {

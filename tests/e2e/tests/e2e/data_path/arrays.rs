@@ -40,7 +40,7 @@ fn check(site: &Site, dir: &Path, akey: &str, want: &[u8]) {
 fn stream(site: &Site, data: Vec<u8>) -> (Child, thread::JoinHandle<()>) {
     let mut command = site.command("daos");
     let args = [&["array", "put"][..], &PLACE, &["run7", "stream"]].concat();
-    command.args(["--access-point", &site.address()]).args(args);
+    command.args(site.client_args()).args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().expect("daos can be started");
     let mut input = child.stdin.take().expect("a pipe");

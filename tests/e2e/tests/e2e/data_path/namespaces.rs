@@ -192,7 +192,7 @@ fn site_client(site: &Site, net: &str, args: &[&str]) {
     command
         .arg(net)
         .arg(site.program("daos"))
-        .args(["--access-point", &site.address()])
+        .args(site.client_args())
         .args(args);
     finish(command, Duration::from_secs(60)).expect(0);
 }

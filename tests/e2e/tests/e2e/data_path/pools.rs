@@ -205,7 +205,7 @@ fn a_destruction_that_is_killed_is_completed() {
         site.daos(&kept).expect(0);
         let mut command = site.command("daos");
         command
-            .args(["--access-point", &site.address()])
+            .args(site.client_args())
             .args(["container", "destroy", "doomed"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

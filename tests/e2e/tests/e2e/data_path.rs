@@ -1,0 +1,13 @@
+//! Everything that moves data over the fabric. These tests name no provider: they run on the one of
+//! `DAOS_E2E_PROVIDER`, so that the same tests prove every fabric plugin.
+
+mod arrays;
+mod benchmark;
+mod chaos;
+mod engine_death;
+mod lost_storage;
+mod main_job;
+mod namespaces;
+mod pools;
+mod server_death;
+mod two_engines;
