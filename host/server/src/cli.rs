@@ -192,6 +192,58 @@ pub(crate) enum ConfigCommand {
     },
     /// Print the commented example of every key.
     Example,
+    /// Print a configuration for this machine: provider and interfaces, engines per NUMA node, storage as the
+    /// scans find it, each with the reason. Changes nothing; written to a file only with -o.
+    #[command(
+        after_help = "Examples:\n  daos_server config generate\n  daos_server config generate -o \
+                            daos_server.yml && daos_server config check daos_server.yml\n  daos_server config \
+                            generate -e 2 -c infiniband -f 31416,31516"
+    )]
+    Generate(GenerateArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct GenerateArgs {
+    /// Engines [default: one per NUMA node that has cores]
+    #[arg(short = 'e', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) num_engines: Option<u32>,
+    /// Only consider interfaces of this kind.
+    #[arg(short = 'c', long, value_enum)]
+    pub(crate) net_class: Option<NetClass>,
+    /// Fabric provider [default: the best that the interfaces have]
+    #[arg(short = 'p', long, value_name = "PROVIDER")]
+    pub(crate) net_provider: Option<String>,
+    /// Fabric ports, one per engine [default: 31416, 32416 ..., the next free one each]
+    #[arg(short = 'f', long, value_delimiter = ',', value_name = "PORT,...",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) fabric_ports: Vec<u16>,
+    /// Hosts that keep the membership of the system, an odd number [default: this host]
+    #[arg(
+        short = 'r',
+        long,
+        visible_alias = "access-points",
+        value_delimiter = ',',
+        value_name = "HOST,..."
+    )]
+    pub(crate) ms_replicas: Vec<String>,
+    /// Use no block devices.
+    #[arg(short = 's', long)]
+    pub(crate) scm_only: bool,
+    /// Use memory as SCM, also where there is persistent memory.
+    #[arg(short = 't', long)]
+    pub(crate) use_tmpfs_scm: bool,
+    /// Replace the file of -o if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Kinds of network interfaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum NetClass {
+    /// InfiniBand and Omni-Path.
+    Infiniband,
+    /// Ethernet, with or without RDMA.
+    Ethernet,
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ mod attach_file;
 mod check;
 mod cli;
 mod engine;
+mod fabric;
 mod fault_domain;
+mod generate;
 mod launch;
 mod logging;
 mod network;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
             print!("{}", daos_config::example());
             Ok(true)
         }
+        Some(Command::Config(ConfigCommand::Generate(args))) => generate::run(&cli, args),
         Some(Command::Completion { shell }) => {
             let mut out = std::io::stdout();
             clap_complete::generate(*shell, &mut Cli::command(), "daos_server", &mut out);

@@ -10,6 +10,7 @@ use daos_proto::host::{
     FabricProvider, NetworkInterface, NetworkScanRequest, NetworkScanResponse, PluginFault,
 };
 use daos_report::{Envelope, NetworkReport, print_json};
+use daos_topology::is_of;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -80,23 +81,6 @@ fn wanted(config: &Config, requested: &str) -> BTreeSet<String> {
     }
 }
 
-/// Whether a provider is meant by a name: of the same kind, with the same layer unless the name has
-/// none. The family and the spelling `socket` of the deployment guide make no difference.
-fn is_of(provider: &str, name: &str) -> bool {
-    let parts = |text: &str| -> (String, Option<String>) {
-        let plain = text.strip_prefix("ofi+").unwrap_or(text);
-        let (core, layer) = match plain.split_once(';') {
-            Some((core, layer)) => (core, Some(layer.to_owned())),
-            None => (plain, None),
-        };
-        let core = if core == "socket" { "sockets" } else { core };
-        (core.to_owned(), layer)
-    };
-    let (core, layer) = parts(provider);
-    let (wanted_core, wanted_layer) = parts(name);
-    core == wanted_core && (wanted_layer.is_none() || wanted_layer == layer)
-}
-
 fn interface(plugin: &str, record: DeviceRecord) -> NetworkInterface {
     let text = |key: &str| {
         let value = record.details.get(key).and_then(Value::as_str);
@@ -152,29 +136,4 @@ pub(crate) fn run(cli: &Cli, args: &NetworkScanArgs) -> anyhow::Result<bool> {
         println!("{text}");
     }
     Ok(complete)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_mean_their_providers() {
-        for (provider, name) in [
-            ("ofi+tcp;ofi_rxm", "ofi+tcp"),
-            ("ofi+tcp;ofi_rxm", "tcp;ofi_rxm"),
-            ("tcp", "ofi+tcp"),
-            ("ofi+sockets", "ofi+socket"),
-            ("ofi+verbs;ofi_rxm", "ofi+verbs;ofi_rxm"),
-        ] {
-            assert!(is_of(provider, name), "{provider} {name}");
-        }
-        for (provider, name) in [
-            ("ofi+net", "ofi+tcp"),
-            ("tcp", "ofi+tcp;ofi_rxm"),
-            ("ofi+psm2", "ofi+psm"),
-        ] {
-            assert!(!is_of(provider, name), "{provider} {name}");
-        }
-    }
 }

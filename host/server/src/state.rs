@@ -246,7 +246,7 @@ fn phase_of(engines: &[EngineStatus]) -> (ServerPhase, String, String) {
         .count();
     if engines.is_empty() {
         let reason = "the configuration names no servers";
-        let hint = "add a servers: entry to the configuration and start again";
+        let hint = "add servers: entries to the configuration (daos_server config generate prints some) and start again";
         return (ServerPhase::Maintenance, reason.to_owned(), hint.to_owned());
     }
     if ready == engines.len() {

@@ -86,11 +86,17 @@ pub(crate) fn render(top: &Top<'_>, engines: &[Engine]) -> String {
     let dir = top.dir.display();
     let mut text = format!(
         "name: daos_server\nport: {}\ntransport_config: {{allow_insecure: true}}\nsocket_dir: '{dir}/sockets'\n\
-         state_dir: '{dir}/state'\nprovider: '{}'\nfabric_iface: {}\n",
-        top.port, top.provider, top.iface
+         state_dir: '{dir}/state'\n",
+        top.port
     );
+    // Writing into a string cannot fail.
+    if !top.provider.is_empty() {
+        let _ = writeln!(text, "provider: '{}'", top.provider);
+    }
+    if !top.iface.is_empty() {
+        let _ = writeln!(text, "fabric_iface: {}", top.iface);
+    }
     if top.plugins == Plugins::Dir {
-        // Writing into a string cannot fail.
         let _ = writeln!(text, "plugins_dir: '{dir}/plugins'");
     }
     text += top.extra;

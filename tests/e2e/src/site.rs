@@ -63,6 +63,7 @@ pub struct Site {
     top: String,
     provider: String,
     iface: String,
+    has_ofi: bool,
     wrapper: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -100,6 +101,7 @@ impl Site {
             top: String::new(),
             provider: "tcp".to_owned(),
             iface: "lo".to_owned(),
+            has_ofi: false,
             wrapper: Vec::new(),
             env: Vec::new(),
         };
@@ -216,6 +218,7 @@ impl Site {
 
     fn install_ofi(&mut self, provider: &str) -> Result<(), String> {
         self.plugins = Plugins::Dir;
+        self.has_ofi = true;
         Programs::built().install_ofi(&self.path("plugins"))?;
         self.provider = provider.to_owned();
         Ok(())
@@ -236,7 +239,13 @@ impl Site {
     }
 
     fn is_ofi(&self) -> bool {
-        self.provider.starts_with("ofi+")
+        self.has_ofi
+    }
+
+    /// Leaves provider and interface to the server.
+    pub fn choose_fabric(&mut self) {
+        self.provider.clear();
+        self.iface.clear();
     }
 
     /// Sets the fabric interface.

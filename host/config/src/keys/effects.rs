@@ -106,15 +106,15 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Top,
         "fabric_ifaces",
-        "D_INTERFACE of engines without a fabric_iface, in their order.",
-        FILE_FABRIC,
+        "D_INTERFACE of engines without a fabric_iface, in their order. Without it one is chosen and the log says why.",
+        e2e!("fabric_choice.rs::each_engine_gets_its_interface_of_the_list"),
     ),
     seen(
         Top,
         "provider",
-        "Chooses the fabric plugin; D_PROVIDER of engines without their own. Engines without any are refused until a \
-         network scan chooses one.",
-        FILE_FABRIC,
+        "Chooses the fabric plugin; D_PROVIDER of engines without their own. Engines without any get the best provider of \
+         the interfaces, and the log says why.",
+        e2e!("fabric_choice.rs::what_the_file_leaves_out_is_chosen_and_works"),
     ),
     seen(
         Top,
@@ -125,8 +125,9 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Top,
         "fabric_iface_port",
-        "D_PORT of engines without their own.",
-        FILE_FABRIC,
+        "D_PORT of engines without their own. Engines that would share an interface and a port are refused; without a \
+         port each gets a free one.",
+        e2e!("fabric_choice.rs::engines_that_would_meet_on_a_port_are_refused_before_a_format"),
     ),
     seen(
         Top,
@@ -150,7 +151,7 @@ pub const EFFECTS: &[Row] = &[
         Top,
         "hyperthreads",
         "Targets are placed on every hyperthread, else on the first one of each core.",
-        "host/engine/src/pin.rs::hyperthreads_of_a_core_count_once",
+        "host/topology/src/cores.rs::hyperthreads_of_a_core_count_once",
     ),
     seen(
         Top,

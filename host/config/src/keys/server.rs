@@ -79,7 +79,7 @@ pub(super) const KEYS: &[KeySpec] = &[
         .doc("Fabric interface of this engine.")
         .example("qib0"),
     server("fabric_iface_port", int(1, 65_535))
-        .default("chosen when the engine starts")
+        .default("a free one, when the engine starts")
         .doc("Fabric port of this engine. Only give it if there is a specific need.")
         .example("20000"),
     server("scm_mount", ABSOLUTE)

@@ -82,14 +82,17 @@ pub(super) const KEYS: &[KeySpec] = &[
         .example("/etc/daos/fault_domain.sh")
         .alternative(),
     top("fabric_ifaces", Kind::List)
-        .default("all usable interfaces")
+        .default(
+            "chosen: the interface of the engine's NUMA node, else the first Ethernet interface",
+        )
         .doc(
             "Fabric interfaces: one for all servers, or one per server in their order. Servers \
-              with a fabric_iface of their own ignore it.",
+              with a fabric_iface of their own ignore it. An interface that is down is never \
+              chosen; the loopback only in insecure mode, when nothing else is up.",
         )
         .example("[qib0, qib1]"),
     top("provider", Kind::Text)
-        .default("chosen by the interface: ofi+psm2, ofi+verbs;ofi_rxm or ofi+sockets")
+        .default("the best of the interfaces: ofi+psm2, ofi+verbs;ofi_rxm, else ofi+tcp or tcp")
         .doc(
             "Fabric provider for all servers. The part before '+' chooses the fabric \
               plugin (`ofi+...` is libfabric); `tcp` is the plugin for plain sockets.",
@@ -101,7 +104,7 @@ pub(super) const KEYS: &[KeySpec] = &[
         .example("qib0")
         .alternative(),
     top("fabric_iface_port", int(1, 65535))
-        .default("chosen when the engine starts")
+        .default("a free one, when the engine starts")
         .doc(
             "Fabric port for all servers without one of their own. Only useful when no two \
               servers share an interface.",

@@ -1,6 +1,7 @@
 //! Command line and environment of an engine: those of the original I/O server, so that another
 //! engine can take the place of ours (`engine_path`), plus a few long options that only ours knows.
 
+use crate::fabric::Selection;
 use anyhow::bail;
 use daos_config::{Config, ServerConfig};
 use std::ffi::OsString;
@@ -37,6 +38,8 @@ pub(crate) struct Start {
     pub(crate) devices: Vec<String>,
     /// SCM class, and its configuration as JSON.
     pub(crate) scm: (String, String),
+    /// Provider and interface.
+    pub(crate) fabric: Selection,
 }
 
 /// Arguments in the order of the original, our own last.
@@ -114,7 +117,7 @@ pub(crate) fn device_config(server: &ServerConfig) -> PathBuf {
 }
 
 /// Variables that the engine gets beside its `env_vars`, which they override.
-pub(crate) fn environment(server: &ServerConfig) -> Vec<(String, OsString)> {
+pub(crate) fn environment(server: &ServerConfig, fabric: &Selection) -> Vec<(String, OsString)> {
     let mut env: Vec<(String, OsString)> = server
         .env_vars
         .iter()
@@ -124,10 +127,8 @@ pub(crate) fn environment(server: &ServerConfig) -> Vec<(String, OsString)> {
         env.retain(|(known, _)| known != name);
         env.push((name.to_owned(), value));
     };
-    if let Some(provider) = &server.provider {
-        set("D_PROVIDER", provider.into());
-    }
-    if let Some(iface) = &server.fabric_iface {
+    set("D_PROVIDER", fabric.provider.clone().into());
+    if let Some(iface) = &fabric.interface {
         set("D_INTERFACE", iface.into());
         set("D_DOMAIN", iface.into());
     }
@@ -246,6 +247,7 @@ mod tests {
             bdevs: 1,
             devices: Vec::new(),
             scm: ("ram".to_owned(), "{}".to_owned()),
+            fabric: Selection::default(),
         };
         assert!(line(&config, &start).ends_with(
             "-s /mnt/d --scm-class ram --scm-config {} --bdev-plugin /p/x.so --first-start"
@@ -276,7 +278,11 @@ mod tests {
 
     #[test]
     fn the_configuration_wins_over_env_vars() {
-        let env = environment(&config().servers[0]);
+        let fabric = Selection {
+            provider: "ofi+tcp".to_owned(),
+            ..Selection::default()
+        };
+        let env = environment(&config().servers[0], &fabric);
         let get = |name: &str| {
             env.iter()
                 .filter(|(n, _)| n == name)
@@ -284,6 +290,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(get("D_PROVIDER"), ["ofi+tcp"]);
+        assert!(get("D_INTERFACE").is_empty(), "its plugin finds its device");
         assert_eq!(get("X"), ["a=b"]);
         assert_eq!(get("VOS_BDEV_CLASS"), ["AIO"]);
     }

@@ -257,7 +257,14 @@ impl Task {
         let config = &self.state.config;
         let program = program(config).map_err(|e| e.to_string())?;
         let arguments = arguments(config, self.index, start);
-        let environment = environment(&config.servers[self.index]);
+        let environment = environment(&config.servers[self.index], &start.fabric);
+        info!(
+            engine = self.index,
+            provider = start.fabric.provider,
+            interface = start.fabric.interface.as_deref().unwrap_or("-"),
+            "fabric of the engine: {}",
+            start.fabric.reason
+        );
         let owner = self.state.owner.as_ref();
         if let Some(owner) = owner {
             let mount = &config.servers[self.index].scm_mount;

@@ -108,12 +108,7 @@ impl MgmtSvc for MgmtService {
             );
             return Err(fault.to_status());
         }
-        let provider = self
-            .state
-            .config
-            .servers
-            .iter()
-            .find_map(|s| s.provider.clone());
+        let provider = rank_uris.iter().find_map(|r| provider_of(&r.uri));
         Ok(Response::new(GetAttachInfoResp {
             ms_ranks,
             rank_uris,
@@ -140,9 +135,10 @@ impl MgmtSvc for MgmtService {
                 "this server lists all members; ask without ranks and hosts",
             ));
         }
-        let members = self
-            .state
-            .engines()
+        let engines = self.state.engines();
+        let serving = engines.clone().into_iter();
+        let providers = serving.filter_map(|engine| provider_of(&engine.uri));
+        let members = engines
             .into_iter()
             .enumerate()
             .map(|(index, e)| SystemMember {
@@ -160,14 +156,7 @@ impl MgmtSvc for MgmtService {
         Ok(Response::new(SystemQueryResp {
             members: members.collect(),
             data_version: 1,
-            providers: self
-                .state
-                .config
-                .servers
-                .iter()
-                .filter_map(|s| s.provider.clone())
-                .take(1)
-                .collect(),
+            providers: providers.take(1).collect(),
             ..SystemQueryResp::default()
         }))
     }
@@ -219,6 +208,12 @@ async fn to_its_end<T: Send + 'static>(
         Ok(result) => result.map(Response::new),
         Err(error) => Err(Status::internal(format!("a defect of the server: {error}"))),
     }
+}
+
+/// Provider of an engine that serves, which its address starts with.
+fn provider_of(uri: &str) -> Option<String> {
+    let (provider, _) = uri.split_once("://")?;
+    Some(provider.to_owned())
 }
 
 fn member_state(state: EngineState) -> &'static str {

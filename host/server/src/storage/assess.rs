@@ -3,6 +3,7 @@
 use super::content::Content;
 use super::layout::{Layout, Tier, immutable, layout, scm_layout};
 use crate::engine::Start;
+use crate::fabric;
 use crate::plugins::{Plugins, Trouble};
 use daos_config::Config;
 use daos_helper::MountFile;
@@ -82,10 +83,13 @@ async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assess
                     reason,
                     hint: REFORMAT.to_owned(),
                 },
-                None => Assessment::Formatted {
-                    superblock: Box::new(superblock),
-                    start: layout.start(false),
-                },
+                None => {
+                    let fabric = fabric::of_engine(plugins, config, index).await?;
+                    Assessment::Formatted {
+                        superblock: Box::new(superblock),
+                        start: layout.start(false, &fabric),
+                    }
+                }
             }
         }
     })

@@ -214,7 +214,9 @@ impl Run<'_> {
         self.write_file(MountFile::Superblock, text).await?;
         self.events
             .progress(&self.targets[0], FormatPhase::Start, 1, 1, "");
-        Ok((superblock, self.engine.layout.start(true)))
+        let fabric = self.engine.fabric.as_ref();
+        let fabric = fabric.ok_or_else(|| broken("the engine has no fabric", String::new()))?;
+        Ok((superblock, self.engine.layout.start(true, fabric)))
     }
 
     async fn format_scm(&mut self) -> Result<(), Trouble> {

@@ -1,6 +1,7 @@
 //! The devices of an engine as its configuration and its plugins name them.
 
 use crate::engine::Start;
+use crate::fabric::Fabric;
 use crate::plugins::{Plugins, Trouble};
 use daos_config::{ClassSchema, Config};
 use daos_loader::PluginInfo;
@@ -27,8 +28,6 @@ pub(super) struct Layout {
     /// `None` for an engine without block devices.
     pub(super) bdev: Option<Tier>,
     pub(super) scm_mount: PathBuf,
-    /// The fabric plugin; `None` when the provider is to be detected.
-    pub(super) fabric: Option<PluginInfo>,
 }
 
 /// Asks the plugins for the devices of engine `index`. Reads only.
@@ -69,9 +68,6 @@ pub(super) async fn scm_layout(
         scm,
         bdev: None,
         scm_mount: config.servers[index].scm_mount.clone(),
-        fabric: config
-            .class_of(index, daos_config::ClassKind::Fabric, &schemas)
-            .and_then(|schema| plugins.get(&schema.plugin)),
     })
 }
 
@@ -119,12 +115,13 @@ impl Layout {
         self.scm_mount.join(superblock::FILE_NAME)
     }
 
-    /// How the engine is started on this storage.
-    pub(super) fn start(&self, first: bool) -> Start {
+    /// How the engine is started on this storage, with that fabric.
+    pub(super) fn start(&self, first: bool, fabric: &Fabric) -> Start {
         let config = serde_json::Value::Object(self.scm.devices[0].config.clone());
         Start {
             first,
-            plugins: self.plugin_files(),
+            plugins: self.plugin_files(fabric),
+            fabric: fabric.selection.clone(),
             bdevs: self.bdev.as_ref().map_or(0, |t| t.devices.len()),
             devices: self.shared_devices(),
             scm: (self.scm.class.clone(), config.to_string()),
@@ -144,12 +141,12 @@ impl Layout {
     }
 
     /// Plugins of this engine that come from files, for its command line.
-    fn plugin_files(&self) -> Vec<(&'static str, PathBuf)> {
+    fn plugin_files(&self, fabric: &Fabric) -> Vec<(&'static str, PathBuf)> {
         let mut files = Vec::new();
         let mut add = |kind, path: Option<&Path>| files.extend(path.map(|p| (kind, p.to_owned())));
         add("scm", self.scm.plugin.path());
         add("bdev", self.bdev.as_ref().and_then(|t| t.plugin.path()));
-        add("fabric", self.fabric.as_ref().and_then(PluginInfo::path));
+        add("fabric", fabric.plugin_file());
         files
     }
 }

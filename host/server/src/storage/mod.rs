@@ -3,7 +3,6 @@
 mod assess;
 mod content;
 mod execute;
-mod fabric;
 mod layout;
 mod plan;
 

@@ -3,8 +3,8 @@
 
 use super::assess::{content, mounted, superblock, unusable};
 use super::content::Content;
-use super::fabric;
 use super::layout::{Layout, layout};
+use crate::fabric::{self, Fabric};
 use crate::plugins::{Plugins, Trouble};
 use crate::state::State;
 use daos_plugin_api::control::{DeviceSpec, DeviceState};
@@ -25,6 +25,8 @@ pub(crate) struct Plan {
 pub(super) struct EnginePlan {
     pub(super) index: usize,
     pub(super) layout: Layout,
+    /// `None` only in a plan that is refused.
+    pub(super) fabric: Option<Fabric>,
     pub(super) overwrite_foreign: bool,
 }
 
@@ -55,10 +57,24 @@ pub(crate) async fn plan(
         }
         if let Some(fault) = running(state, index) {
             message.targets[first].refusals.insert(0, fault);
-        } else if let Some(fault) = fabric::refusal(plugins, state, index).await {
-            message.targets[first].refusals.insert(0, fault);
         }
+        let fabric = match fabric::of_engine(plugins, &state.config, index).await {
+            Ok(fabric) => match fabric::refusal(plugins, &state.config, index, &fabric).await {
+                None => Ok(fabric),
+                Some(fault) => Err(fault),
+            },
+            Err(fault) => Err(*fault),
+        };
+        let fabric = match fabric {
+            Ok(fabric) => Some(fabric),
+            Err(fault) if running(state, index).is_none() => {
+                message.targets[first].refusals.insert(0, fault);
+                None
+            }
+            Err(_) => None,
+        };
         engines.push(EnginePlan {
+            fabric,
             index,
             layout,
             overwrite_foreign: request.overwrite_foreign,

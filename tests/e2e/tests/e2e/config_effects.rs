@@ -60,7 +60,7 @@ fn environment(server: &Server<'_>, index: usize) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_variables(server: &Server<'_>, index: usize, wanted: &[&str]) {
+pub(crate) fn assert_variables(server: &Server<'_>, index: usize, wanted: &[&str]) {
     let found = environment(server, index);
     for variable in wanted {
         assert!(

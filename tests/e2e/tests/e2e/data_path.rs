@@ -7,7 +7,7 @@ mod chaos;
 mod engine_death;
 mod lost_storage;
 mod main_job;
-mod namespaces;
+pub(crate) mod namespaces;
 mod pools;
 mod server_death;
 mod two_engines;

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -29,12 +29,12 @@ fn sweep() {
 }
 
 /// Two namespaces with a cable between them.
-struct Namespaces {
-    server: String,
-    client: String,
+pub(crate) struct Namespaces {
+    pub(crate) server: String,
+    pub(crate) client: String,
 }
 
-fn ip(line: &str) -> Result<String, String> {
+pub(crate) fn ip(line: &str) -> Result<String, String> {
     let mut command = Command::new("ip");
     command.args(line.split(' '));
     let done = finish(command, Duration::from_secs(10));
@@ -45,29 +45,54 @@ fn ip(line: &str) -> Result<String, String> {
 }
 
 impl Namespaces {
-    fn new() -> Result<Self, String> {
+    /// With a cable: `daos0` (192.0.2.1) of the server, `daos1` (192.0.2.2) of the client.
+    pub(crate) fn new() -> Result<Self, String> {
+        let spaces = Self::without_cable()?;
+        spaces.cable(0)?;
+        Ok(spaces)
+    }
+
+    /// Only loopbacks.
+    pub(crate) fn without_cable() -> Result<Self, String> {
+        /// Tests of one program run side by side.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         if !may_mount() {
             return Err("network namespaces need root".to_owned());
         }
         sweep();
-        let pid = std::process::id();
+        let name = format!(
+            "{PREFIX}{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let spaces = Self {
-            server: format!("{PREFIX}{pid}-s"),
-            client: format!("{PREFIX}{pid}-c"),
+            server: format!("{name}s"),
+            client: format!("{name}c"),
         };
-        let (s, c) = (&spaces.server, &spaces.client);
-        ip(&format!("netns add {s}"))?;
-        ip(&format!("netns add {c}"))?;
-        ip(&format!(
-            "-n {s} link add daos0 type veth peer name daos1 netns {c}"
-        ))?;
-        for (space, name, address) in [(s, "daos0", "192.0.2.1/24"), (c, "daos1", "192.0.2.2/24")] {
+        for space in [&spaces.server, &spaces.client] {
+            ip(&format!("netns add {space}"))?;
             ip(&format!("-n {space} link set lo up"))?;
-            ip(&format!("-n {space} address add {address} dev {name}"))?;
+        }
+        Ok(spaces)
+    }
+
+    /// Adds cable n: interface `daos<2n>` of the server (address 192.0.<2+n>.1) and `daos<2n+1>` of the client
+    /// (192.0.<2+n>.2), and waits until it is up.
+    pub(crate) fn cable(&self, n: u32) -> Result<(), String> {
+        let (s, c) = (&self.server, &self.client);
+        let (near, far) = (format!("daos{}", 2 * n), format!("daos{}", 2 * n + 1));
+        ip(&format!(
+            "-n {s} link add {near} type veth peer name {far} netns {c}"
+        ))?;
+        for (space, name, host) in [(s, &near, 1), (c, &far, 2)] {
+            let net = 2 + n;
+            ip(&format!(
+                "-n {space} address add 192.0.{net}.{host}/24 dev {name}"
+            ))?;
             ip(&format!("-n {space} link set {name} up"))?;
         }
         // The carrier comes a moment later; until then nobody chooses the interface by itself.
-        for (space, name) in [(s, "daos0"), (c, "daos1")] {
+        for (space, name) in [(s, &near), (c, &far)] {
             eventually("the cable is plugged in", || {
                 let shown = ip(&format!("-n {space} link show {name}"));
                 shown
@@ -75,7 +100,7 @@ impl Namespaces {
                     .then_some(())
             });
         }
-        Ok(spaces)
+        Ok(())
     }
 }
 
@@ -95,13 +120,13 @@ fn enter(space: &str) {
 }
 
 /// Carries the control plane, which listens on loopback only, from one namespace into the other.
-struct Relay {
+pub(crate) struct Relay {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Relay {
-    fn start(spaces: &Namespaces, port: u16) -> Self {
+    pub(crate) fn start(spaces: &Namespaces, port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, from, to) = (
             Arc::clone(&stop),
@@ -187,7 +212,8 @@ fn data_crosses_from_one_network_namespace_to_another() {
     server.stop();
 }
 
-fn site_client(site: &Site, net: &str, args: &[&str]) {
+/// Runs `daos` in another namespace.
+pub(crate) fn site_client(site: &Site, net: &str, args: &[&str]) {
     let mut command = Command::new("nsenter");
     command
         .arg(net)
