@@ -7,6 +7,11 @@ struct fi_info *shim_allocinfo(void)
 	return fi_allocinfo();
 }
 
+enum fi_progress shim_data_progress(const struct fi_domain_attr *attr)
+{
+	return attr->data_progress;
+}
+
 int shim_fabric(struct fi_info *info, struct fid_fabric **fabric)
 {
 	return fi_fabric(info->fabric_attr, fabric, NULL);

@@ -16,6 +16,8 @@
 extern const uint64_t SHIM_ADDR_UNSPEC;
 
 struct fi_info *shim_allocinfo(void);
+/* A member of the structure in libfabric 1, of a union without a name in it in libfabric 2. */
+enum fi_progress shim_data_progress(const struct fi_domain_attr *attr);
 int shim_fabric(struct fi_info *info, struct fid_fabric **fabric);
 int shim_domain(struct fid_fabric *fabric, struct fi_info *info, struct fid_domain **domain);
 int shim_av_open(struct fid_domain *domain, struct fid_av **av);

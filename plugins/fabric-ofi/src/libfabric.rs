@@ -6,6 +6,7 @@ mod handles;
 mod info;
 mod offer;
 pub(crate) mod sys;
+mod threads;
 
 pub(crate) use errno::Errno;
 pub(crate) use handles::{AddressVector, Domain, Endpoint, Memory, Outcome, Queue};

@@ -1,11 +1,9 @@
 //! Domains: registering memory, making endpoints.
 //!
 //! # Threads
-//! The interface promises that the functions of a domain are called by one thread at a time and
-//! that an endpoint with its queue belongs to one thread, but a registration may come and go while
-//! endpoints are busy on other threads. `FI_THREAD_SAFE` is asked for with every provider: the weaker
-//! levels do not let a registration end beside an endpoint of the same domain that is progressing. The
-//! lock it costs is never contended, except where providers share one among endpoints.
+//! The interface promises that the functions of a domain are called by one thread at a time and that an
+//! endpoint, its queue and its address vector belong to one thread. A registration may come and go while
+//! endpoints are busy on other threads. `libfabric/threads.rs` has the level that each provider gets.
 
 use super::endpoint::{OfiEndpoint, Parts};
 use super::leftover;
@@ -54,7 +52,8 @@ impl OfiDomain {
             provider = info.provider(),
             domain = info.domain_name(),
             mr_mode = format_args!("{:#x}", info.domain_attr().mr_mode),
-            manual_progress = has_manual_progress(&info),
+            threading = info.threading(),
+            manual_progress = info.has_manual_progress(),
             "opened a domain of libfabric"
         );
         Ok(Self {
@@ -143,10 +142,6 @@ impl OfiDomain {
     }
 }
 
-fn has_manual_progress(info: &Info) -> bool {
-    info.domain_attr().data_progress != sys::fi_progress_FI_PROGRESS_AUTO
-}
-
 impl FabricDomain for OfiDomain {
     type Endpoint = OfiEndpoint;
     type Region = OfiRegion;
@@ -157,7 +152,7 @@ impl FabricDomain for OfiDomain {
         if self.info.has_mr_mode(sys::FI_MR_LOCAL) {
             flags |= FabricInfo::LOCAL_REGISTRATION;
         }
-        if has_manual_progress(&self.info) {
+        if self.info.has_manual_progress() {
             flags |= FabricInfo::MANUAL_PROGRESS;
         }
         // shm reads and writes the peer's memory without a look at keys and ranges; of the others

@@ -26,8 +26,9 @@ macro_rules! owner {
             }
         }
 
-        // SAFETY: libfabric objects of a domain opened with FI_THREAD_SAFE may be used from any
-        // thread.
+        // SAFETY: no object is bound to a thread. Those of the data path are used through the one
+        // endpoint that owns them, by one thread at a time; what domains are asked for is safe beside it
+        // (see `threads`).
         unsafe impl Send for $name {}
         // SAFETY: as above.
         unsafe impl Sync for $name {}

@@ -1,7 +1,7 @@
 //! What fi_getinfo(3) offers: providers, interfaces, and their parameters.
 
 use super::errno::Errno;
-use super::sys;
+use super::{sys, threads};
 use std::ffi::{CStr, CString, c_char};
 use std::net::IpAddr;
 use std::ptr::null_mut;
@@ -57,6 +57,7 @@ impl Info {
     /// Everything that offers RDM endpoints with tagged messages in order and remote memory access:
     /// of `provider` or of all, at the address `source` of this machine or anywhere, the best first.
     pub(crate) fn find(provider: Option<&str>, source: Option<IpAddr>) -> Result<Vec<Self>, Errno> {
+        let provider_name = provider.unwrap_or_default();
         let text = |text: String| CString::new(text).map_err(|_| Errno(libc::EINVAL));
         let provider = provider.map(|name| text(name.to_owned())).transpose()?;
         let node = source.map(|ip| text(ip.to_string())).transpose()?;
@@ -69,8 +70,7 @@ impl Info {
             info.mode = sys::FI_CONTEXT | sys::FI_CONTEXT2;
             (*info.ep_attr).type_ = sys::fi_ep_type_FI_EP_RDM;
             (*info.domain_attr).mr_mode = MR_MODES as i32;
-            // What `data/domain.rs` says about threads.
-            (*info.domain_attr).threading = sys::fi_threading_FI_THREAD_SAFE;
+            (*info.domain_attr).threading = threads::level(provider_name);
             // Messages between two endpoints arrive in the order sent.
             (*info.tx_attr).msg_order = u64::from(sys::FI_ORDER_SAS);
             (*info.rx_attr).msg_order = u64::from(sys::FI_ORDER_SAS);
@@ -228,6 +228,18 @@ impl Info {
     pub(crate) fn ep_attr(&self) -> &sys::fi_ep_attr {
         // SAFETY: as above.
         unsafe { &*self.raw().ep_attr }
+    }
+
+    /// Whether the provider moves data only while its queues are read.
+    pub(crate) fn has_manual_progress(&self) -> bool {
+        // SAFETY: reads a member of attributes that are there.
+        let progress = unsafe { sys::shim_data_progress(self.domain_attr()) };
+        progress != sys::fi_progress_FI_PROGRESS_AUTO
+    }
+
+    /// What it wants threads to keep to (`fi_threading`), as a name.
+    pub(crate) fn threading(&self) -> &'static str {
+        threads::name(self.domain_attr().threading)
     }
 
     /// Whether the provider wants registrations to be like this (`FI_MR_*`).

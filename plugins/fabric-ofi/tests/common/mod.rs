@@ -11,10 +11,17 @@ use std::time::{Duration, Instant};
 /// How long anything in a test may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Names the interface to use instead of the loopback, for providers that are not on that.
+const INTERFACE: &str = "OFI_TEST_INTERFACE";
+
+pub fn interface() -> String {
+    std::env::var(INTERFACE).unwrap_or_else(|_| "lo".to_owned())
+}
+
 pub fn open(provider: &str) -> Result<OfiDomain, Error> {
     let request = FabricOpenRequest {
         provider: provider.to_owned(),
-        interface: "lo".to_owned(),
+        interface: interface(),
         ..Default::default()
     };
     OfiDomain::open(&request, Settings::default())

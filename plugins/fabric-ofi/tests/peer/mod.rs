@@ -3,7 +3,7 @@
 //! that others may read and write; sends each message back to the address at its start (length in two
 //! bytes, then the address); ends when its standard input does.
 
-use crate::common::{again, remove_shared_memory};
+use crate::common::{again, interface, remove_shared_memory};
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricCompletion, FabricOp,
     FabricRequest, Status,
@@ -35,7 +35,7 @@ fn the_peer() {
     let port = std::env::var(PORT).map_or(0, |port| port.parse().expect("a port"));
     let request = FabricOpenRequest {
         provider,
-        interface: "lo".to_owned(),
+        interface: interface(),
         port,
         ..Default::default()
     };
