@@ -4,7 +4,6 @@ use crate::call::{Call, Core};
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::locate::Locator;
-use crate::pool::Pool;
 use crate::retry::Patience;
 use crate::sequence::Sequences;
 use crate::{Container, Options};
@@ -83,7 +82,7 @@ impl Client {
         let core = Core {
             driver: started.driver,
             locator,
-            pool: Pool::new(started.domain),
+            pool: started.pool,
             client,
             address: started.address,
             sequences: Sequences::new(),

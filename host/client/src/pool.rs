@@ -1,12 +1,15 @@
-//! Registered memory for values that travel by remote memory access.
+//! Registered memory: for values that travel by remote memory access, and for messages where a fabric wants it.
 //!
 //! Registering is slow on real fabrics, so buffers are kept. A buffer goes back only if every
 //! request that named it was answered: an engine that still works on a forgotten request may write
 //! to it later. Such a buffer is unregistered instead, after which nobody can reach it.
 
 use crate::block::Block;
-use daos_plugin_api::abi::{FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, Status};
+use daos_plugin_api::abi::{
+    FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricInfo, Status,
+};
 use daos_plugin_api::host::{FabricDomain, FabricMemory};
+use daos_plugin_api::sdk::Error;
 use daos_wire::{RmaDescriptor, SINGLE_MAX};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,19 +71,100 @@ impl Pool {
     }
 
     fn make(&self, len: usize) -> Result<Buffer, Status> {
-        let block = Block::new(len);
         let rights = FABRIC_LOCAL | FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE;
+        self.register(Block::new(len), rights).map_err(|error| {
+            tracing::error!(%error, len, "cannot register memory with the fabric");
+            error.status
+        })
+    }
+
+    fn register(&self, block: Block, rights: u32) -> Result<Buffer, Error> {
         // SAFETY: the block outlives its registration (see `Buffer`); this process touches it only
         // by copying, never through references.
-        let registration =
-            unsafe { self.domain.register(block.as_ptr(), len, rights) }.map_err(|error| {
-                tracing::error!(%error, len, "cannot register memory with the fabric");
-                error.status
-            })?;
+        let registration = unsafe { self.domain.register(block.as_ptr(), block.len(), rights) }?;
         Ok(Buffer {
             registration,
             block,
         })
+    }
+
+    /// Whether messages, too, must be in registered memory.
+    pub(crate) fn wants_messages(&self) -> bool {
+        self.domain.info().flags & FabricInfo::LOCAL_REGISTRATION != 0
+    }
+
+    /// Memory for one message of up to `len` bytes.
+    pub(crate) fn message(self: &Arc<Self>, len: usize) -> Result<Message, Error> {
+        let memory = if self.wants_messages() {
+            let _one = self.lock();
+            Memory::Registered(self.register(Block::new(len), FABRIC_LOCAL)?)
+        } else {
+            Memory::Plain(Block::new(len))
+        };
+        Ok(Message {
+            memory,
+            pool: self.clone(),
+        })
+    }
+}
+
+enum Memory {
+    Plain(Block),
+    Registered(Buffer),
+}
+
+/// Memory of a message that stays in its place as long as its slot; registered where the fabric wants
+/// that of all memory. Peers have no rights to it.
+pub(crate) struct Message {
+    memory: Memory,
+    pool: Arc<Pool>,
+}
+
+impl Message {
+    fn block(&self) -> &Block {
+        match &self.memory {
+            Memory::Plain(block) => block,
+            Memory::Registered(buffer) => &buffer.block,
+        }
+    }
+
+    /// First byte.
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.block().as_ptr()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.block().len()
+    }
+
+    /// What names the memory to the fabric; 0 where it need not be registered.
+    pub(crate) fn descriptor(&self) -> u64 {
+        match &self.memory {
+            Memory::Plain(_) => 0,
+            Memory::Registered(buffer) => buffer.registration.descriptor(),
+        }
+    }
+
+    /// See [`Block::fill`].
+    pub(crate) fn fill(&mut self, data: &[u8]) {
+        match &mut self.memory {
+            Memory::Plain(block) => block.fill(data),
+            Memory::Registered(buffer) => buffer.block.fill(data),
+        }
+    }
+
+    /// See [`Block::copy`].
+    pub(crate) fn copy(&self, len: usize) -> Vec<u8> {
+        self.block().copy(len)
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Memory::Registered(_) = self.memory {
+            let _one = self.pool.lock(); // see `Pool`
+            self.memory = Memory::Plain(Block::new(0));
+        }
     }
 }
 

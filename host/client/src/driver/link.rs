@@ -1,16 +1,22 @@
 //! The endpoint with its message memory: requests out, replies in.
 
 use crate::block::Block;
+use crate::pool::{Message, Pool};
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, WaitKind};
 use daos_plugin_api::host::Endpoint;
+use daos_plugin_api::sdk::Error;
 use daos_wire::{REPLY_MAX, REPLY_TAG, REQUEST_MAX, REQUEST_TAG, TAG_IGNORE};
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Most messages that are handed to the fabric at once, per direction.
 const SLOTS: usize = 256;
+/// The same where messages are in registered memory, of which a user may have little (`ulimit -l`, 8 MiB as a
+/// rule): 2 MiB.
+const REGISTERED_SLOTS: usize = 64;
 /// Completions taken per poll.
 const BATCH: usize = 64;
 /// Marks a receive slot in the number of an operation.
@@ -18,7 +24,7 @@ const RECEIVE: u64 = 1 << 32;
 
 /// Memory of one operation.
 struct Slot {
-    message: Block,
+    message: Message,
     scratch: Block,
     peer: u64,
 }
@@ -63,22 +69,32 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    /// Takes memory for its messages from `pool`.
+    ///
+    /// # Errors
+    /// The fabric does not register it.
+    pub(super) fn new(endpoint: Endpoint, pool: &Arc<Pool>) -> Result<Self, Error> {
         let info = endpoint.domain().info();
         let scratch = info.scratch_size as usize;
-        let slots = SLOTS.min(info.max_outstanding as usize).max(1);
-        let make = |bytes: usize| -> Vec<Slot> {
-            let slot = |_| Slot {
-                message: Block::new(bytes),
-                scratch: Block::new(scratch),
-                peer: 0,
+        let most = match pool.wants_messages() {
+            true => REGISTERED_SLOTS,
+            false => SLOTS,
+        };
+        let slots = most.min(info.max_outstanding as usize).max(1);
+        let make = |bytes: usize| -> Result<Vec<Slot>, Error> {
+            let slot = |_| {
+                Ok(Slot {
+                    message: pool.message(bytes)?,
+                    scratch: Block::new(scratch),
+                    peer: 0,
+                })
             };
             (0..slots).map(slot).collect()
         };
         let mut link = Self {
             endpoint,
-            sends: make(REQUEST_MAX),
-            receives: make(REPLY_MAX),
+            sends: make(REQUEST_MAX)?,
+            receives: make(REPLY_MAX)?,
             free: (0..slots).collect(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
@@ -87,7 +103,7 @@ impl Link {
         for index in 0..slots {
             link.offer(index);
         }
-        link
+        Ok(link)
     }
 
     pub(super) fn address(&self) -> Result<Vec<u8>, Status> {
@@ -240,7 +256,7 @@ fn request(slot: &Slot) -> FabricRequest {
         ignore: 0,
         ptr: slot.message.as_ptr(),
         len: 0,
-        descriptor: 0,
+        descriptor: slot.message.descriptor(),
         remote_addr: 0,
         remote_key: 0,
         user: 0,

@@ -31,7 +31,7 @@ pub(super) fn start(
     client: Uuid,
 ) -> Result<Started, Error> {
     let fabric = provider::open(provider, interface, plugins_dir.as_deref())?;
-    let (link, attached, address) = open_link(&fabric).map_err(|cause| failed(provider, cause))?;
+    let opened = open_link(&fabric).map_err(|cause| failed(provider, cause))?;
     let (commands, queue) = mpsc::channel();
     let notify = Arc::new(Notify::new());
     let task = Task {
@@ -42,16 +42,16 @@ pub(super) fn start(
     };
     tokio::task::spawn_local(async move {
         // Kept until the endpoint is closed.
-        let _attached = attached;
-        task.run(Loop::new(link, client)).await;
+        let _attached = opened.attached;
+        task.run(Loop::new(opened.link, client)).await;
     });
     Ok(Started {
         driver: Driver {
             commands,
             bell: Arc::new(RingOnDrop(Call::Task(notify))),
         },
-        domain: fabric.domain,
-        address,
+        pool: opened.pool,
+        address: opened.address,
     })
 }
 

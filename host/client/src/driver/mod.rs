@@ -9,12 +9,12 @@ mod local;
 mod peers;
 mod wake;
 
-use crate::pool::Lease;
+use crate::pool::{Lease, Pool};
 use crate::provider::{self, Fabric};
 use crate::{Error, Progress};
 use crowd::Crowd;
 use daos_plugin_api::abi::Status;
-use daos_plugin_api::host::{CallOptions, FabricDomain};
+use daos_plugin_api::host::{CallOptions, ThreadGuard};
 use daos_wire::{Reply, WireStatus};
 use link::{Event, Link, Sleep};
 use peers::Peers;
@@ -148,7 +148,8 @@ impl Drop for RingOnDrop {
 /// What the thread found when it started.
 pub(crate) struct Started {
     pub(crate) driver: Driver,
-    pub(crate) domain: FabricDomain,
+    /// Whose domain the endpoint is of.
+    pub(crate) pool: Arc<Pool>,
     /// Fabric address of this client, for the header of requests.
     pub(crate) address: Vec<u8>,
 }
@@ -187,9 +188,11 @@ impl Driver {
                 Err(error) => return drop(ready.send(Err(error))),
             };
             match open_link(&fabric) {
-                Ok((link, _attached, address)) => {
-                    if ready.send(Ok((fabric.domain, address))).is_ok() {
-                        Loop::new(link, client).run(&queue, &own_bell);
+                Ok(opened) => {
+                    // Kept until the endpoint is closed.
+                    let _attached = opened.attached;
+                    if ready.send(Ok((opened.pool, opened.address))).is_ok() {
+                        Loop::new(opened.link, client).run(&queue, &own_bell);
                     }
                 }
                 Err(cause) => drop(ready.send(Err(failed(&provider, cause)))),
@@ -199,7 +202,7 @@ impl Driver {
             .name("daos-fabric".to_owned())
             .spawn(thread)
             .map_err(|error| failed(&name, format!("no thread for it: {error}")))?;
-        let (domain, address) = started
+        let (pool, address) = started
             .await
             .map_err(|_| failed(&name, "the plugin panicked while it opened".to_owned()))??;
         Ok(Started {
@@ -207,7 +210,7 @@ impl Driver {
                 commands,
                 bell: Arc::new(RingOnDrop(Call::Thread(bell))),
             },
-            domain,
+            pool,
             address,
         })
     }
@@ -237,7 +240,13 @@ fn failed(provider: &str, cause: String) -> Error {
     }
 }
 
-type Opened = (Link, daos_plugin_api::host::ThreadGuard, Vec<u8>);
+/// An endpoint with its memory, what keeps the thread known to the plugin, and the endpoint's address.
+struct Opened {
+    link: Link,
+    pool: Arc<Pool>,
+    attached: ThreadGuard,
+    address: Vec<u8>,
+}
 
 fn open_link(fabric: &Fabric) -> Result<Opened, String> {
     let attached = fabric
@@ -248,11 +257,17 @@ fn open_link(fabric: &Fabric) -> Result<Opened, String> {
         .domain
         .open_endpoint(CallOptions::default())
         .map_err(|error| error.to_string())?;
-    let link = Link::new(endpoint);
+    let pool = Pool::new(fabric.domain.clone());
+    let link = Link::new(endpoint, &pool).map_err(|error| error.to_string())?;
     let address = link
         .address()
         .map_err(|status| format!("the endpoint has no address: {status}"))?;
-    Ok((link, attached, address))
+    Ok(Opened {
+        link,
+        pool,
+        attached,
+        address,
+    })
 }
 
 struct Loop {
