@@ -1,5 +1,6 @@
 //! What fi_getinfo(3) offers: providers, interfaces, and their parameters.
 
+use super::environment::prepare;
 use super::errno::Errno;
 use super::{sys, threads};
 use std::ffi::{CStr, CString, c_char};
@@ -100,6 +101,7 @@ impl Info {
     }
 
     fn empty() -> Result<Self, Errno> {
+        prepare();
         // SAFETY: returns a zeroed structure with all attributes, or null.
         let raw = unsafe { sys::shim_allocinfo() };
         if raw.is_null() {
@@ -113,6 +115,7 @@ impl Info {
         flags: u64,
         hints: *const sys::fi_info,
     ) -> Result<Vec<Self>, Errno> {
+        prepare();
         let mut found = null_mut();
         // SAFETY: reads `hints` and `node` during the call and returns a list of its own.
         let result =

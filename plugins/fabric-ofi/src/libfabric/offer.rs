@@ -3,9 +3,9 @@
 //! libfabric lists those that found what they need when they started. One that found no hardware is
 //! silent; that it is there shows in the parameters it has and in the libraries that came with it.
 
-use super::Errno;
 use super::info::{Info, Offered};
 use super::sys;
+use super::{Errno, prepare};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::ptr::null_mut;
@@ -74,6 +74,7 @@ fn provider_of(help: &str) -> Option<String> {
 
 /// Help texts of all parameters.
 fn parameters() -> Vec<String> {
+    prepare();
     let (mut list, mut count) = (null_mut(), 0);
     // SAFETY: both are out parameters; on success `list` has `count` entries until it is freed.
     let result = unsafe { sys::fi_getparams(&mut list, &mut count) };
