@@ -41,7 +41,7 @@ fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS per target
 	tools/install test
 	tools/test fuzz
 
-vm-test: ## The bdev face on SPDK in a virtual machine with emulated NVMe
+vm-test: ## Drivers in a virtual machine: SPDK on emulated NVMe, libfabric on software RDMA
 	tests/vm/test
 
 bench: ## Measure against named peers; writes the table of docs/performance.md to standard output

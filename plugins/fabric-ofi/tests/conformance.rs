@@ -49,11 +49,15 @@ fn one_case() {
     if let Err(error) = OfiDomain::open(&request, Settings::default()) {
         end(MISSING, &error.to_string());
     }
-    let target = Target::new(ClassKind::Fabric, &provider, json!({"interface": interface()}))
-        .nonsense(json!({"fabric_iface": "no-such-0"}))
-        .nonsense(json!({"fabric_iface_port": 65536}))
-        .nonsense(json!({"provider": "ofi+tpc"}))
-        .filter(&case);
+    let target = Target::new(
+        ClassKind::Fabric,
+        &provider,
+        json!({"interface": interface()}),
+    )
+    .nonsense(json!({"fabric_iface": "no-such-0"}))
+    .nonsense(json!({"fabric_iface_port": 65536}))
+    .nonsense(json!({"provider": "ofi+tpc"}))
+    .filter(&case);
     let summary = run(thunks::table::<FabricOfi>(), &target, &mut Quiet);
     let record = summary.records.iter().find(|record| record.case == case);
     match record.map(|record| &record.outcome) {
@@ -141,6 +145,24 @@ fn wait(child: &mut Child, limit: Duration) -> Option<Option<i32>> {
     }
 }
 
+/// Whether a remote access that should have been refused touched memory: no deviation covers that.
+fn is_breach(how: &str) -> bool {
+    ["brought data", "changed memory", "completed as ok"]
+        .iter()
+        .any(|words| how.contains(words))
+}
+
+/// Which part of the cases to run (from 0), of how many: `OFI_TEST_PART=2/3` is the second third. All by default.
+fn part() -> (usize, usize) {
+    let Ok(text) = std::env::var("OFI_TEST_PART") else {
+        return (0, 1);
+    };
+    let (part, parts) = text.split_once('/').expect("OFI_TEST_PART is N/M");
+    let (part, parts): (usize, usize) = (part.parse().unwrap(), parts.parse().unwrap());
+    assert!((1..=parts).contains(&part), "OFI_TEST_PART={text}");
+    (part - 1, parts)
+}
+
 /// Runs all cases; only those listed may be broken.
 fn check(provider: &str, deviations: &[&str]) {
     let all = cases(ClassKind::Fabric);
@@ -148,11 +170,16 @@ fn check(provider: &str, deviations: &[&str]) {
         assert!(all.contains(case), "the kit has no case {case:?}");
     }
     let (mut kept, mut failures) = (0, Vec::new());
+    let (part, parts) = part();
     // The first one is the start of the plugin, which every run has.
-    for case in &all[1..] {
+    let mine = all[1..].iter().skip(part).step_by(parts);
+    for case in mine {
         let is_listed = deviations.contains(case);
         let limit = if is_listed { SHORT } else { LIMIT };
-        match ending(provider, case, limit) {
+        let start = Instant::now();
+        let ending = ending(provider, case, limit);
+        println!("{:5.1} s  {case}", start.elapsed().as_secs_f64());
+        match ending {
             Ending::Kept => {
                 if is_listed {
                     println!("kept by {provider} this time: {case}");
@@ -164,15 +191,18 @@ fn check(provider: &str, deviations: &[&str]) {
                 println!("NOT RUN conformance over {provider}: {why}");
                 return;
             }
-            Ending::Broken(how) if is_listed => {
+            Ending::Broken(how) if is_listed && !is_breach(&how) => {
                 println!("deviation of {provider}: {case}: {how}");
             }
-            Ending::Broken(how) => failures.push(format!("{case}: {how}")),
+            Ending::Broken(how) => {
+                println!("BROKEN {case}: {how}");
+                failures.push(format!("{case}: {how}"));
+            }
         }
     }
     println!("{provider}: {kept} promises kept");
     assert!(failures.is_empty(), "{provider}:\n{}", failures.join("\n"));
-    assert!(kept >= 30, "only {kept} promises kept");
+    assert!(kept >= 30 / parts, "only {kept} promises kept");
 }
 
 #[test]
@@ -197,7 +227,16 @@ fn native_tcp() {
 
 #[test]
 fn verbs_with_rxm() {
-    check("ofi+verbs;ofi_rxm", &[]);
+    // A refused access leaves the two endpoints without a connection for good (1.17); the access itself is
+    // refused, which is what the cases look at first. A message that is too long: a crash.
+    let deviations = [
+        TRUNCATED,
+        "a remote access with a wrong key is refused",
+        "a remote access beyond the registration is refused",
+        "a remote access without the right to it is refused",
+        "a remote access to an ended registration is refused",
+    ];
+    check("ofi+verbs;ofi_rxm", &deviations);
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn dead_peers(domain: &OfiDomain) {
 }
 
 /// Sends a message to a peer that sends it back; whether the answer came in time.
-fn echoes(a: &mut Node, domain: &OfiDomain, to_peer: u64, tag: u64) -> bool {
+fn echoes(a: &mut Node, domain: &OfiDomain, to_peer: u64, tag: u64, within: Duration) -> bool {
     let address = a.endpoint.address();
     let mut bytes = (address.len() as u16).to_le_bytes().to_vec();
     bytes.extend(&address);
@@ -210,7 +210,7 @@ fn echoes(a: &mut Node, domain: &OfiDomain, to_peer: u64, tag: u64) -> bool {
     a.submit(send(sent, to_peer, tag, &out));
     let start = Instant::now();
     let mut answer = None;
-    while answer.is_none() && start.elapsed() < Duration::from_secs(1) {
+    while answer.is_none() && start.elapsed() < within {
         a.poll();
         answer = a.take(got);
     }
@@ -236,14 +236,14 @@ fn comes_back(domain: &OfiDomain) {
     let mut a = Node::new(domain);
     let peer = Process::start(&domain.provider(), port);
     let to_peer = a.endpoint.resolve(&peer.address).unwrap();
-    assert!(echoes(&mut a, domain, to_peer, 1), "no answer");
+    assert!(echoes(&mut a, domain, to_peer, 1, PATIENCE), "no answer");
     let address = peer.address.clone();
     drop(peer); // kills it
     let peer = Process::start(&domain.provider(), port);
     assert_eq!(peer.address, address, "the new one is somewhere else");
     let start = Instant::now();
     let mut tag = 2;
-    while !echoes(&mut a, domain, to_peer, tag) {
+    while !echoes(&mut a, domain, to_peer, tag, Duration::from_secs(1)) {
         assert!(start.elapsed() < PATIENCE, "never reached again");
         tag += 1;
     }

@@ -70,3 +70,22 @@ unplug() {
 		[ $waited -lt 120 ] || fail "$address is still there 30 s after its removal was asked for"
 	done
 }
+
+# rdma_interface NAME ADDRESS/BITS: makes a network interface with an RDMA device (the kernel's own, RoCE over UDP).
+rdma_interface() {
+	# The checksum that rdma_rxe asks for would be loaded by the kernel from the first root, which has no modules.
+	modprobe -a crc32_generic dummy rdma_rxe rdma_ucm
+	ip link add "$1" type dummy
+	ip address add "$2" dev "$1"
+	ip link set "$1" up
+	rdma link add "rxe-$1" type rxe netdev "$1"
+	[ -e /dev/infiniband/uverbs0 ] && [ -e /dev/infiniband/rdma_cm ] || fail "no RDMA device on $1"
+}
+
+# ofi_test PROGRAM TEST: runs a test of fabric-ofi on the interface rdma0; one that was not run has failed.
+ofi_test() {
+	# From the guest's memory: it is started again and again, and the host's files come through an emulated device.
+	cp "$VM_BUILD/ofi-tests/$1" /mnt
+	OFI_TEST_INTERFACE=rdma0 IPATH_NO_BACKTRACE=1 "/mnt/$1" "$2" --nocapture --test-threads 1 | tee /run/ofi-test
+	! grep "NOT RUN" /run/ofi-test || fail "the RDMA device was not used"
+}
