@@ -30,6 +30,7 @@ impl std::fmt::Display for Operation {
             Opcode::ArrayPunch => "punch records of the array in",
             Opcode::ArrayQuery => "size of the array in",
             Opcode::Query => return f.write_str("query of a target"),
+            Opcode::Ping => return f.write_str("ping of a target"),
             Opcode::ContCreate => return f.write_str("creation of a container"),
             Opcode::ContDestroy => return f.write_str("destruction of a container"),
             Opcode::ContList => return f.write_str("list of containers"),

@@ -43,6 +43,7 @@ mod error;
 mod locate;
 mod namespace;
 mod options;
+mod ping;
 mod pool;
 mod provider;
 mod retry;
@@ -58,4 +59,5 @@ pub use daos_wire::{
 pub use error::{Error, Operation};
 pub use namespace::{Name, Pool};
 pub use options::{EngineAddress, Options, Progress};
+pub use ping::{PING_MAX, Pinger, find_engine};
 pub use uuid::Uuid;

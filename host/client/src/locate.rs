@@ -56,7 +56,7 @@ impl Locator {
             match look(&source, options.system.as_deref(), options.rank).await {
                 Ok(uri) => break uri,
                 Err(missing) if missing.comes_by_itself && patience.pause().await => {}
-                Err(missing) => return Err(missing.error),
+                Err(missing) => return Err(*missing.error),
             }
         };
         Ok(Self {
@@ -86,7 +86,7 @@ impl Locator {
         }
         let uri = look(&self.source, self.system.as_deref(), self.rank)
             .await
-            .map_err(|missing| missing.error)?;
+            .map_err(|missing| *missing.error)?;
         if uri.provider != current.provider {
             return Err(Error::Provider {
                 provider: uri.provider,
@@ -108,7 +108,7 @@ impl Locator {
 
 /// No engine was found.
 struct Missing {
-    error: Error,
+    error: Box<Error>,
     /// A server says that its engine is being started.
     comes_by_itself: bool,
 }
@@ -116,7 +116,7 @@ struct Missing {
 impl From<Error> for Missing {
     fn from(error: Error) -> Self {
         Self {
-            error,
+            error: Box::new(error),
             comes_by_itself: false,
         }
     }
@@ -188,13 +188,13 @@ async fn ask(access_point: &str, system: Option<&str>) -> Result<GetAttachInfoRe
             comes_by_itself: fault
                 .as_ref()
                 .is_some_and(|fault| fault.status() == ResponseStatus::CtlInProgress),
-            error: Error::NoEngine {
+            error: Box::new(Error::NoEngine {
                 access_point: access_point.to_owned(),
                 cause: fault
                     .as_ref()
                     .map_or_else(|| status.message().to_owned(), Fault::description),
                 remedy: fault.map(|fault| fault.remedy).unwrap_or_default(),
-            },
+            }),
         })
     })
 }
@@ -219,11 +219,11 @@ fn choose(
     serving.sort_unstable();
     let lowest = answer.ms_ranks.iter().chain(&serving).min();
     let missing = |cause, comes_by_itself| Missing {
-        error: Error::NoEngine {
+        error: Box::new(Error::NoEngine {
             access_point: access_point.to_owned(),
             cause,
             remedy: "see `daos_shell system query`".to_owned(),
-        },
+        }),
         comes_by_itself,
     };
     let Some(wanted) = rank.or(lowest.copied()) else {

@@ -108,6 +108,10 @@ pub struct Options {
     /// Run without daos_server: no dRPC, rank as in the superblock. For tests and benchmarks.
     #[arg(long)]
     pub no_server: bool,
+    /// Serve no storage but only pings (`daos_shell network ping`), for so many seconds at most or until
+    /// standard input ends; prints its address.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub respond: Option<u64>,
     /// Make a pool of all space with this label, unless there is one.
     #[arg(long, value_name = "LABEL", requires = "no_server")]
     pub pool: Option<String>,

@@ -5,7 +5,8 @@
 //! ([`clients`]) - and takes no lock that another target takes. [`storage`] puts log, index and space
 //! together and keeps the order that makes an acknowledgement a promise; [`mod@array`] says what reads and
 //! writes of arrays mean for it; the [`catalogue`] knows pools and containers; [`target`] moves requests
-//! through it; [`engine`] opens the plugins and starts the targets; [`run`] is the program.
+//! through it; [`engine`] opens the plugins and starts the targets; [`run`] is the program. [`responder`] is
+//! what it is instead when only the fabric is to be measured.
 //!
 //! Architecture invariants: `unsafe` lives in [`memory`], [`net`], [`extents::device`], [`scm`] and
 //! [`wake`]; log, index, extents and storage know no plugin (but for the device queue in
@@ -30,6 +31,7 @@ pub mod pin;
 pub mod plugins;
 mod pools;
 pub mod record;
+pub mod responder;
 pub mod run;
 pub mod scm;
 pub mod state;

@@ -7,13 +7,46 @@
 use daos_plugin_api::abi::FABRIC_LOCAL;
 use daos_plugin_api::host::{BdevDevice, FabricDomain, FabricMemory};
 use daos_plugin_api::sdk::Error;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::any::Any;
 use std::sync::Arc;
 
-/// Pool memory with its registration; freed with the last buffer.
+/// Memory with its registration; freed with the last buffer.
 struct Backing {
     // Dropped in this order: the registration must end before the memory goes.
     registration: FabricMemory,
-    _memory: daos_plugin_api::host::PoolMemory,
+    _memory: Box<dyn Any + Send + Sync>,
+}
+
+/// Memory of this process, for those who have no block device to get it from.
+struct Own {
+    ptr: *mut u8,
+    layout: Layout,
+}
+
+// SAFETY: memory has no thread, and this type gives no access to it.
+unsafe impl Send for Own {}
+// SAFETY: as above.
+unsafe impl Sync for Own {}
+
+impl Own {
+    fn new(len: usize) -> Self {
+        let layout = Layout::from_size_align(len.max(1), SMALL)
+            .expect("buffers are far smaller than the address space");
+        // SAFETY: the size is not zero.
+        let ptr = unsafe { alloc_zeroed(layout) };
+        if ptr.is_null() {
+            handle_alloc_error(layout);
+        }
+        Self { ptr, layout }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.ptr, self.layout) };
+    }
 }
 
 /// A piece of pool memory that belongs to whoever holds it.
@@ -81,6 +114,12 @@ pub struct BufferCounts {
     pub large: usize,
 }
 
+impl BufferCounts {
+    fn bytes(self) -> usize {
+        self.large * LARGE + self.small * SMALL + self.messages * MESSAGE
+    }
+}
+
 impl Default for BufferCounts {
     fn default() -> Self {
         Self {
@@ -110,12 +149,31 @@ impl Buffers {
         domain: &FabricDomain,
         counts: BufferCounts,
     ) -> Result<Self, Error> {
-        let len = counts.large * LARGE + counts.small * SMALL + counts.messages * MESSAGE;
-        let memory = device.allocate(len)?;
-        let start = memory.ptr();
+        let memory = device.allocate(counts.bytes())?;
+        Self::cut(domain, memory.ptr(), memory.len(), Box::new(memory), counts)
+    }
+
+    /// The same from memory of this process.
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn of_process(domain: &FabricDomain, counts: BufferCounts) -> Result<Self, Error> {
+        let memory = Own::new(counts.bytes());
+        let len = memory.layout.size();
+        Self::cut(domain, memory.ptr, len, Box::new(memory), counts)
+    }
+
+    /// Cuts the `len` bytes from `start` on, which are `memory`'s, into buffers.
+    fn cut(
+        domain: &FabricDomain,
+        start: *mut u8,
+        len: usize,
+        memory: Box<dyn Any + Send + Sync>,
+        counts: BufferCounts,
+    ) -> Result<Self, Error> {
         // SAFETY: the memory is freed after the registration has ended (field order of `Backing`);
         // peers get no rights.
-        let registration = unsafe { domain.register(start, memory.len(), FABRIC_LOCAL) }?;
+        let registration = unsafe { domain.register(start, len, FABRIC_LOCAL) }?;
         let backing = Arc::new(Backing {
             registration,
             _memory: memory,

@@ -49,19 +49,7 @@ impl Plugins {
             }
             None => found(catalogue.find(kind, name)),
         };
-        let provider = options.provider.as_deref().unwrap_or_default();
-        let fabric = match &options.fabric_plugin {
-            Some(path) => inspect(path, &policy)?,
-            None => found(catalogue.find_provider(provider))?,
-        };
-        let Some(name) = fabric.provider_name(provider) else {
-            let path = fabric.path().unwrap_or(Path::new(""));
-            return Err(not_provided(
-                path,
-                &fabric,
-                format_args!("provider {provider}"),
-            ));
-        };
+        let (fabric, provider) = fabric(options, &catalogue, &policy)?;
         let start = |info: &PluginInfo| {
             let settings = options.plugin_settings.get(info.name());
             instance(info, &policy, settings.cloned().unwrap_or_default())
@@ -74,8 +62,55 @@ impl Plugins {
             )?)?,
             bdev: start(&class(ClassKind::Bdev, bdev_class, &options.bdev_plugin)?)?,
             fabric: start(&fabric)?,
-            provider: name.to_owned(),
+            provider,
         })
+    }
+
+    /// Loads the fabric plugin alone; returns it with the provider as it knows it.
+    ///
+    /// # Errors
+    /// If the provider has no usable plugin.
+    pub fn load_fabric(options: &Options) -> Result<(Instance, String), StartError> {
+        let policy = Policy {
+            allow: options.allow_plugins.clone(),
+            ..Policy::default()
+        };
+        let catalogue = Catalogue::build(
+            options.plugins_dir.as_deref(),
+            daos_builtins::all(),
+            &policy,
+        );
+        let (info, provider) = fabric(options, &catalogue, &policy)?;
+        let settings = options.plugin_settings.get(info.name());
+        let instance = instance(&info, &policy, settings.cloned().unwrap_or_default())?;
+        Ok((instance, provider))
+    }
+}
+
+/// The fabric plugin of the options, and the provider as it knows it.
+fn fabric(
+    options: &Options,
+    catalogue: &Catalogue,
+    policy: &Policy,
+) -> Result<(PluginInfo, String), StartError> {
+    let provider = options.provider.as_deref().unwrap_or_default();
+    let info = match &options.fabric_plugin {
+        Some(path) => inspect(path, policy)?,
+        None => found(catalogue.find_provider(provider))?,
+    };
+    match info.provider_name(provider) {
+        Some(name) => {
+            let name = name.to_owned();
+            Ok((info, name))
+        }
+        None => {
+            let path = info.path().unwrap_or(Path::new(""));
+            Err(not_provided(
+                path,
+                &info,
+                format_args!("provider {provider}"),
+            ))
+        }
     }
 }
 

@@ -84,6 +84,15 @@ impl HostSvc for Host {
         Err(Status::unimplemented("not in this test"))
     }
 
+    type OpenResponderStream = tokio_stream::Empty<Result<OpenResponderEvent, Status>>;
+
+    async fn open_responder(
+        &self,
+        _: Request<OpenResponderRequest>,
+    ) -> Result<Response<Self::OpenResponderStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn pool_space(
         &self,
         _: Request<PoolSpaceRequest>,

@@ -117,6 +117,7 @@ fn method_names_are_those_of_the_protocol() {
         "/ctl.CtlSvc/StorageScan",
         "/daos_host.v1.HostSvc/FormatStorage (stream)",
         "/daos_host.v1.HostSvc/NetworkScan",
+        "/daos_host.v1.HostSvc/OpenResponder (stream)",
         "/daos_host.v1.HostSvc/PluginList",
         "/daos_host.v1.HostSvc/PoolSpace",
         "/daos_host.v1.HostSvc/ServerState",

@@ -130,6 +130,46 @@ pub(crate) async fn of_engine(
     })
 }
 
+/// The fabric for measuring the way to this host: that of the first engine, with another provider if one is
+/// named.
+///
+/// # Errors
+/// As [`of_engine`], and what the plugin has against it.
+pub(crate) async fn for_ping(
+    plugins: &Plugins,
+    config: &Config,
+    provider: &str,
+) -> Result<Fabric, Trouble> {
+    let mut config = config.clone();
+    let mut server = config.servers.first().cloned().unwrap_or_else(|| {
+        let interfaces = config.fabric_ifaces.first().cloned();
+        daos_config::ServerConfig {
+            provider: config.provider.clone(),
+            fabric_iface: interfaces.or_else(|| config.fabric_iface.clone()),
+            ..daos_config::ServerConfig::default()
+        }
+    });
+    // It has a port of its own, beside the engine's.
+    server.fabric_iface_port = None;
+    if !provider.is_empty() {
+        server.provider = Some(provider.to_owned());
+    }
+    config.servers = vec![server];
+    let fabric = of_engine(plugins, &config, 0).await?;
+    let Some(refused) = refusal(plugins, &config, 0, &fabric).await else {
+        return Ok(fabric);
+    };
+    // The interface is the engine's, which may have another provider.
+    if provider.is_empty() || config.servers[0].fabric_iface.take().is_none() {
+        return Err(Box::new(refused));
+    }
+    let fabric = of_engine(plugins, &config, 0).await?;
+    match refusal(plugins, &config, 0, &fabric).await {
+        None => Ok(fabric),
+        Some(refused) => Err(Box::new(refused)),
+    }
+}
+
 /// What the fabric's plugin has against an engine's fabric: asked before a format, so that no storage is
 /// formatted for an engine that cannot start.
 pub(crate) async fn refusal(
@@ -192,9 +232,9 @@ fn plugin_of(
                 ResponseStatus::CtlErrConf,
                 "fabric",
                 0,
-                format!("no plugin has provider {provider}"),
+                format!("no plugin of this host has provider {provider}"),
                 "",
-                "see `daos_server plugin list`",
+                "take one that `network scan --providers` shows, or put its plugin into plugins_dir",
             ))
         })
 }

@@ -17,6 +17,7 @@ mod owner;
 mod plugins;
 mod pools;
 mod port_holder;
+mod responder;
 mod scan;
 mod services;
 mod socket_dir;

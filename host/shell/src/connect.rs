@@ -56,7 +56,7 @@ pub(crate) fn hosts(cli: &Cli) -> anyhow::Result<Vec<String>> {
 }
 
 /// Adds the default port to `host`, `1.2.3.4`, `[::1]`.
-fn with_port(entry: &str) -> anyhow::Result<String> {
+pub(crate) fn with_port(entry: &str) -> anyhow::Result<String> {
     let (host, port) = match entry.rsplit_once(':') {
         // Colons inside brackets, or several without them, belong to an IPv6 address.
         Some((host, port))

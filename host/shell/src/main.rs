@@ -7,6 +7,7 @@ mod cli;
 mod connect;
 mod fanout;
 mod format;
+mod ping;
 mod pool;
 mod progress;
 mod query;
@@ -80,6 +81,7 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
         Command::Network(NetworkCommand::Scan(args)) => {
             query::network_scan(cli, args, &hosts).await
         }
+        Command::Network(NetworkCommand::Ping(args)) => ping::run(cli, args, &hosts).await,
         Command::Plugin(PluginCommand::List) => query::plugin_list(cli, &hosts).await,
         Command::System(SystemCommand::Query) => query::system_query(cli, &hosts).await,
         Command::System(SystemCommand::Start) => start::run(cli, &hosts).await,

@@ -73,6 +73,9 @@ codes! {
         ListAkeys = 0x05,
         /// Asks a target who it is and how full.
         Query = 0x06,
+        /// Wants its value back: inline bytes come back inline, memory of the client is read and written
+        /// again. Touches nothing that is stored.
+        Ping = 0x07,
         /// Writes records of an array, all or none of them. The first write says how large the
         /// records of the array are.
         ArrayPut = 0x10,
@@ -198,7 +201,7 @@ pub struct Request<'a> {
     pub scope: PunchScope,
     /// Part of an array; all zero for single values and an array query.
     pub array: ArrayRange,
-    /// Bytes of the value (put, array put).
+    /// Bytes of the value (put, array put, ping).
     pub value_len: u64,
     /// CRC-32C of the value (put, array put).
     pub checksum: u32,
@@ -419,11 +422,12 @@ impl<'a> Request<'a> {
             },
             "array range",
         )?;
+        let ping = self.opcode == Opcode::Ping;
         rule(
-            put || (self.value_len == 0 && self.inline.is_empty()),
+            put || ping || (self.value_len == 0 && self.inline.is_empty()),
             "value length",
         )?;
-        rule(put || get || self.rma.is_none(), "RMA descriptor")?;
+        rule(put || get || ping || self.rma.is_none(), "RMA descriptor")?;
         rule(
             self.rma
                 .is_none_or(|rma| (1..=SINGLE_MAX).contains(&rma.len)),
@@ -492,6 +496,17 @@ impl<'a> Request<'a> {
             },
             Opcode::ListDkeys => rule(self.akey.is_empty(), "akey"),
             Opcode::ListAkeys => rule(key(self.dkey), "dkey"),
+            Opcode::Ping => {
+                rule(self.dkey.is_empty(), "dkey")?;
+                rule(self.akey.is_empty(), "akey")?;
+                match self.rma {
+                    Some(rma) => rule(
+                        self.inline.is_empty() && rma.len == self.value_len,
+                        "RMA length",
+                    ),
+                    None => rule(self.inline.len() as u64 == self.value_len, "inline length"),
+                }
+            }
             Opcode::Query | Opcode::PoolQuery | Opcode::ContDestroy => {
                 rule(self.dkey.is_empty(), "dkey")?;
                 rule(self.akey.is_empty(), "akey")

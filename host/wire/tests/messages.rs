@@ -226,6 +226,65 @@ fn rules_between_fields_hold() {
 }
 
 #[test]
+fn a_ping_has_a_value_and_nothing_else() {
+    let mut buffer = [0u8; 1024];
+    let rma = RmaDescriptor {
+        key: 1,
+        addr: 2,
+        len: 5,
+    };
+    let inline = Request {
+        value_len: 5,
+        inline: b"value",
+        ..Request::new(Opcode::Ping, Uuid::from_u128(1), 2, b"addr")
+    };
+    let by_memory = Request {
+        inline: b"",
+        rma: Some(rma),
+        ..inline.clone()
+    };
+    for request in [&inline, &by_memory] {
+        let len = request.encode(&mut buffer).unwrap();
+        assert_eq!(&Request::decode(&buffer[..len]).unwrap(), request);
+    }
+    let mut refused = |request: &Request<'_>, field| {
+        assert_eq!(
+            request.encode(&mut buffer),
+            Err(DecodeError::Field(field)),
+            "{request:?}"
+        );
+    };
+    refused(
+        &Request {
+            dkey: b"d",
+            ..inline.clone()
+        },
+        "dkey",
+    );
+    refused(
+        &Request {
+            value_len: 4,
+            ..inline.clone()
+        },
+        "inline length",
+    );
+    refused(
+        &Request {
+            rma: Some(rma),
+            ..inline
+        },
+        "RMA length",
+    );
+    refused(
+        &Request {
+            value_len: 6,
+            ..by_memory
+        },
+        "RMA length",
+    );
+}
+
+#[test]
 fn a_request_of_another_version_is_named_and_its_sender_known() {
     let mut buffer = [0u8; 1024];
     let len = put(b"addr", b"dkey", b"akey", b"value")

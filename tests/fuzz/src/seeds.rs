@@ -109,6 +109,7 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         Opcode::Get,
         Opcode::ListDkeys,
         Opcode::Query,
+        Opcode::Ping,
         Opcode::ArrayPut,
         Opcode::ArrayGet,
         Opcode::ArrayPunch,
@@ -232,6 +233,11 @@ fn request(opcode: Opcode) -> Vec<u8> {
             request.value_len = 5;
             request.checksum = crc32c(b"value");
             request.kind = daos_wire::ValueKind::Single;
+        }
+        Opcode::Ping => {
+            (request.dkey, request.akey) = (b"", b"");
+            request.inline = b"value";
+            request.value_len = 5;
         }
         Opcode::Get => {
             request.kind = daos_wire::ValueKind::Single;

@@ -30,7 +30,7 @@ struct Slot {
 }
 
 /// What happened.
-pub(super) enum Event {
+pub(crate) enum Event {
     /// A request to this peer did not leave.
     NotSent { peer: u64, status: Status },
     /// A reply arrived.
@@ -55,7 +55,7 @@ struct Waiting {
 }
 
 /// See the module.
-pub(super) struct Link {
+pub(crate) struct Link {
     // First, so that it is dropped first: from then on nobody uses the slots' memory.
     endpoint: Endpoint,
     sends: Vec<Slot>,
@@ -110,7 +110,7 @@ impl Link {
         self.endpoint.address()
     }
 
-    pub(super) fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
+    pub(crate) fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
         self.endpoint.resolve(address)
     }
 
@@ -143,7 +143,7 @@ impl Link {
     }
 
     /// Takes a request; it goes out with the next [`Link::flush`].
-    pub(super) fn send(&mut self, peer: u64, message: Vec<u8>) {
+    pub(crate) fn send(&mut self, peer: u64, message: Vec<u8>) {
         match self.free.pop() {
             Some(index) => self.load(index, peer, &message),
             None => self.waiting.push_back(Waiting { peer, message }),
@@ -178,7 +178,7 @@ impl Link {
     }
 
     /// Hands the fabric what it takes.
-    pub(super) fn flush(&mut self) -> Result<(), Status> {
+    pub(crate) fn flush(&mut self) -> Result<(), Status> {
         let requests = self.ready.make_contiguous();
         if requests.is_empty() {
             return Ok(());
@@ -196,7 +196,7 @@ impl Link {
     }
 
     /// Makes progress; returns whether anything completed.
-    pub(super) fn poll(&mut self, events: &mut Vec<Event>) -> Result<bool, Status> {
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>) -> Result<bool, Status> {
         let mut completions = std::mem::take(&mut self.completions);
         let outcome = self.endpoint.poll(&mut completions);
         if let Ok(count) = outcome {

@@ -4,7 +4,7 @@
 //! [`Outcome`]: the reply, or why there is none. Whether to try again is the caller's business.
 
 mod crowd;
-mod link;
+pub(crate) mod link;
 mod local;
 mod peers;
 mod wake;
@@ -241,14 +241,14 @@ fn failed(provider: &str, cause: String) -> Error {
 }
 
 /// An endpoint with its memory, what keeps the thread known to the plugin, and the endpoint's address.
-struct Opened {
-    link: Link,
-    pool: Arc<Pool>,
-    attached: ThreadGuard,
-    address: Vec<u8>,
+pub(crate) struct Opened {
+    pub(crate) link: Link,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) attached: ThreadGuard,
+    pub(crate) address: Vec<u8>,
 }
 
-fn open_link(fabric: &Fabric) -> Result<Opened, String> {
+pub(crate) fn open_link(fabric: &Fabric) -> Result<Opened, String> {
     let attached = fabric
         .instance
         .attach_thread()

@@ -3,12 +3,16 @@
 use clap::Parser;
 use daos_engine::config::Options;
 use daos_engine::error::StartError;
-use daos_engine::{logging, run};
+use daos_engine::{logging, responder, run};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = logging::init().and_then(|()| run::run(&options));
+    let result = logging::init().and_then(|()| match options.respond {
+        Some(seconds) => responder::run(&options, Duration::from_secs(seconds)),
+        None => run::run(&options),
+    });
     match result {
         Ok(code) => code.into(),
         Err(StartError { code, text }) => {

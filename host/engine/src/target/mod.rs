@@ -8,6 +8,7 @@ mod idle;
 mod names;
 mod once;
 mod ops;
+mod ping;
 mod requests;
 
 pub use ops::Limits;

@@ -8,7 +8,7 @@ use crate::memory::Buffer;
 use crate::net::{Event, Kind};
 use crate::storage::StorageError;
 use daos_plugin_api::abi::Status;
-use daos_wire::{INLINE_MAX, Reply, RmaDescriptor, WireStatus, crc32c};
+use daos_wire::{INLINE_MAX, Opcode, Reply, RmaDescriptor, WireStatus, crc32c};
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
@@ -165,6 +165,9 @@ impl Target {
                 fabric_status(status),
                 "the value could not be read from the client's memory",
             );
+        }
+        if op.opcode == Opcode::Ping as u16 {
+            return self.ping_back(index, data);
         }
         op.stage = Stage::CheckingPut;
         self.check(index, data);

@@ -146,6 +146,10 @@ impl Target {
         if let Some(question) = question {
             return self.on_question(index, &question);
         }
+        // Nobody who only measures is remembered, and no storage is asked.
+        if opcode == Opcode::Ping {
+            return self.ping(index);
+        }
         let (client, settled) = (op.client, op.settled);
         self.storage.clients().heard(client, settled);
         if opcode.is_change() {

@@ -108,6 +108,21 @@ impl Raw {
         self.poll();
     }
 
+    /// Sends all, and does nothing else yet: what they want of this side's memory waits.
+    pub fn send_all(&mut self, requests: &[Request<'_>]) {
+        for request in requests {
+            let request = Request {
+                client: self.client,
+                address: &self.address,
+                ..request.clone()
+            };
+            let mut message = vec![0; request.encoded_len()];
+            request.encode(&mut message).expect("a valid request");
+            self.submit(FabricOp::SEND, message);
+        }
+        self.poll();
+    }
+
     /// Offers a value for RMA.
     pub fn offer(&mut self, value: &[u8]) -> RmaDescriptor {
         let mut value = value.to_vec();

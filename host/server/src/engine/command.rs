@@ -18,11 +18,47 @@ pub(crate) fn program(config: &Config) -> anyhow::Result<PathBuf> {
     if let Some(path) = &config.engine_path {
         return Ok(path.clone());
     }
+    own_program()
+}
+
+/// Our engine, `daos_io_server` beside this program.
+///
+/// # Errors
+/// When this program's own path cannot be found out.
+pub(crate) fn own_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     match own.parent() {
         Some(dir) => Ok(dir.join(PROGRAM)),
         None => bail!("{} is in no directory", own.display()),
     }
+}
+
+/// Arguments and variables of a responder on that fabric for so many seconds.
+pub(crate) fn responder(
+    config: &Config,
+    fabric: &Selection,
+    plugin: Option<&Path>,
+    seconds: u32,
+) -> (Vec<OsString>, Vec<(String, OsString)>) {
+    let mut args: Vec<OsString> = vec!["--respond".into(), seconds.to_string().into()];
+    if let Some(path) = plugin {
+        args.extend(["--fabric-plugin".into(), path.into()]);
+    }
+    if let Some(settings) = plugin_settings(config) {
+        args.extend(["--plugin-settings".into(), settings.into()]);
+    }
+    if let Some(allowed) = crate::plugins::allow_list(config) {
+        // A map of texts has no way to fail.
+        let allowed = serde_json::to_string(&allowed).unwrap_or_default();
+        args.extend(["--allow-plugins".into(), allowed.into()]);
+    }
+    let server = ServerConfig {
+        // Its own words belong to its end, not into a log.
+        log_mask: Some("ERR".to_owned()),
+        bdev_class: String::new(),
+        ..ServerConfig::default()
+    };
+    (args, environment(&server, fabric))
 }
 
 /// How one start of an engine differs from another.

@@ -7,6 +7,7 @@ mod tail;
 mod upcalls;
 
 pub(crate) use command::Start;
-pub(crate) use command::program;
+pub(crate) use command::{own_program, program, responder};
+pub(crate) use spawn::spawn;
 pub(crate) use supervise::{Supervisor, supervise};
 pub(crate) use upcalls::Upcalls;

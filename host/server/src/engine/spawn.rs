@@ -1,4 +1,4 @@
-//! Starts an engine's process. The only `unsafe` of the server: what runs between fork and exec.
+//! Starts an engine's process, or a responder's. The only `unsafe` of the server: what runs between fork and exec.
 
 use crate::owner::Owner;
 use std::ffi::OsString;
@@ -12,17 +12,18 @@ use tokio::process::{Child, Command};
 ///
 /// # Errors
 /// What fork or exec say.
-pub(super) fn spawn(
+pub(crate) fn spawn(
     program: &Path,
     arguments: &[OsString],
     environment: &[(String, OsString)],
     owner: Option<&Owner>,
+    input: Stdio,
 ) -> io::Result<Child> {
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     for name in super::command::PASSED_ON {

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Child;
@@ -272,7 +273,7 @@ impl Task {
                 .take_storage(mount, &start.devices)
                 .map_err(|e| format!("{e:#}"))?;
         }
-        let mut child = spawn(&program, &arguments, &environment, owner)
+        let mut child = spawn(&program, &arguments, &environment, owner, Stdio::null())
             .map_err(|e| format!("cannot run {}: {e}", shown(&program)))?;
         if let Some(stdout) = child.stdout.take() {
             tail.follow(stdout, self.index);

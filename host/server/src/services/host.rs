@@ -5,6 +5,7 @@ use crate::launch;
 use crate::network;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
+use crate::responder::{self, Responders};
 use crate::scan;
 use crate::state::State;
 use crate::storage::{self, Events};
@@ -13,9 +14,9 @@ use daos_proto::host::format_storage_event::Event;
 use daos_proto::host::host_svc_server::HostSvc;
 use daos_proto::host::{
     EngineStopped, Fault, FormatStorageEvent, FormatStorageRequest, NetworkScanRequest,
-    NetworkScanResponse, PluginListRequest, PluginListResponse, PoolSpaceRequest,
-    PoolSpaceResponse, ServerStateRequest, ServerStateResponse, StartRequest, StartResponse,
-    StopRequest, StopResponse, StorageScanDetailRequest, StorageScanDetailResponse,
+    NetworkScanResponse, OpenResponderRequest, PluginListRequest, PluginListResponse,
+    PoolSpaceRequest, PoolSpaceResponse, ServerStateRequest, ServerStateResponse, StartRequest,
+    StartResponse, StopRequest, StopResponse, StorageScanDetailRequest, StorageScanDetailResponse,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ struct Inner {
     plugins: Arc<Plugins>,
     supervisors: Vec<Supervisor>,
     pools: Arc<Pools>,
+    responders: Responders,
     /// Held while a format runs, from its plan to its end.
     formatting: Mutex<()>,
 }
@@ -53,6 +55,7 @@ impl HostService {
                 plugins,
                 supervisors,
                 pools,
+                responders: Responders::new(),
                 formatting: Mutex::new(()),
             }),
         }
@@ -244,6 +247,23 @@ impl HostSvc for HostService {
         match tokio::spawn(async move { inner.start(engines).await }).await {
             Ok(result) => result.map(Response::new),
             Err(error) => Err(Status::internal(format!("a defect of the server: {error}"))),
+        }
+    }
+
+    type OpenResponderStream = responder::Events;
+
+    async fn open_responder(
+        &self,
+        request: Request<OpenResponderRequest>,
+    ) -> Result<Response<Self::OpenResponderStream>, Status> {
+        let inner = &self.inner;
+        let opened = inner
+            .responders
+            .open(&inner.plugins, &inner.state, request.get_ref())
+            .await;
+        match opened {
+            Ok(events) => Ok(Response::new(events)),
+            Err(fault) => Err(fault.to_status()),
         }
     }
 

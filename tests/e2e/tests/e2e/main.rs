@@ -17,6 +17,7 @@ mod hostile_plugins;
 mod immutable_keys;
 mod leases;
 mod life;
+mod network_ping;
 mod network_scan;
 mod no_libfabric;
 mod packaging;
