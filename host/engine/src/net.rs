@@ -7,9 +7,16 @@ use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wa
 use daos_plugin_api::host::Endpoint;
 use daos_wire::{REPLY_TAG, REQUEST_TAG, RmaDescriptor, TAG_IGNORE};
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// Completions taken at once.
 const BATCH: usize = 32;
+
+/// How long a client may take to let an operation end. A network that drops everything ends no connection for many
+/// minutes; but who asks for the memory of one client must not keep the buffers of all.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Polls between two looks at the clock while there is something to do.
+const POLLS_PER_LOOK: u32 = 256;
 
 /// What an operation was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,11 @@ struct Operation {
     left: u32,
     len: usize,
     status: Status,
+    peer: u64,
+    /// When it began, as far as the clock was looked at.
+    since: Instant,
+    /// Its peer was let go of because it took too long.
+    is_overdue: bool,
 }
 
 /// A fabric request that waits for its turn.
@@ -72,6 +84,9 @@ pub struct Net {
     backlog: VecDeque<Piece>,
     /// Operations outstanding other than receives.
     working: usize,
+    /// When the clock was last looked at.
+    now: Instant,
+    polls: u32,
 }
 
 impl Net {
@@ -89,6 +104,8 @@ impl Net {
             free_operations: Vec::new(),
             backlog: VecDeque::new(),
             working: 0,
+            now: Instant::now(),
+            polls: 0,
         }
     }
 
@@ -180,6 +197,9 @@ impl Net {
             offset += part;
         }
         if kind != Kind::Received {
+            if self.working == 0 {
+                self.now = Instant::now();
+            }
             self.working += 1;
         }
         self.operations[operation as usize] = Some(Operation {
@@ -189,6 +209,9 @@ impl Net {
             left,
             len: 0,
             status: Status::OK,
+            peer,
+            since: self.now,
+            is_overdue: false,
         });
     }
 
@@ -199,6 +222,12 @@ impl Net {
     /// If the endpoint itself fails.
     pub fn poll(&mut self, out: &mut Vec<Event>) -> Result<(), Status> {
         self.submit(out)?;
+        if self.working > 0 {
+            self.polls += 1;
+            if self.polls >= POLLS_PER_LOOK {
+                self.look_at_clock();
+            }
+        }
         let mut batch = [EMPTY_COMPLETION; BATCH];
         loop {
             let count = self.endpoint.poll(&mut batch)?;
@@ -215,6 +244,29 @@ impl Net {
             }
         }
         Ok(())
+    }
+
+    /// Lets go of clients that keep an operation for too long; it ends with what the provider makes of that.
+    pub fn look_at_clock(&mut self) {
+        self.polls = 0;
+        self.now = Instant::now();
+        for place in 0..self.operations.len() {
+            let Some(operation) = &mut self.operations[place] else {
+                continue;
+            };
+            let waited = self.now.saturating_duration_since(operation.since);
+            if operation.kind == Kind::Received || operation.is_overdue || waited < PATIENCE {
+                continue;
+            }
+            operation.is_overdue = true;
+            let (kind, peer) = (operation.kind, operation.peer);
+            tracing::warn!(
+                ?kind,
+                peer,
+                "a client takes too long: its connection is given up"
+            );
+            self.release(peer);
+        }
     }
 
     /// Hands waiting requests to the provider.

@@ -37,6 +37,8 @@ const COMMIT_DELAY: Duration = Duration::from_secs(1);
 /// Changes that make a commit worth while at once. Many, since a commit rewrites every page that
 /// it touches: the more changes fall on a page, the less each costs.
 const COMMIT_BATCH: usize = 16 << 10;
+/// Longest sleep while clients keep operations.
+const CLOCK: Duration = Duration::from_secs(1);
 /// How long a stop waits for requests under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -349,6 +351,9 @@ impl Target {
     }
 
     fn sleep(&mut self) {
+        if self.net.is_busy() {
+            self.net.look_at_clock();
+        }
         let mut waits = [daos_plugin_api::abi::Wait::BUSY; 2];
         let mut count = 0;
         match self.net.arm_wait() {
@@ -381,6 +386,12 @@ impl Target {
             Some(Duration::from_millis(10))
         } else {
             None
+        };
+        // Clients that keep an operation are looked at while nothing else happens, too.
+        let limit = if self.net.is_busy() {
+            Some(limit.map_or(CLOCK, |limit| limit.min(CLOCK)))
+        } else {
+            limit
         };
         wake::sleep(&self.shared.wake, &waits[..count], limit);
     }

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// Peer of operations that have none.
 const NO_PEER: sys::fi_addr_t = sys::fi_addr_t::MAX;
+/// How long a peer that the provider does not get through to keeps operations waiting. A provider that tries to
+/// connect again and again, as ofi_rxm does, never ends them by itself; and whoever sends needs its memory back.
+/// Long enough for a lost packet of the handshake to be sent again.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Failures within this time of one that was told are told to the debug log only: a connection that
 /// breaks fails everything on it.
 const QUIET: Duration = Duration::from_secs(1);
@@ -136,9 +140,13 @@ impl OfiEndpoint {
     /// the plugin keeps the operation itself instead.
     fn post(&mut self, op: Op) {
         match op.post(&self.endpoint) {
-            Ok(()) => op.set_stage(Stage::Posted),
+            Ok(()) => {
+                op.set_stage(Stage::Posted);
+                self.peers.reached(op.get().peer);
+            }
             Err(Errno::AGAIN) => self.defer(op),
             Err(errno) => {
+                self.peers.reached(op.get().peer);
                 let status = status_of(op.get().request.op, errno);
                 self.end(op, op.get().completion(status));
             }
@@ -166,10 +174,26 @@ impl OfiEndpoint {
             self.peers.undefer(peer);
             self.post(op);
             if self.deferred.back() == Some(&op) {
+                if self.peers.has_waited(peer, PATIENCE) {
+                    self.give_up(peer);
+                }
                 blocked.push(peer);
             } else {
                 self.pause.reset();
             }
+        }
+    }
+
+    /// Ends what waits for a peer that cannot be reached.
+    fn give_up(&mut self, peer: sys::fi_addr_t) {
+        let (lost, rest): (VecDeque<Op>, VecDeque<Op>) =
+            self.deferred.iter().partition(|op| op.get().peer == peer);
+        self.deferred = rest;
+        tracing::debug!(operations = lost.len(), "a peer cannot be connected to");
+        self.peers.reached(peer); // who tries again has as much time
+        for op in lost {
+            self.peers.undefer(peer);
+            self.end(op, op.get().completion(Status::UNREACHABLE));
         }
     }
 

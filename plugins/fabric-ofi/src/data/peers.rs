@@ -4,6 +4,7 @@ use crate::libfabric::{AddressVector, Errno, sys};
 use daos_plugin_api::abi::Status;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 struct Peer {
     provider: sys::fi_addr_t,
@@ -17,6 +18,8 @@ struct Use {
     count: usize,
     /// Operations that the provider would not take yet: later ones queue behind them.
     deferred: usize,
+    /// Since when some do.
+    waits_since: Option<Instant>,
     /// Nobody has it resolved any more.
     released: bool,
 }
@@ -93,6 +96,7 @@ impl Peers {
     pub(super) fn defer(&mut self, provider: sys::fi_addr_t) {
         if let Some(used) = self.uses.get_mut(&provider) {
             used.deferred += 1;
+            used.waits_since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -101,6 +105,19 @@ impl Peers {
         if let Some(used) = self.uses.get_mut(&provider) {
             used.deferred -= 1;
         }
+    }
+
+    /// The provider took an operation or ended one: from here on waiting is counted anew.
+    pub(super) fn reached(&mut self, provider: sys::fi_addr_t) {
+        if let Some(used) = self.uses.get_mut(&provider) {
+            used.waits_since = None;
+        }
+    }
+
+    /// Whether operations have waited for the peer for so long.
+    pub(super) fn has_waited(&self, provider: sys::fi_addr_t, time: Duration) -> bool {
+        let since = self.uses.get(&provider).and_then(|used| used.waits_since);
+        since.is_some_and(|since| since.elapsed() >= time)
     }
 
     pub(super) fn is_released(&self, provider: sys::fi_addr_t) -> bool {
