@@ -9,6 +9,7 @@
 
 mod config;
 mod disk;
+pub mod peer;
 mod port;
 mod private_dir;
 mod process;

@@ -1,4 +1,5 @@
-//! What happens between fork and exec of a server: the only `unsafe` of this crate.
+//! What happens between fork and exec of a server: besides `peer` the only `unsafe` of this
+//! crate.
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;

@@ -4,10 +4,13 @@
 mod arrays;
 mod benchmark;
 mod chaos;
+mod clients;
 mod engine_death;
+mod hostile_peers;
 mod lost_storage;
 mod main_job;
 pub(crate) mod namespaces;
+mod network_faults;
 mod pools;
 mod server_death;
 mod two_engines;
