@@ -14,6 +14,10 @@ use std::sync::Arc;
 /// frames. Payloads beyond it go from the socket straight to their destination.
 const INBOX: usize = 8 << 10;
 
+/// How many of them are received at once on a lane for remote memory access: a dozen headers. What is
+/// taken beyond those is payload, which would be copied to its destination instead of going there.
+const RMA_INBOX: usize = 512;
+
 /// Where a lane stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -104,14 +108,17 @@ impl Inbox {
         self.staged().first_chunk()
     }
 
-    /// Free room, for a receive; what arrived is announced with [`Inbox::filled`].
-    pub(crate) fn room(&mut self) -> &mut [u8] {
+    /// Free room, at most `most` bytes, for a receive; what arrived is announced with
+    /// [`Inbox::filled`].
+    pub(crate) fn room(&mut self, most: usize) -> &mut [u8] {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        &mut self.bytes[self.end..]
+        let room = &mut self.bytes[self.end..];
+        let most = most.min(room.len());
+        &mut room[..most]
     }
 
     pub(crate) fn filled(&mut self, count: usize) {
@@ -231,6 +238,20 @@ impl Lane {
         (!flags.is_empty()).then_some(flags)
     }
 
+    /// How much of its stream to receive at once before it is known what it is.
+    pub(crate) fn appetite(&self) -> usize {
+        match self.end {
+            End::Dialled {
+                kind: LaneKind::Rma,
+                ..
+            }
+            | End::Accepted {
+                kind: Some(LaneKind::Rma),
+            } => RMA_INBOX,
+            _ => INBOX,
+        }
+    }
+
     /// Whether it was accepted and has not introduced itself.
     pub(crate) fn is_stranger(&self) -> bool {
         self.end == End::Accepted { kind: None }
@@ -253,7 +274,7 @@ impl Lane {
     }
 }
 
-const _: () = assert!(GREETING <= INBOX && HEADER <= INBOX);
+const _: () = assert!(GREETING <= RMA_INBOX && HEADER <= RMA_INBOX && RMA_INBOX <= INBOX);
 
 #[cfg(test)]
 mod tests {
@@ -262,16 +283,18 @@ mod tests {
     #[test]
     fn the_inbox_makes_room_without_losing_bytes() {
         let mut inbox = Inbox::new();
-        let room = inbox.room().len();
-        inbox.room()[..5].copy_from_slice(b"hello");
+        let room = inbox.room(INBOX).len();
+        assert_eq!(room, INBOX);
+        assert_eq!(inbox.room(7).len(), 7);
+        inbox.room(INBOX)[..5].copy_from_slice(b"hello");
         inbox.filled(5);
         assert_eq!(inbox.peek::<6>(), None);
         assert_eq!(inbox.peek::<2>(), Some(b"he"));
         inbox.consume(2);
         assert_eq!(inbox.staged(), b"llo");
-        assert_eq!(inbox.room().len(), room - 3);
+        assert_eq!(inbox.room(INBOX).len(), room - 3);
         assert_eq!(inbox.staged(), b"llo");
         inbox.consume(3);
-        assert_eq!(inbox.room().len(), room);
+        assert_eq!(inbox.room(INBOX).len(), room);
     }
 }

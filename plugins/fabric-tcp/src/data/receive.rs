@@ -50,9 +50,10 @@ impl TcpEndpoint {
     /// One receive. The inbox holds at most an incomplete header, nothing while a payload is on
     /// its way. Returns how many bytes were asked for and how many came.
     fn fetch(&mut self, lane: &mut Lane) -> std::io::Result<(usize, usize)> {
+        let appetite = lane.appetite();
         let socket = lane.stream.as_fd();
         let Some(incoming) = &mut lane.incoming else {
-            let room = lane.inbox.room();
+            let room = lane.inbox.room(appetite);
             let asked = room.len();
             let got = receive(socket, nowhere(), room)?;
             lane.inbox.filled(got);
@@ -79,7 +80,7 @@ impl TcpEndpoint {
         }
         // The frame behind a payload often comes with it: take it in the same call.
         let room = if window == remaining {
-            lane.inbox.room()
+            lane.inbox.room(appetite)
         } else {
             &mut []
         };
