@@ -2,7 +2,9 @@
 //! only, so that a peer may write it while this process holds it.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Alignment of every block, as plugins want it for scratch and devices for transfers.
 const ALIGN: usize = 4096;
@@ -82,9 +84,95 @@ impl Drop for Block {
     }
 }
 
+/// A caller's vector while it is lent: taken apart, so that there is no reference to its bytes.
+pub(crate) struct LentVec {
+    ptr: NonNull<u8>,
+    len: usize,
+    capacity: usize,
+}
+
+// SAFETY: the memory of a `Vec<u8>`, which this owns, may be used and freed from any thread.
+unsafe impl Send for LentVec {}
+
+impl LentVec {
+    /// Takes `vec` apart; what is lent are the bytes that it has, not its spare capacity.
+    pub(crate) fn new(vec: Vec<u8>) -> Self {
+        let mut vec = ManuallyDrop::new(vec);
+        let (len, capacity) = (vec.len(), vec.capacity());
+        Self {
+            ptr: NonNull::new(vec.as_mut_ptr()).unwrap_or(NonNull::dangling()),
+            len,
+            capacity,
+        }
+    }
+
+    /// The vector again. Nobody may reach its memory any more.
+    pub(crate) fn back(self) -> Vec<u8> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the parts of the vector that `new` took apart; `this` does not free them.
+        unsafe { Vec::from_raw_parts(this.ptr.as_ptr(), this.len, this.capacity) }
+    }
+}
+
+impl Drop for LentVec {
+    fn drop(&mut self) {
+        // SAFETY: as in `back`, which forgets the value.
+        drop(unsafe { Vec::from_raw_parts(self.ptr.as_ptr(), self.len, self.capacity) });
+    }
+}
+
+/// Memory that the fabric may reach, whoever it comes from.
+pub(crate) enum Memory {
+    /// Our own.
+    Block(Block),
+    /// A caller's, to be written by a peer.
+    Vec(LentVec),
+    /// A caller's, to be read by a peer: nobody writes to it while we hold it.
+    Shared(Arc<[u8]>),
+}
+
+impl Memory {
+    /// First byte. That of shared memory is for reading.
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        match self {
+            Self::Block(block) => block.as_ptr(),
+            Self::Vec(vec) => vec.ptr.as_ptr(),
+            Self::Shared(bytes) => bytes.as_ptr().cast_mut(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Block(block) => block.len(),
+            Self::Vec(vec) => vec.len,
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lent_vector_comes_back_as_it_was() {
+        let mut vec = Vec::with_capacity(100);
+        vec.extend_from_slice(b"abc");
+        let (ptr, capacity) = (vec.as_ptr(), vec.capacity());
+        let lent = LentVec::new(vec);
+        let memory = Memory::Vec(lent);
+        assert_eq!((memory.as_ptr().cast_const(), memory.len()), (ptr, 3));
+        let Memory::Vec(lent) = memory else {
+            unreachable!()
+        };
+        let vec = lent.back();
+        assert_eq!(
+            (&vec[..], vec.as_ptr(), vec.capacity()),
+            (&b"abc"[..], ptr, capacity)
+        );
+        drop(LentVec::new(vec));
+        assert!(LentVec::new(Vec::new()).back().is_empty());
+    }
 
     #[test]
     fn what_goes_in_comes_out() {

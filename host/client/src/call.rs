@@ -1,11 +1,13 @@
 //! One call: attempts until there is an answer that counts.
 
+use crate::block::Memory;
 use crate::driver::{Answer, Attempt, Driver, Lost, Outcome};
 use crate::error::{Error, Operation};
 use crate::locate::{Locator, View};
 use crate::pool::{Lease, Pool};
 use crate::retry::Patience;
 use crate::sequence::{Sequence, Sequences};
+use daos_plugin_api::abi::Status;
 use daos_wire::{
     ArrayRange, ObjectId, Opcode, PunchScope, REQUEST_MAX, Request, ValueKind, WireStatus,
     target_of,
@@ -109,10 +111,15 @@ struct Again {
 impl Core {
     /// Memory for a value, for a call.
     pub(crate) fn lease(&self, call: &Call<'_>, len: usize) -> Result<Lease, Error> {
-        self.pool.take(len).map_err(|status| Error::Fabric {
-            operation: call.operation(),
-            cause: format!("{len} bytes of memory cannot be registered: {status}"),
-        })
+        let taken = self.pool.take(len);
+        taken.map_err(|status| no_memory(call, len, status))
+    }
+
+    /// Memory of the caller for a call.
+    pub(crate) fn lend(&self, call: &Call<'_>, memory: Memory) -> Result<Lease, Error> {
+        let len = memory.len();
+        let lent = self.pool.lend(memory);
+        lent.map_err(|status| no_memory(call, len, status))
     }
 
     /// Makes the call. `memory` holds the value of a large put, or gives room to a get.
@@ -122,7 +129,7 @@ impl Core {
         room: usize,
         patience: &mut Patience,
     ) -> Result<Answered, Error> {
-        let mut memory = match (call.opcode, room) {
+        let memory = match (call.opcode, room) {
             (_, 0) => None,
             (Opcode::Put | Opcode::ArrayPut, _) => {
                 let mut lease = self.lease(call, room)?;
@@ -131,6 +138,17 @@ impl Core {
             }
             _ => Some(self.lease(call, room)?),
         };
+        self.call_with(call, memory, room, patience).await
+    }
+
+    /// Makes the call with `room` bytes of `memory`, if there is any.
+    pub(crate) async fn call_with(
+        &self,
+        call: &Call<'_>,
+        mut memory: Option<Lease>,
+        room: usize,
+        patience: &mut Patience,
+    ) -> Result<Answered, Error> {
         let checksum = daos_wire::crc32c(call.value);
         let mut sequence = self.sequences.take(call.is_change());
         let mut damaged = 0;
@@ -199,7 +217,12 @@ impl Core {
             if call.is_change() {
                 memory = outcome.memory;
             } else if room > 0 {
-                memory = Some(self.lease(call, room)?);
+                memory = Some(match outcome.memory {
+                    Some(lease) => lease
+                        .renew()
+                        .map_err(|status| no_memory(call, room, status))?,
+                    None => self.lease(call, room)?,
+                });
             }
             if !(call.is_change() && lost) {
                 sequence = self.sequences.take(call.is_change());
@@ -319,6 +342,13 @@ impl Core {
             Ok(Err(_)) => Err(broken("its thread has ended")),
             Err(_) => Err(broken("its thread hangs in the fabric plugin")),
         }
+    }
+}
+
+fn no_memory(call: &Call<'_>, len: usize, status: Status) -> Error {
+    Error::Fabric {
+        operation: call.operation(),
+        cause: format!("{len} bytes of memory cannot be registered: {status}"),
     }
 }
 

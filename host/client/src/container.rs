@@ -99,6 +99,24 @@ impl Container {
         akey: &[u8],
         value: &[u8],
     ) -> Result<(), Error> {
+        let call = self.put_call(object, dkey, akey, value)?;
+        let room = if value.len() > INLINE_MAX {
+            value.len()
+        } else {
+            0
+        };
+        let core = &self.client.core;
+        let answered = core.call(&call, room, &mut self.patience()).await?;
+        stored(&call, &answered)
+    }
+
+    pub(crate) fn put_call<'a>(
+        &self,
+        object: ObjectId,
+        dkey: &'a [u8],
+        akey: &'a [u8],
+        value: &'a [u8],
+    ) -> Result<Call<'a>, Error> {
         let mut call = self.call(Opcode::Put, object, dkey, akey);
         call.value = value;
         check_key(&call, "the dkey", dkey)?;
@@ -111,17 +129,7 @@ impl Container {
                 limit: "0 to 1048576",
             });
         }
-        let room = if value.len() > INLINE_MAX {
-            value.len()
-        } else {
-            0
-        };
-        let core = &self.client.core;
-        let answered = core.call(&call, room, &mut self.patience()).await?;
-        match answered.answer.status {
-            WireStatus::OK => Ok(()),
-            status => Err(senseless(&call, &answered, status.to_string())),
-        }
+        Ok(call)
     }
 
     /// Fetches a value.
@@ -182,18 +190,19 @@ impl Container {
             if answered.answer.status == WireStatus::NO_ROOM {
                 return Ok(Fetched::NoRoom(answered));
             }
-            let value = value_of(call, &answered, room)?;
-            let (found, expected) = (crc32c(&value), answered.answer.checksum);
+            let (target, expected) = (answered.target, answered.answer.checksum);
+            let value = value_of(call, answered, room)?;
+            let found = crc32c(&value);
             if found == expected {
                 return Ok(Fetched::Value(value));
             }
             damaged += 1;
-            tracing::warn!(operation = %call.operation(), target = answered.target, found, expected,
+            tracing::warn!(operation = %call.operation(), target, found, expected,
                 "a value came back damaged");
             if damaged == CHECKSUM_TRIES || !patience.pause().await {
                 return Err(Error::Checksum {
                     operation: call.operation(),
-                    target: answered.target,
+                    target,
                     bytes: value.len(),
                     found,
                     expected,
@@ -335,20 +344,31 @@ pub(crate) fn senseless(call: &Call<'_>, answered: &Answered, cause: String) -> 
     }
 }
 
-/// The value of a get, from the message or from the memory that was offered.
-fn value_of(call: &Call<'_>, answered: &Answered, room: usize) -> Result<Vec<u8>, Error> {
-    let answer = &answered.answer;
-    let len = answer.value_len as usize;
-    if answer.inline.len() == len {
-        return Ok(answer.inline.clone());
+/// What a put was answered.
+pub(crate) fn stored(call: &Call<'_>, answered: &Answered) -> Result<(), Error> {
+    match answered.answer.status {
+        WireStatus::OK => Ok(()),
+        status => Err(senseless(call, answered, status.to_string())),
     }
-    match &answered.memory {
-        Some(memory) if len <= room.min(memory.capacity()) && answer.inline.is_empty() => {
-            Ok(memory.copy(len))
+}
+
+/// The value of a get, from the message or from the memory that was offered.
+pub(crate) fn value_of(
+    call: &Call<'_>,
+    mut answered: Answered,
+    room: usize,
+) -> Result<Vec<u8>, Error> {
+    let len = answered.answer.value_len as usize;
+    if answered.answer.inline.len() == len {
+        return Ok(answered.answer.inline);
+    }
+    match answered.memory.take() {
+        Some(memory) if len <= room.min(memory.capacity()) && answered.answer.inline.is_empty() => {
+            Ok(memory.into_bytes(len))
         }
         _ => {
             let cause = format!("a value of {len} bytes is neither in it nor fits into {room}");
-            Err(senseless(call, answered, cause))
+            Err(senseless(call, &answered, cause))
         }
     }
 }

@@ -40,6 +40,7 @@ mod client;
 mod container;
 mod driver;
 mod error;
+mod lent;
 mod locate;
 mod namespace;
 mod options;

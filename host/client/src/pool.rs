@@ -3,8 +3,11 @@
 //! Registering is slow on real fabrics, so buffers are kept. A buffer goes back only if every
 //! request that named it was answered: an engine that still works on a forgotten request may write
 //! to it later. Such a buffer is unregistered instead, after which nobody can reach it.
+//!
+//! Callers may lend memory of their own where registering is cheap: it saves the copy. Their memory is
+//! unregistered before they have it back.
 
-use crate::block::Block;
+use crate::block::{Block, LentVec, Memory};
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricInfo, Status,
 };
@@ -19,10 +22,10 @@ const CLASSES: usize = (SINGLE_MAX as usize / SMALLEST).ilog2() as usize + 1;
 /// Most bytes kept while nobody uses them.
 const KEPT: usize = 64 << 20;
 
-/// A registered block. Fields drop in order: first nobody can reach the memory, then it is freed.
+/// Registered memory. Fields drop in order: first nobody can reach the memory, then it is freed.
 struct Buffer {
     registration: FabricMemory,
-    block: Block,
+    memory: Memory,
 }
 
 #[derive(Default)]
@@ -57,10 +60,10 @@ impl Pool {
         let mut free = self.lock();
         let buffer = match free.classes[class].pop() {
             Some(buffer) => {
-                free.bytes -= buffer.block.len();
+                free.bytes -= buffer.memory.len();
                 buffer
             }
-            None => self.make(SMALLEST << class)?,
+            None => self.make(Memory::Block(Block::new(SMALLEST << class)))?,
         };
         drop(free);
         Ok(Lease {
@@ -70,21 +73,42 @@ impl Pool {
         })
     }
 
-    fn make(&self, len: usize) -> Result<Buffer, Status> {
-        let rights = FABRIC_LOCAL | FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE;
-        self.register(Block::new(len), rights).map_err(|error| {
-            tracing::error!(%error, len, "cannot register memory with the fabric");
-            error.status
+    /// Whether callers' memory can be used as it is. Providers that want even local memory registered pin
+    /// what they register, which takes longer than a copy; and only where accesses are checked does
+    /// unregistering keep a peer away that answers too late.
+    pub(crate) fn lends(&self) -> bool {
+        self.domain.info().flags & FabricInfo::CHECKS_ACCESS != 0 && !self.wants_messages()
+    }
+
+    /// Registers a caller's memory for one call.
+    pub(crate) fn lend(self: &Arc<Self>, memory: Memory) -> Result<Lease, Status> {
+        let free = self.lock();
+        let buffer = self.make(memory)?;
+        drop(free);
+        Ok(Lease {
+            buffer: Some(buffer),
+            pool: self.clone(),
+            unanswered: 0,
         })
     }
 
-    fn register(&self, block: Block, rights: u32) -> Result<Buffer, Error> {
-        // SAFETY: the block outlives its registration (see `Buffer`); this process touches it only
-        // by copying, never through references.
-        let registration = unsafe { self.domain.register(block.as_ptr(), block.len(), rights) }?;
+    /// To be called under the lock, see [`Pool`].
+    fn make(&self, memory: Memory) -> Result<Buffer, Status> {
+        let rights = match &memory {
+            Memory::Shared(_) => FABRIC_LOCAL | FABRIC_REMOTE_READ,
+            _ => FABRIC_LOCAL | FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE,
+        };
+        let len = memory.len();
+        // SAFETY: the memory outlives its registration (see `Buffer`); this process touches it only
+        // by copying, never through references, but for shared memory, which nobody writes.
+        let registration =
+            unsafe { self.domain.register(memory.as_ptr(), len, rights) }.map_err(|error| {
+                tracing::error!(%error, len, "cannot register memory with the fabric");
+                error.status
+            })?;
         Ok(Buffer {
             registration,
-            block,
+            memory,
         })
     }
 
@@ -95,75 +119,68 @@ impl Pool {
 
     /// Memory for one message of up to `len` bytes.
     pub(crate) fn message(self: &Arc<Self>, len: usize) -> Result<Message, Error> {
-        let memory = if self.wants_messages() {
+        let block = Block::new(len);
+        let registration = if self.wants_messages() {
             let _one = self.lock();
-            Memory::Registered(self.register(Block::new(len), FABRIC_LOCAL)?)
+            // SAFETY: the block outlives its registration (see `Message`); this process touches it only
+            // by copying, never through references.
+            let registered = unsafe {
+                self.domain
+                    .register(block.as_ptr(), block.len(), FABRIC_LOCAL)
+            };
+            Some(registered?)
         } else {
-            Memory::Plain(Block::new(len))
+            None
         };
         Ok(Message {
-            memory,
+            registration,
+            block,
             pool: self.clone(),
         })
     }
 }
 
-enum Memory {
-    Plain(Block),
-    Registered(Buffer),
-}
-
 /// Memory of a message that stays in its place as long as its slot; registered where the fabric wants
 /// that of all memory. Peers have no rights to it.
 pub(crate) struct Message {
-    memory: Memory,
+    registration: Option<FabricMemory>,
+    block: Block,
     pool: Arc<Pool>,
 }
 
 impl Message {
-    fn block(&self) -> &Block {
-        match &self.memory {
-            Memory::Plain(block) => block,
-            Memory::Registered(buffer) => &buffer.block,
-        }
-    }
-
     /// First byte.
     pub(crate) fn as_ptr(&self) -> *mut u8 {
-        self.block().as_ptr()
+        self.block.as_ptr()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.block().len()
+        self.block.len()
     }
 
     /// What names the memory to the fabric; 0 where it need not be registered.
     pub(crate) fn descriptor(&self) -> u64 {
-        match &self.memory {
-            Memory::Plain(_) => 0,
-            Memory::Registered(buffer) => buffer.registration.descriptor(),
-        }
+        self.registration
+            .as_ref()
+            .map_or(0, FabricMemory::descriptor)
     }
 
     /// See [`Block::fill`].
     pub(crate) fn fill(&mut self, data: &[u8]) {
-        match &mut self.memory {
-            Memory::Plain(block) => block.fill(data),
-            Memory::Registered(buffer) => buffer.block.fill(data),
-        }
+        self.block.fill(data);
     }
 
     /// See [`Block::copy`].
     pub(crate) fn copy(&self, len: usize) -> Vec<u8> {
-        self.block().copy(len)
+        self.block.copy(len)
     }
 }
 
 impl Drop for Message {
     fn drop(&mut self) {
-        if let Memory::Registered(_) = self.memory {
+        if self.registration.is_some() {
             let _one = self.pool.lock(); // see `Pool`
-            self.memory = Memory::Plain(Block::new(0));
+            self.registration = None;
         }
     }
 }
@@ -193,21 +210,71 @@ impl Lease {
         RmaDescriptor {
             key: buffer.registration.key(),
             addr: buffer.registration.base(),
-            len: len.min(buffer.block.len()) as u64,
+            len: len.min(buffer.memory.len()) as u64,
         }
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.buffer().block.len()
+        self.buffer().memory.len()
     }
 
+    /// Panics if the memory is a caller's: that has its content already.
     pub(crate) fn fill(&mut self, data: &[u8]) {
-        let buffer = self.buffer.as_mut().expect("present until dropped");
-        buffer.block.fill(data);
+        match self.buffer.as_mut().map(|buffer| &mut buffer.memory) {
+            Some(Memory::Block(block)) => block.fill(data),
+            _ => panic!("only memory of the pool is filled"),
+        }
     }
 
+    /// The first `len` bytes: a copy, or the caller's own memory, which nobody can reach any more then.
+    /// Panics if there are fewer.
+    pub(crate) fn into_bytes(mut self, len: usize) -> Vec<u8> {
+        if let Some(lent) = self.take_back() {
+            let mut vec = lent.back();
+            assert!(len <= vec.len(), "the vector has these bytes");
+            vec.truncate(len);
+            return vec;
+        }
+        self.copy(len)
+    }
+
+    /// A copy of the first `len` bytes. Panics if there are fewer, or if the memory is a caller's vector:
+    /// that is taken back instead.
     pub(crate) fn copy(&self, len: usize) -> Vec<u8> {
-        self.buffer().block.copy(len)
+        match &self.buffer().memory {
+            Memory::Block(block) => block.copy(len),
+            Memory::Shared(bytes) => bytes[..len].to_vec(),
+            Memory::Vec(_) => panic!("a caller's vector is taken back, not copied"),
+        }
+    }
+
+    /// Ends the registration of a caller's vector; `None` if it is other memory.
+    fn take_back(&mut self) -> Option<LentVec> {
+        match self.buffer.take() {
+            Some(Buffer {
+                registration,
+                memory: Memory::Vec(lent),
+            }) => {
+                let lock = self.pool.lock();
+                drop(registration);
+                drop(lock);
+                Some(lent)
+            }
+            buffer => {
+                self.buffer = buffer;
+                None
+            }
+        }
+    }
+
+    /// Room for the next attempt of a get: an engine that still works on the first one may write to what
+    /// that had named. A caller's memory is named anew, memory of the pool is exchanged.
+    pub(crate) fn renew(mut self) -> Result<Self, Status> {
+        let pool = self.pool.clone();
+        match self.take_back() {
+            Some(lent) => pool.lend(Memory::Vec(lent)),
+            None => pool.take(self.capacity()),
+        }
     }
 
     /// A request that names this memory goes out.
@@ -227,8 +294,9 @@ impl Drop for Lease {
             return;
         };
         let mut free = self.pool.lock();
-        let len = buffer.block.len();
-        if self.unanswered == 0 && free.bytes + len <= KEPT {
+        let len = buffer.memory.len();
+        let ours = matches!(buffer.memory, Memory::Block(_));
+        if ours && self.unanswered == 0 && free.bytes + len <= KEPT {
             free.bytes += len;
             free.classes[class_of(len)].push(buffer);
         } else {
