@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-/// Smallest value whose checksum is worth the way to a helper and back: that costs the target some
-/// 2 us, as long as the checksum of this many bytes takes.
+/// Smallest value whose checksum is worth the way to a helper and back, if the target has other things
+/// to do meanwhile. The way takes as much CPU as the checksum of some hundred thousand bytes, most of it to
+/// wake two threads: a target that would only wait is faster on its own.
 pub const CHECKSUM_MIN: usize = 128 << 10;
 
 /// A job that has ended.
@@ -208,19 +209,19 @@ impl Helper {
     /// Starts the checksum of the first `len` bytes of `buffer`; it comes out of [`Helper::poll`].
     ///
     /// # Errors
-    /// The buffer, if the caller had better do it itself: few bytes, no helper, or one that is busy,
-    /// possibly for long with a commit.
+    /// The buffer, if the caller has to do it itself: no helper, or one that is busy, possibly for long
+    /// with a commit.
     pub fn checksum(&self, user: u64, buffer: Buffer, len: usize) -> Result<(), Buffer> {
         let idle = |lane: &&Lane| lane.load.load(Ordering::Relaxed) == 0;
         match self.lane.as_ref().filter(idle) {
-            Some(lane) if len >= CHECKSUM_MIN => {
+            Some(lane) => {
                 let work = Work::Checksum { user, buffer, len };
                 match self.hand_over(lane, work) {
                     Err(Work::Checksum { buffer, .. }) => Err(buffer),
                     _ => Ok(()),
                 }
             }
-            _ => Err(buffer),
+            None => Err(buffer),
         }
     }
 
@@ -235,9 +236,8 @@ impl Helper {
         parts: Vec<Range<usize>>,
     ) -> Result<(), (Buffer, Vec<Range<usize>>)> {
         let idle = |lane: &&Lane| lane.load.load(Ordering::Relaxed) == 0;
-        let bytes: usize = parts.iter().map(Range::len).sum();
         match self.lane.as_ref().filter(idle) {
-            Some(lane) if bytes >= CHECKSUM_MIN => {
+            Some(lane) => {
                 let work = Work::Checksums {
                     user,
                     buffer,
@@ -248,7 +248,7 @@ impl Helper {
                     _ => Ok(()),
                 }
             }
-            _ => Err((buffer, parts)),
+            None => Err((buffer, parts)),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::Target;
 use super::array::ArrayOp;
 use crate::extents::device::Done;
+use crate::helpers::CHECKSUM_MIN;
 use crate::index::value::{Body, Extents, StoredValue};
 use crate::memory::Buffer;
 use crate::net::{Event, Kind};
@@ -173,10 +174,21 @@ impl Target {
         self.check(index, data);
     }
 
+    /// Whether a helper shall take the checksum of so many bytes: while it does, the target must have
+    /// something else to do than to wait for it.
+    pub(super) fn shall_hand_over(&self, bytes: usize) -> bool {
+        let under_way = |op: &&Op| op.stage != Stage::Idle;
+        bytes >= CHECKSUM_MIN && self.ops.iter().filter(under_way).nth(1).is_some()
+    }
+
     /// Takes the checksum of a value, here or on a helper.
     fn check(&mut self, index: u32, data: Buffer) {
         let len = self.ops[index as usize].value_len;
-        match self.helper.checksum(u64::from(index), data, len) {
+        let handed_over = match self.shall_hand_over(len) {
+            true => self.helper.checksum(u64::from(index), data, len),
+            false => Err(data),
+        };
+        match handed_over {
             Ok(()) => self.checking += 1,
             Err(data) => {
                 let crc = crc32c(&data.bytes()[..len]);

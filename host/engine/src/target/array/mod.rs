@@ -132,7 +132,11 @@ impl Target {
 
     /// Takes the checksums of parts of a buffer, here or on a helper.
     fn array_checksums(&mut self, index: u32, buffer: Buffer, parts: Vec<Range<usize>>) {
-        match self.helper.checksums(u64::from(index), buffer, parts) {
+        let handed_over = match self.shall_hand_over(parts.iter().map(Range::len).sum()) {
+            true => self.helper.checksums(u64::from(index), buffer, parts),
+            false => Err((buffer, parts)),
+        };
+        match handed_over {
             Ok(()) => self.checking += 1,
             Err((buffer, parts)) => {
                 let of = |part: Range<usize>| crc32c(&buffer.bytes()[part]);
