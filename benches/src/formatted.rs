@@ -14,11 +14,29 @@ use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Storage of one engine with one target: SCM on /dev/shm, a bdev file elsewhere.
+/// What holds an engine's values above 4 KiB.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Medium {
+    File,
+    /// The engine's own memory, gone with it.
+    Memory,
+}
+
+impl Medium {
+    fn class(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Memory => "malloc",
+        }
+    }
+}
+
+/// Storage of one engine with one target: SCM on /dev/shm, a bdev file elsewhere or memory.
 pub(crate) struct Formatted {
     scm: Instance,
     scm_device: DeviceSpec,
     mount: PathBuf,
+    medium: Medium,
     bdev: Instance,
     bdev_device: DeviceSpec,
     // Directories go last.
@@ -56,9 +74,39 @@ fn device(instance: &Instance, class: &str, config: Value) -> anyhow::Result<Dev
     Ok(device)
 }
 
+/// Fills a device and labels it.
+fn write_label(device: &BdevDevice, label: &Label) -> anyhow::Result<()> {
+    let geometry = device.geometry();
+    let layout = Layout::of(geometry.block_count, geometry.block_size)
+        .map_err(|e| anyhow::anyhow!("{e}"))?;
+    let mut io = SyncBdev::new(device, Duration::from_secs(60))?;
+    // As a device that has been in use: the first write to a block of a new file costs the file
+    // system a change of its own records, some milliseconds if it is to be durable.
+    let chunk = workload::value(1 << 20);
+    let size = geometry.block_count * u64::from(geometry.block_size);
+    for at in (0..size).step_by(chunk.len()) {
+        let len = chunk.len().min((size - at) as usize);
+        io.write(at, &chunk[..len])?;
+    }
+    let mut record = vec![0; (geometry.block_size as usize).max(4096)];
+    record[..4096].copy_from_slice(&label.encode()?);
+    io.write(0, &record)?;
+    io.write(layout.second_copy, &record)?;
+    Ok(())
+}
+
 impl Formatted {
     /// Formats `scm_mib` of memory and a file of `bdev_mib` in a new directory under `disk`.
     pub(crate) fn new(disk: &Path, scm_mib: u64, bdev_mib: u64) -> anyhow::Result<Self> {
+        Self::on(Medium::File, disk, scm_mib, bdev_mib)
+    }
+
+    /// The same with `bdev_mib` of the engine's memory in place of a file.
+    pub(crate) fn in_memory(disk: &Path, scm_mib: u64, bdev_mib: u64) -> anyhow::Result<Self> {
+        Self::on(Medium::Memory, disk, scm_mib, bdev_mib)
+    }
+
+    fn on(medium: Medium, disk: &Path, scm_mib: u64, bdev_mib: u64) -> anyhow::Result<Self> {
         let make = |parent: &Path| {
             tempfile::Builder::new()
                 .prefix("daos-bench.")
@@ -71,13 +119,19 @@ impl Formatted {
         let config = json!({"scm_mount": mount, "scm_size_mib": scm_mib});
         let scm_device = device(&scm, "ram", config)?;
         scm.mount(&scm_device, CallOptions::default())?;
-        let bdev = plugin("bdev-file")?;
-        let config = json!({"bdev_list": [disk.path().join("bdev")], "bdev_size_mib": bdev_mib});
-        let bdev_device = device(&bdev, "file", config)?;
+        let bdev = plugin(&format!("bdev-{}", medium.class()))?;
+        let config = match medium {
+            Medium::File => {
+                json!({"bdev_list": [disk.path().join("bdev")], "bdev_size_mib": bdev_mib})
+            }
+            Medium::Memory => json!({"bdev_size_mib": bdev_mib}),
+        };
+        let bdev_device = device(&bdev, medium.class(), config)?;
         let storage = Self {
             scm,
             scm_device,
             mount,
+            medium,
             bdev,
             bdev_device,
             memory,
@@ -89,6 +143,7 @@ impl Formatted {
 
     fn label(&self) -> anyhow::Result<()> {
         let spec = &self.bdev_device;
+        let (class, volatile) = (self.medium.class(), self.medium == Medium::Memory);
         let device = self.open_bdev()?;
         let geometry = *device.geometry();
         let (engine, generation) = (Uuid::new_v4(), 1);
@@ -101,27 +156,16 @@ impl Formatted {
             blocks: geometry.block_count,
             block_size: geometry.block_size,
             created: 1,
-            volatile: false,
+            volatile,
         };
-        let layout = Layout::of(geometry.block_count, geometry.block_size)
-            .map_err(|e| anyhow::anyhow!("{e}"))?;
-        let mut io = SyncBdev::new(&device, Duration::from_secs(60))?;
-        // As a device that has been in use: the first write to a block of a new file costs the file
-        // system a change of its own records, some milliseconds if it is to be durable.
-        let chunk = workload::value(1 << 20);
-        let size = geometry.block_count * u64::from(geometry.block_size);
-        for at in (0..size).step_by(chunk.len()) {
-            let len = chunk.len().min((size - at) as usize);
-            io.write(at, &chunk[..len])?;
+        if !volatile {
+            // Else the engine does it.
+            write_label(&device, &label)?;
         }
-        let mut record = vec![0; (geometry.block_size as usize).max(4096)];
-        record[..4096].copy_from_slice(&label.encode()?);
-        io.write(0, &record)?;
-        io.write(layout.second_copy, &record)?;
         let listed = device_config::Device {
             index: 0,
-            class: "file".into(),
-            plugin: "bdev-file".into(),
+            class: class.into(),
+            plugin: format!("bdev-{class}"),
             address: spec.address.clone(),
             name: "bench".into(),
             tier: 1,
@@ -130,7 +174,7 @@ impl Formatted {
             blocks: geometry.block_count,
             size_bytes: geometry.block_count * u64::from(geometry.block_size),
             label: label.device,
-            volatile: false,
+            volatile,
             settings: spec.config.clone(),
         };
         let superblock = Superblock {
@@ -147,11 +191,11 @@ impl Formatted {
             devices: vec![superblock::Device {
                 index: 0,
                 label: label.device,
-                class: "file".into(),
+                class: class.into(),
                 address: spec.address.clone(),
                 block_size: geometry.block_size,
                 blocks: geometry.block_count,
-                volatile: false,
+                volatile,
             }],
         };
         DeviceConfig {
@@ -185,7 +229,12 @@ impl Formatted {
     /// Arguments of an engine on this storage, with one helper thread.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let (mount, sockets) = (self.mount.display(), self.memory.path().display());
-        format!("-t 1 -x 1 -f 0 -g bench -d {sockets} -I 0 -s {mount} --provider tcp --interface lo --no-server --pool bench")
+        // Memory is labelled by the engine that has it.
+        let first = match self.medium {
+            Medium::File => "",
+            Medium::Memory => " --first-start",
+        };
+        format!("-t 1 -x 1 -f 0 -g bench -d {sockets} -I 0 -s {mount} --provider tcp --interface lo --no-server --pool bench{first}")
             .split(' ')
             .map(str::to_owned)
             .collect()

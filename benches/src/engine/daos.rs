@@ -8,6 +8,7 @@ use daos_client::{Client, Container, EngineUri, ObjectId, Options, Progress, Uui
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const CONTAINER: Uuid = Uuid::from_u128(0xbf);
@@ -29,7 +30,7 @@ impl Engine {
         Self::start_program(&program, storage)
     }
 
-    fn start_program(program: &Path, storage: &Formatted) -> anyhow::Result<Self> {
+    pub(crate) fn start_program(program: &Path, storage: &Formatted) -> anyhow::Result<Self> {
         let log = storage.memory().join("engine.log");
         if log.exists() {
             std::fs::remove_file(&log)?;
@@ -56,6 +57,11 @@ impl Engine {
             }
         }
         bail!("{} did not start; see above", program.display());
+    }
+
+    #[allow(dead_code)]
+    pub(crate) fn pid(&self) -> i32 {
+        self.server.pid().as_raw()
     }
 
     pub(crate) fn cpu(&self) -> Cpu {
@@ -97,35 +103,37 @@ impl Engine {
     }
 }
 
-/// Puts values.
+/// Puts values, from memory of its own.
 pub(crate) struct Put {
     container: Container,
-    value: Vec<u8>,
+    value: Arc<[u8]>,
 }
 
 impl Put {
     pub(crate) fn new(container: &Container, bytes: usize) -> Self {
         Self {
             container: container.clone(),
-            value: value(bytes),
+            value: value(bytes).into(),
         }
     }
 }
 
 impl Worker for Put {
     async fn step(&mut self, n: u64) -> anyhow::Result<()> {
-        stamp(&mut self.value, n);
-        Ok(self
-            .container
-            .put(OBJECT, &key(n), b"v", &self.value)
-            .await?)
+        let own = Arc::get_mut(&mut self.value).context("a put that has ended holds its value")?;
+        stamp(own, n);
+        let value = self.value.clone();
+        let key = key(n);
+        let put = self.container.put_shared(OBJECT, &key, b"v", value);
+        Ok(put.await?)
     }
 }
 
-/// Gets values and checks whose they are.
+/// Gets values into memory of its own and checks whose they are.
 pub(crate) struct Get {
     container: Container,
     bytes: usize,
+    room: Vec<u8>,
 }
 
 impl Get {
@@ -133,16 +141,17 @@ impl Get {
         Self {
             container: container.clone(),
             bytes,
+            room: vec![0; bytes],
         }
     }
 }
 
 impl Worker for Get {
     async fn step(&mut self, n: u64) -> anyhow::Result<()> {
-        let found = self
-            .container
-            .get_expecting(OBJECT, &key(n), b"v", self.bytes)
-            .await?;
-        check(&found, self.bytes, n)
+        let room = std::mem::take(&mut self.room);
+        let key = key(n);
+        let get = self.container.get_into(OBJECT, &key, b"v", room);
+        self.room = get.await?;
+        check(&self.room, self.bytes, n)
     }
 }

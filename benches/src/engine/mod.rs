@@ -4,7 +4,8 @@
 //! (see [`crate::workload`]). Ours has its log and index in SCM (a tmpfs) and larger values in a file
 //! on disk, and answers a put when it is durable there. Redis is asked three times: without any
 //! durability, with its append-only file on the same tmpfs, and with that on the file system of our
-//! file, both with `appendfsync always`.
+//! file, both with `appendfsync always`. Values above 4 KiB are also measured on an engine that has them
+//! in memory, as Redis does.
 
 pub(crate) mod daos;
 pub(crate) mod redis;
@@ -23,6 +24,10 @@ use tokio::task::LocalSet;
 const SCM_MIB: u64 = 1024;
 /// MiB of the bdev file: the values, and what overwrites drop until the next commit.
 const BDEV_MIB: u64 = 2048;
+/// MiB of memory of the engine that has its values there, and of its SCM.
+const MEMORY_MIB: (u64, u64) = (1024, 128);
+/// Largest value that never reaches a block device.
+const INLINE: usize = 4096;
 /// Most bytes that a turn writes: an append-only file of Redis grows by as much.
 const TURN_BYTES: u64 = 1 << 30;
 
@@ -57,6 +62,8 @@ struct Row {
     clients: Vec<Turn>,
     callers: Vec<Turn>,
     threads: Vec<Turn>,
+    /// Ours, with values in memory.
+    own_memory: Vec<Turn>,
     memory: Vec<Turn>,
     tool: Vec<f64>,
     log_in_memory: Vec<Turn>,
@@ -87,7 +94,10 @@ pub(crate) fn run(disk: &Path, plan: &Plan) -> anyhow::Result<()> {
     let wanted = |size: &&Size| plan.bytes.is_none_or(|bytes| bytes == size.bytes);
     for size in SIZES.iter().filter(wanted) {
         let storage = Formatted::new(disk, SCM_MIB, BDEV_MIB)?;
-        let measured = measure(&storage, size, plan);
+        let memory = (size.bytes > INLINE)
+            .then(|| Formatted::in_memory(disk, MEMORY_MIB.1, MEMORY_MIB.0))
+            .transpose()?;
+        let measured = measure(&storage, memory.as_ref(), size, plan);
         rows.extend(LocalSet::new().block_on(&runtime, measured)?);
     }
     println!("Engine over fabric-tcp against Redis, {seconds} s per turn, {rounds} turns each\n");
@@ -106,6 +116,9 @@ pub(crate) fn run(disk: &Path, plan: &Plan) -> anyhow::Result<()> {
             &row.threads,
             row,
         );
+        if !row.own_memory.is_empty() {
+            in_memory(&format!("{name}, values in memory"), &row.own_memory, row);
+        }
     }
     println!("\nDurable puts; Redis with `appendfsync always`\n");
     println!(
@@ -168,10 +181,12 @@ fn durable(name: &str, ours: &[Turn], row: &Row) {
 /// All rows of one size.
 async fn measure(
     storage: &Formatted,
+    memory: Option<&Formatted>,
     size: &Size,
     plan: &Plan,
 ) -> anyhow::Result<Vec<(String, Row)>> {
     let engine = Engine::start(storage)?;
+    let in_memory = memory.map(Engine::start).transpose()?;
     let redis = Redis::start(Durability::None, storage.memory()).await?;
     let limits = Limits {
         time: Duration::from_secs(plan.seconds.into()),
@@ -183,6 +198,7 @@ async fn measure(
         size,
         limits,
         engine,
+        in_memory,
         redis,
     };
     side.load(plan.alone).await?;
@@ -216,6 +232,8 @@ struct Side<'a> {
     size: &'a Size,
     limits: Limits,
     engine: Engine,
+    /// With its values in memory.
+    in_memory: Option<Engine>,
     redis: Redis,
 }
 
@@ -227,11 +245,13 @@ impl Side<'_> {
             operations: u64::MAX,
             keys: Keys::Each(self.size.keys),
         };
-        let container = self.engine.connect().await?;
-        let workers = (0..16)
-            .map(|_| Put::new(&container, self.size.bytes))
-            .collect();
-        workload::run(workers, all, &self.engine.cpu()).await?;
+        for engine in std::iter::once(&self.engine).chain(&self.in_memory) {
+            let container = engine.connect().await?;
+            let workers = (0..16)
+                .map(|_| Put::new(&container, self.size.bytes))
+                .collect();
+            workload::run(workers, all, &engine.cpu()).await?;
+        }
         if alone {
             return Ok(());
         }
@@ -288,6 +308,17 @@ impl Side<'_> {
             put.callers.push(self.turn(puts, &cpu).await?);
             let gets = (0..clients).map(|_| Get::new(one, bytes)).collect();
             get.callers.push(self.turn(gets, &cpu).await?);
+        }
+        if let Some(engine) = &self.in_memory {
+            let cpu = engine.cpu();
+            let mut containers = Vec::new();
+            for _ in 0..clients {
+                containers.push(engine.connect().await?);
+            }
+            let puts = containers.iter().map(|c| Put::new(c, bytes)).collect();
+            put.own_memory.push(self.turn(puts, &cpu).await?);
+            let gets = containers.iter().map(|c| Get::new(c, bytes)).collect();
+            get.own_memory.push(self.turn(gets, &cpu).await?);
         }
         Ok(())
     }
