@@ -12,5 +12,6 @@ mod main_job;
 pub(crate) mod namespaces;
 mod network_faults;
 mod pools;
+mod retries;
 mod server_death;
 mod two_engines;

@@ -88,6 +88,33 @@ fn messages_that_are_no_requests_are_refused_or_dropped() {
     server.stop();
 }
 
+/// More of them than a target has buffers for messages, each too long for one.
+#[test]
+fn messages_longer_than_any_request_are_dropped() {
+    let site = site();
+    let (server, place) = served(&site);
+    let pid = server.engine_pid(0);
+    let fabric = Fabric::open(&place);
+    let mut honest = Peer::new(&fabric, &place, 0, Uuid::new_v4());
+    let dkey = dkey_of(0, 2);
+    let honest_put = put(1, &dkey, b"first");
+    assert_eq!(honest.ask(&honest_put).status, WireStatus::OK);
+    let mut peer = Peer::new(&fabric, &place, 0, Uuid::new_v4());
+    let whole = peer.encoded(&put(1, &dkey, b"value"));
+    for round in 0..rounds(50, 1000) {
+        for len in [REQUEST_MAX + 1, REQUEST_MAX + 100, 100_000, 1 << 20] {
+            let mut message = whole.clone();
+            message.resize(len, round as u8);
+            peer.send_bytes(&message);
+        }
+        peer.idle(Duration::from_millis(2));
+    }
+    assert_unharmed(&site, &server, pid, &mut honest, 2);
+    drop(peer);
+    assert_unharmed(&site, &server, pid, &mut honest, 3);
+    server.stop();
+}
+
 #[test]
 fn memory_that_is_not_there_is_the_loss_of_who_named_it() {
     let site = site();

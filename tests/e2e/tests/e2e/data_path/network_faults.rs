@@ -2,7 +2,7 @@
 //! is cut off goes on afterwards; nobody else waits for him.
 
 use super::namespaces::{Namespaces, Relay, ip};
-use crate::data::bench;
+use crate::data::{Objects, bench};
 use daos_e2e::{Bdev, Server, Site, eventually, finish, not_run};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -243,5 +243,28 @@ fn packets_that_are_lost_or_late_are_survived() {
     writes_on_after(&site, &network, &mut server, |_, _| {
         thread::sleep(Duration::from_secs(5));
     });
+    server.stop();
+}
+
+/// An interface that is not there when the node starts again.
+#[test]
+fn a_provider_that_cannot_start_says_why_and_starts_when_it_can() {
+    let mut site = Site::with_file();
+    let mut server = site.start();
+    server.make_ready();
+    let objects = Objects::put(&site);
+    server.stop();
+    site.set_iface("daos-gone0");
+    let mut server = site.start();
+    let state = server.wait_state("given up", |s| {
+        let reason = s["engines"][0]["reason"].as_str().unwrap_or("");
+        reason.contains("daos-gone0")
+    });
+    assert_ne!(state["phase"], "ready", "{state:#}");
+    server.stop();
+    site.set_iface("lo");
+    let mut server = site.start();
+    server.wait_phase("ready");
+    objects.check(&site);
     server.stop();
 }
