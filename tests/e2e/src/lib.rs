@@ -10,6 +10,7 @@
 mod config;
 mod disk;
 pub mod peer;
+mod place;
 mod port;
 mod private_dir;
 mod process;
@@ -20,6 +21,7 @@ mod site;
 
 pub use config::{Bdev, Engine, Plugins};
 pub use disk::LoopDevice;
+pub use place::Place;
 pub use port::Port;
 pub use private_dir::{PrivateDir, mounts_below};
 pub use process::{Finished, finish, is_stopped, process_name, session_processes};

@@ -1,6 +1,7 @@
 //! A client of an engine's own making: it sends what it is told, well-formed or not, and stops when it is told.
 //! Besides `session`, the only `unsafe` of this crate.
 
+use crate::place::Place;
 use daos_loader::{Catalogue, Policy};
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricCompletion, FabricOp,
@@ -11,12 +12,11 @@ use daos_plugin_api::host::{
     CallOptions, Endpoint, FabricDomain, FabricMemory, Instance, InstanceOptions,
 };
 use daos_wire::{
-    EngineUri, ObjectId, Opcode, REPLY_MAX, REPLY_TAG, REQUEST_TAG, Reply, Request, RmaDescriptor,
-    TAG_IGNORE, ValueKind, WireStatus, crc32c,
+    ObjectId, Opcode, REPLY_MAX, REPLY_TAG, REQUEST_TAG, Reply, Request, RmaDescriptor, TAG_IGNORE,
+    ValueKind, WireStatus, crc32c,
 };
 use fabric_tcp as _; // registers itself; the linker drops what nothing refers to
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -26,50 +26,6 @@ const REPLIES: usize = 16;
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Where an engine is, and what a request to it must name.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The engine.
-    pub uri: EngineUri,
-    /// Where the plugin of its provider is, unless built in.
-    pub plugins_dir: Option<PathBuf>,
-    /// Network interface.
-    pub iface: String,
-    /// An existing pool.
-    pub pool: Uuid,
-    /// An existing container of it.
-    pub container: Uuid,
-}
-
-impl Place {
-    /// As words of a command line.
-    pub fn to_words(&self) -> Vec<String> {
-        let dir = self.plugins_dir.as_ref();
-        vec![
-            self.uri.to_string(),
-            dir.map_or_else(|| "-".to_owned(), |dir| dir.display().to_string()),
-            self.iface.clone(),
-            self.pool.to_string(),
-            self.container.to_string(),
-        ]
-    }
-
-    /// The other way round.
-    ///
-    /// # Panics
-    /// They are not what [`Place::to_words`] gave.
-    pub fn from_words(words: &mut impl Iterator<Item = String>) -> Self {
-        let mut word = || words.next().expect("five words of a place");
-        Self {
-            uri: word().parse().expect("an engine's URI"),
-            plugins_dir: Some(word()).filter(|dir| dir != "-").map(PathBuf::from),
-            iface: word(),
-            pool: word().parse().expect("a UUID"),
-            container: word().parse().expect("a UUID"),
-        }
-    }
-}
 
 /// Memory that is lent to the fabric: it moves no more, and ends with its registration.
 struct Lent {

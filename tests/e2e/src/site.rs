@@ -1,13 +1,11 @@
 //! A storage node in a private directory.
 
 use crate::config::{Bdev, Engine, Plugins, Top, render};
-use crate::peer::Place;
 use crate::port::Port;
 use crate::private_dir::PrivateDir;
 use crate::process::{Finished, finish};
 use crate::programs::Programs;
 use crate::server::{LIMIT, Server};
-use daos_wire::EngineUri;
 use nix::unistd::{Gid, Uid, chown};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -240,7 +238,7 @@ impl Site {
         }
     }
 
-    fn is_ofi(&self) -> bool {
+    pub(crate) fn is_ofi(&self) -> bool {
         self.has_ofi
     }
 
@@ -248,6 +246,11 @@ impl Site {
     pub fn choose_fabric(&mut self) {
         self.provider.clear();
         self.iface.clear();
+    }
+
+    /// The fabric interface in the configuration.
+    pub fn iface(&self) -> &str {
+        &self.iface
     }
 
     /// Sets the fabric interface.
@@ -402,50 +405,6 @@ impl Site {
             args.extend(["--plugins-dir".to_owned(), dir]);
         }
         args
-    }
-
-    /// Lets the server tell where its engines are, for [`Site::place`].
-    pub fn tell_addresses(&mut self) {
-        let path = self.path("attach");
-        self.add_config(&format!("attach: '{}'\n", path.display()));
-    }
-
-    /// Where the first engine is, with a pool and a container for peers of the test's own. Needs
-    /// [`Site::tell_addresses`] before the start.
-    ///
-    /// # Panics
-    /// The engine does not serve.
-    #[track_caller]
-    pub fn place(&self) -> Place {
-        self.ensure_pool();
-        // It may be there already.
-        self.daos(&["container", "create", "peers"]);
-        let found = self.daos(&["--json", "container", "list"]).expect(0).json();
-        let found = found["response"]["containers"].as_array().cloned();
-        let container = found
-            .into_iter()
-            .flatten()
-            .find(|row| row["label"] == "peers")
-            .expect("the container was made");
-        let pool = self.shell(&["--json", "pool", "query", "tank"]).expect(0);
-        let uuid = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
-        Place {
-            uri: self.uri(0).expect("the engine serves"),
-            plugins_dir: self.is_ofi().then(|| self.path("plugins")),
-            iface: self.iface.clone(),
-            pool: uuid(&pool.json()["response"]["uuid"]).expect("a UUID"),
-            container: uuid(&container["uuid"]).expect("a UUID"),
-        }
-    }
-
-    /// Address of the engine of a rank, if it serves.
-    pub fn uri(&self, rank: u32) -> Option<EngineUri> {
-        let text = fs::read_to_string(self.path("attach")).ok()?;
-        let mark = format!("{rank} ");
-        text.lines()
-            .find_map(|l| l.strip_prefix(&mark))?
-            .parse()
-            .ok()
     }
 
     /// Makes a pool of all space, for tests that only want to store something, unless there is one.

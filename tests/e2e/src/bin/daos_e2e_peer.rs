@@ -4,7 +4,8 @@
 //!
 //! `daos_e2e_peer PLACE... TARGET VALUES MICROSECONDS`
 
-use daos_e2e::peer::{Fabric, Peer, Place, dkey_of, put_rma};
+use daos_e2e::Place;
+use daos_e2e::peer::{Fabric, Peer, dkey_of, put_rma};
 use std::io::Write as _;
 use std::time::Duration;
 use uuid::Uuid;

@@ -2,8 +2,8 @@
 
 use crate::data::bench;
 use crate::soak::{Random, rounds, tell};
-use daos_e2e::peer::{Fabric, Peer, Place, dkey_of, get, put};
-use daos_e2e::{Server, Site, eventually};
+use daos_e2e::peer::{Fabric, Peer, dkey_of, get, put};
+use daos_e2e::{Place, Server, Site, eventually};
 use daos_wire::WireStatus;
 use std::fs;
 use std::io::{BufRead as _, BufReader};

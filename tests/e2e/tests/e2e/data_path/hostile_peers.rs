@@ -3,8 +3,8 @@
 
 use crate::data::bench;
 use crate::soak::{Random, rounds};
-use daos_e2e::peer::{Fabric, Peer, Place, dkey_of, put, put_rma};
-use daos_e2e::{Server, Site, not_run};
+use daos_e2e::peer::{Fabric, Peer, dkey_of, put, put_rma};
+use daos_e2e::{Place, Server, Site, not_run};
 use daos_wire::{REQUEST_MAX, RmaDescriptor, WireStatus};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
