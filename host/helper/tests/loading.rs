@@ -48,6 +48,21 @@ async fn crashing_while_being_mapped() {
     }
 }
 
+/// By an administrator, or by the kernel for want of memory: the plugin has done nothing.
+#[tokio::test]
+async fn being_killed_while_being_mapped_is_no_quarantine() {
+    let bed = hostile(json!({}));
+    let marker = put(&bed.dir, "plugin.so.onload", b"kill-self");
+    let error = bed.scan().await.unwrap_err();
+    let how = Death::Signal(Signal::SIGKILL as i32);
+    assert!(
+        matches!(error.cause, Cause::Died { how: h, quarantined: false } if h == how),
+        "{error}"
+    );
+    std::fs::remove_file(marker).unwrap();
+    bed.scan().await.unwrap();
+}
+
 #[tokio::test]
 async fn hanging_while_being_mapped_and_a_new_file() {
     let bed = bed(HOSTILE, json!({}), |o| {

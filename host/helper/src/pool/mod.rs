@@ -8,10 +8,11 @@ mod typed;
 
 pub use cancel::Cancel;
 
-use crate::error::{Cause, HelperError};
+use crate::error::{Cause, Death, HelperError};
 use crate::operation::Operation;
 use crate::protocol::{Start, VERSION};
 use daos_loader::{AllowList, Origin, PluginFile, PluginInfo, Policy, StateDir};
+use nix::sys::signal::Signal;
 use serde_json::{Map, Value};
 use session::{Ended, Session};
 use std::collections::{BTreeMap, HashMap};
@@ -337,6 +338,9 @@ impl Inner {
     /// Quarantines a file that killed or blocked its helper while it was being loaded.
     fn quarantine(&self, plugin: &PluginInfo, ended: &mut Ended) {
         let (reason, flag) = match &mut ended.cause {
+            // No crash ends like this: an administrator, or the kernel for want of memory, killed the helper
+            // that happened to load this plugin. One that hangs is killed by us, and ends as a deadline.
+            Cause::Died { how, .. } if *how == Death::Signal(Signal::SIGKILL as i32) => return,
             Cause::Died { how, quarantined } => (format!("{how} while it was loaded"), quarantined),
             Cause::Deadline {
                 after_ms,
