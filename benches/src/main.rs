@@ -13,6 +13,7 @@ mod fio;
 mod formatted;
 mod load;
 mod ofi;
+mod ofi_engine;
 mod process;
 mod raw;
 mod recovery;
@@ -49,6 +50,17 @@ enum What {
         /// libdaos_fabric_ofi.so
         #[arg(long)]
         plugin: PathBuf,
+    },
+    /// An engine over fabric-ofi against one over fabric-tcp and against bare endpoints; what an idle one costs.
+    OfiEngine {
+        /// libdaos_fabric_ofi.so
+        #[arg(long)]
+        plugin: PathBuf,
+        /// Directory on a disk, for the bdev file.
+        disk: PathBuf,
+        /// Seconds per turn.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
     },
     /// The other process of `ofi`.
     #[command(hide = true)]
@@ -125,6 +137,11 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         What::Ofi { plugin } => ofi::run(plugin, cli.rounds),
+        What::OfiEngine {
+            plugin,
+            disk,
+            seconds,
+        } => ofi_engine::run(plugin, disk, *seconds, cli.rounds),
         What::OfiPeer {
             plugin,
             provider,

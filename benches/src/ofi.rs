@@ -61,7 +61,12 @@ pub(crate) fn run(plugin: &Path, rounds: u32) -> anyhow::Result<()> {
 }
 
 /// Microseconds one way.
-fn our_turn(plugin: &Path, provider: &str, bytes: usize, passes: u32) -> anyhow::Result<f64> {
+pub(crate) fn our_turn(
+    plugin: &Path,
+    provider: &str,
+    bytes: usize,
+    passes: u32,
+) -> anyhow::Result<f64> {
     let mut child = Ended(
         Command::new(std::env::current_exe()?)
             .arg("ofi-peer")

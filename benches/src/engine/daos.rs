@@ -21,6 +21,18 @@ pub(crate) struct Engine {
     /// From its start until it served.
     pub(crate) took: Duration,
     log: PathBuf,
+    /// Where clients find the plugin of the fabric, if it is not built in.
+    plugins: Option<PathBuf>,
+}
+
+/// A fabric that is not built in.
+pub(crate) struct Over<'a> {
+    /// Name of the provider, as in a configuration.
+    pub(crate) provider: &'a str,
+    /// File of its plugin.
+    pub(crate) plugin: &'a Path,
+    /// Settings of plugins, JSON.
+    pub(crate) settings: &'a str,
 }
 
 impl Engine {
@@ -30,7 +42,36 @@ impl Engine {
         Self::start_program(&program, storage)
     }
 
+    /// The same over another fabric than the built-in one.
+    pub(crate) fn start_over(storage: &Formatted, over: &Over<'_>) -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?.with_file_name("daos_io_server");
+        let mut arguments = storage.arguments();
+        let provider = arguments.iter().position(|word| word == "--provider");
+        arguments[provider.context("engines are given a provider")? + 1] = over.provider.to_owned();
+        let plugin = over.plugin.display().to_string();
+        arguments.extend(["--fabric-plugin".to_owned(), plugin]);
+        arguments.extend(["--plugin-settings".to_owned(), over.settings.to_owned()]);
+        let mut engine = Self::start_with(&program, storage, &arguments)?;
+        // Clients look for plugins in a directory. A file that this process has mapped must not be written.
+        let plugins = storage.memory().join("plugins");
+        std::fs::create_dir_all(&plugins)?;
+        let name = over.plugin.file_name().context("the plugin is no file")?;
+        if !plugins.join(name).exists() {
+            std::fs::copy(over.plugin, plugins.join(name))?;
+        }
+        engine.plugins = Some(plugins);
+        Ok(engine)
+    }
+
     pub(crate) fn start_program(program: &Path, storage: &Formatted) -> anyhow::Result<Self> {
+        Self::start_with(program, storage, &storage.arguments())
+    }
+
+    fn start_with(
+        program: &Path,
+        storage: &Formatted,
+        arguments: &[String],
+    ) -> anyhow::Result<Self> {
         let log = storage.memory().join("engine.log");
         if log.exists() {
             std::fs::remove_file(&log)?;
@@ -38,7 +79,7 @@ impl Engine {
         let begun = Instant::now();
         let mut server = Server::start(
             Command::new(program)
-                .args(storage.arguments())
+                .args(arguments)
                 .env("D_LOG_MASK", "INFO")
                 .env("D_LOG_FILE", &log)
                 .stdin(Stdio::null())
@@ -53,6 +94,7 @@ impl Engine {
                     uri,
                     took: begun.elapsed(),
                     log,
+                    plugins: None,
                 });
             }
         }
@@ -97,6 +139,7 @@ impl Engine {
         let mut options = Options::uri(self.uri.clone());
         options.progress = progress;
         options.interface = "lo".into();
+        options.plugins_dir.clone_from(&self.plugins);
         let client = Client::connect(options).await?;
         let pool = client.only_pool().await?;
         Ok(pool.create_container(CONTAINER, "").await?)
