@@ -199,7 +199,15 @@ fn who_is_cut_off_does_not_hold_up_the_others() {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let far = Far(silent.spawn().expect("daos can be started"));
-    thread::sleep(Duration::from_secs(3));
+    eventually(
+        "values of his have arrived, so that more are on their way",
+        || {
+            let pool = site.shell(&["--json", "pool", "query", "tank"]).expect(0);
+            let bdev = &pool.json()["response"]["bdev"];
+            let bytes = |key: &str| bdev[key].as_u64().expect("a number");
+            (bytes("total_bytes") - bytes("free_bytes") > 16 << 20).then_some(())
+        },
+    );
     network
         .both("ip", "route add blackhole []/32")
         .expect("root may");
