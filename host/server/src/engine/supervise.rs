@@ -7,6 +7,7 @@ use super::tail::Tail;
 use crate::state::{State, now_ms};
 use daos_drpc::Client;
 use daos_drpc::methods::{mgmt as methods, module};
+use daos_loader::LeaseError;
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{EngineState, Fault};
 use daos_proto::mgmt::{DaosResp, SetRankReq};
@@ -184,8 +185,10 @@ impl Task {
                 .state
                 .leases
                 .lease(&start.devices, self.index as u32, pid);
-            // A process that is dead already has no use for devices; below, its death is one like any other.
+            // A process that is dead already has no use for devices; below, its death is one like any other. Its
+            // record may say so before its parent can wait for it: its threads end one after the other.
             if let Err(error) = leased
+                && !matches!(error, LeaseError::NoProcess { .. })
                 && !matches!(child.try_wait(), Ok(Some(_)))
             {
                 // It has not been told to serve yet, so nothing is lost.
