@@ -1,5 +1,5 @@
 # A server on verbs;ofi_rxm over the kernel's software RDMA: values by message and by RMA, an engine that is killed.
-# vm: --timeout 240
+# vm: --timeout 480
 rdma_interface rdma0 10.77.0.1/24
 mark "RDMA device ready"
 run=/mnt/site
@@ -32,7 +32,7 @@ state() {
 	local waited=0
 	until shell --json system query 2>/dev/null | grep -q "\"phase\": \"$1\""; do
 		waited=$((waited + 1))
-		[ $waited -lt 60 ] || { cat $run/server.log; fail "the system is not $1"; }
+		[ $waited -lt 240 ] || { cat $run/server.log; fail "the system is not $1"; }
 		sleep 0.5
 	done
 }
