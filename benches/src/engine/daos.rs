@@ -101,11 +101,6 @@ impl Engine {
         bail!("{} did not start; see above", program.display());
     }
 
-    #[allow(dead_code)]
-    pub(crate) fn pid(&self) -> i32 {
-        self.server.pid().as_raw()
-    }
-
     pub(crate) fn cpu(&self) -> Cpu {
         self.server.cpu()
     }

@@ -26,15 +26,7 @@ impl Plugins {
     /// # Errors
     /// If a class has no usable plugin.
     pub fn load(options: &Options, bdev_class: &str) -> Result<Self, StartError> {
-        let policy = Policy {
-            allow: options.allow_plugins.clone(),
-            ..Policy::default()
-        };
-        let catalogue = Catalogue::build(
-            options.plugins_dir.as_deref(),
-            daos_builtins::all(),
-            &policy,
-        );
+        let (policy, catalogue) = offered(options);
         let class = |kind, name: &str, file: &Option<PathBuf>| match file {
             Some(path) => {
                 let info = inspect(path, &policy)?;
@@ -71,20 +63,26 @@ impl Plugins {
     /// # Errors
     /// If the provider has no usable plugin.
     pub fn load_fabric(options: &Options) -> Result<(Instance, String), StartError> {
-        let policy = Policy {
-            allow: options.allow_plugins.clone(),
-            ..Policy::default()
-        };
-        let catalogue = Catalogue::build(
-            options.plugins_dir.as_deref(),
-            daos_builtins::all(),
-            &policy,
-        );
+        let (policy, catalogue) = offered(options);
         let (info, provider) = fabric(options, &catalogue, &policy)?;
         let settings = options.plugin_settings.get(info.name());
         let instance = instance(&info, &policy, settings.cloned().unwrap_or_default())?;
         Ok((instance, provider))
     }
+}
+
+/// What may be loaded, and what there is to load.
+fn offered(options: &Options) -> (Policy, Catalogue) {
+    let policy = Policy {
+        allow: options.allow_plugins.clone(),
+        ..Policy::default()
+    };
+    let catalogue = Catalogue::build(
+        options.plugins_dir.as_deref(),
+        daos_builtins::all(),
+        &policy,
+    );
+    (policy, catalogue)
 }
 
 /// The fabric plugin of the options, and the provider as it knows it.
