@@ -7,7 +7,6 @@
 VM_CACHE=${DAOS_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daos-plugin-host}
 SPDK_DIR=${SPDK_DIR:-$VM_CACHE/spdk-20.07}
 GUEST_DIR=$VM_CACHE/guest
-export SPDK_DIR
 
 # say MESSAGE...: one line that tells which program speaks.
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }

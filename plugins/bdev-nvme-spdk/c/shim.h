@@ -1,0 +1,124 @@
+/* What of SPDK differs between its versions - structures with options, status layouts, log callbacks -
+ * behind functions with plain arguments. Functions return 0 or a negated errno unless they say otherwise. */
+#ifndef DAOS_SPDK_SHIM_H
+#define DAOS_SPDK_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <spdk/env.h>
+#include <spdk/nvme.h>
+
+/* One line of the log of SPDK or DPDK, without line end. Levels: 0 error, 1 warning, 2 notice, 3 info, 4 debug. */
+typedef void (*daos_spdk_log_fn)(int level, const char *line, size_t len);
+
+/* Everything that SPDK and DPDK have to say goes to `line` from now on, from any thread. */
+void daos_spdk_log_to(daos_spdk_log_fn line);
+
+/* Between these two calls what C code prints goes to the log as well: the start of the environment prints before
+ * and beside its log. The descriptors stay as they are, so that others' output is not touched. */
+struct daos_spdk_output {
+	FILE *output;
+	FILE *errors;
+};
+void daos_spdk_log_output(struct daos_spdk_output *saved);
+void daos_spdk_log_output_end(const struct daos_spdk_output *saved);
+
+/* Starts the environment (DPDK), once in a process and for good: it cannot be stopped and started again.
+ * Pins the calling thread to `core`; the caller puts its affinity back. `memory_mib` of huge pages are
+ * reserved at once, 0 = as needed. */
+int daos_spdk_env_init(unsigned core, unsigned memory_mib);
+
+/* SPDK replaces the process's handler of SIGBUS, when it is loaded (from 21.01 on) or at the first attach (before).
+ * To be called before each attach, and after each attach and detach: a SIGBUS in the registers of a device goes to
+ * SPDK's handler, any other one to the handler that was there before. One call at a time. */
+void daos_spdk_sigbus_before(void);
+void daos_spdk_sigbus_after(void);
+
+/* Attaches the controller at a PCI address ("0000:41:00.0") that a user-space driver holds; NULL on failure
+ * (the log says why). `queue_entries` limits the size of its queues. An admin command that takes longer than
+ * DAOS_SPDK_ADMIN_TIMEOUT_S fails the controller: the driver would wait for it without end. */
+#define DAOS_SPDK_ADMIN_TIMEOUT_S 8
+struct spdk_nvme_ctrlr *daos_spdk_attach(const char *address, uint32_t queue_entries);
+
+/* Whether the kernel wants the device back or it is gone. */
+bool daos_spdk_is_removed(struct spdk_nvme_ctrlr *ctrlr);
+
+/* Takes the right to access memory from the device (no data moves after this) or gives it back. */
+int daos_spdk_set_dma(struct spdk_nvme_ctrlr *ctrlr, bool allowed);
+
+struct daos_spdk_controller_info {
+	char model[41];    /* zero-terminated, without padding */
+	char serial[21];
+	char firmware[9];
+	uint32_t io_queues;      /* I/O queues that the controller granted */
+	uint32_t queue_entries;  /* entries of its largest queue */
+	int32_t numa_node;       /* -1 = unknown */
+	bool volatile_cache;
+	bool can_format;         /* has the command NVMe Format */
+	bool formats_all;        /* which concerns all namespaces, whichever is named */
+	bool sgl;                /* takes scatter lists of any shape */
+};
+
+/* The functions below ask the controller; they block for admin commands. */
+int daos_spdk_controller_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_controller_info *info);
+
+/* SMART / health information, log page 02h, of the whole controller. */
+#define DAOS_SPDK_HEALTH_BYTES 512
+int daos_spdk_health_page(struct spdk_nvme_ctrlr *ctrlr, uint8_t page[DAOS_SPDK_HEALTH_BYTES]);
+
+/* NVMe Format of a namespace with user data erase, in the format of blocks that it has, and a reset of the
+ * controller. No queue may be open. */
+int daos_spdk_format(struct spdk_nvme_ctrlr *ctrlr, uint32_t nsid);
+
+struct daos_spdk_namespace_info {
+	uint64_t blocks;
+	uint32_t block_size;
+	uint32_t metadata_size;        /* bytes per block; 0 = none */
+	uint32_t max_transfer_bytes;
+	uint32_t atomic_blocks;        /* written whole or not at all on a power failure */
+	uint32_t deallocate_blocks;    /* preferred granularity; 0 = not supported */
+	bool write_zeroes;
+	bool compare;
+	bool shared;                   /* other controllers may have it, too */
+};
+
+void daos_spdk_namespace_info(struct spdk_nvme_ns *ns, struct daos_spdk_namespace_info *info);
+
+/* Opens an I/O queue for up to `depth` commands, on the thread that will use it. NULL on failure. */
+struct spdk_nvme_qpair *daos_spdk_queue_open(struct spdk_nvme_ctrlr *ctrlr, uint32_t depth);
+
+/* Deallocates up to UINT32_MAX blocks. */
+int daos_spdk_deallocate(struct spdk_nvme_ns *ns, struct spdk_nvme_qpair *qpair, uint64_t lba, uint32_t blocks,
+			 spdk_nvme_cmd_cb done, void *arg);
+
+
+/* Flag of a write: durable at completion. */
+extern const uint32_t daos_spdk_fua;
+
+/* What a completion means to us. */
+enum daos_spdk_outcome {
+	DAOS_SPDK_OK,
+	DAOS_SPDK_INVALID,
+	DAOS_SPDK_UNSUPPORTED,
+	DAOS_SPDK_ABORTED,
+	DAOS_SPDK_MEDIA,
+	DAOS_SPDK_MISCOMPARE,
+	DAOS_SPDK_DENIED,
+	DAOS_SPDK_CAPACITY,
+	DAOS_SPDK_FAILED,
+};
+enum daos_spdk_outcome daos_spdk_outcome(const struct spdk_nvme_cpl *cpl);
+
+/* What an asynchronous event of a controller means to us. */
+enum daos_spdk_notice {
+	DAOS_SPDK_NOTICE_OTHER,
+	DAOS_SPDK_NOTICE_NAMESPACE,
+	DAOS_SPDK_NOTICE_HEALTH,
+	DAOS_SPDK_NOTICE_FAILURE,
+};
+enum daos_spdk_notice daos_spdk_notice(const struct spdk_nvme_cpl *cpl);
+
+#endif

@@ -1,0 +1,3 @@
+//! The shared object of plugin `bdev-nvme-spdk`; empty where that was not built.
+
+bdev_nvme_spdk::export!();

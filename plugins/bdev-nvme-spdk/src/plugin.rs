@@ -1,0 +1,200 @@
+//! The plugin: what the host asks of it, and I/O memory.
+
+use crate::config::{CLASS, Memory, Name, Settings, device_list};
+use crate::controller::{Controllers, lock};
+use crate::device::{OpenNames, SpdkDevice};
+use crate::pci::Machine;
+use crate::{env, scan, wipe};
+use daos_plugin_api::abi::Status;
+use daos_plugin_api::control::{
+    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, ScanReport,
+};
+use daos_plugin_api::sdk::{Bdev, BdevPlugin, CallContext, Error, Host, Plugin, Result};
+use serde_json::{Map, Value};
+
+/// The manifest of the plugin (JSON).
+pub const MANIFEST: &str = include_str!("../manifest.json");
+
+/// NVMe devices through SPDK.
+pub struct BdevNvme {
+    settings: Settings,
+    machine: Machine,
+    controllers: Controllers,
+    open_names: OpenNames,
+}
+
+daos_plugin_api::declare_plugin!(BdevNvme, bdev);
+
+impl BdevNvme {
+    /// Opens a namespace for this process alone.
+    fn device(&self, name: &Name, address: &str) -> Result<SpdkDevice> {
+        let function = self.machine.function(&name.controller).ok_or_else(|| {
+            Error::new(Status::NOT_FOUND, format!("{address} does not exist"))
+                .cause(format!(
+                    "there is no NVMe controller at {}",
+                    name.controller
+                ))
+                .remedy("attach the device, or correct bdev_list (see `storage scan`)")
+        })?;
+        // Attaching resets the controller, also under somebody who drives it through uio.
+        if !lock(&self.open_names)
+            .iter()
+            .any(|open| open.controller == name.controller)
+            && let Some(reason) = self.machine.in_use(&function)
+        {
+            return Err(
+                Error::new(Status::BUSY, format!("{address} cannot be opened"))
+                    .cause(reason)
+                    .remedy(if function.is_ours() {
+                        "stop whoever holds it"
+                    } else {
+                        "give it to a user-space driver: daos_server storage prepare"
+                    }),
+            );
+        }
+        let controller = self
+            .controllers
+            .attach(&name.controller, self.settings.memory_mib)?;
+        SpdkDevice::open(controller, name.namespace, address, &self.open_names)
+    }
+
+    /// The configured device of a request.
+    fn configured(&self, device: &DeviceSpec) -> Result<SpdkDevice> {
+        let list = device_list(&device.config)?;
+        let wanted = Name::parse(&device.address)?;
+        if !list.iter().any(|(_, name)| *name == wanted) {
+            let what = format!("{} is not in bdev_list", device.address);
+            return Err(Error::new(Status::NOT_FOUND, what).remedy("add it to bdev_list"));
+        }
+        self.device(&wanted, &device.address)
+    }
+}
+
+impl Plugin for BdevNvme {
+    const MANIFEST: &'static str = MANIFEST;
+
+    fn create(_host: Host, _call: CallContext<'_>, settings: Map<String, Value>) -> Result<Self> {
+        Ok(Self {
+            settings: Settings::parse(settings)?,
+            machine: Machine::default(),
+            controllers: Controllers::default(),
+            open_names: OpenNames::default(),
+        })
+    }
+
+    fn validate(&self, _call: CallContext<'_>, request: ClassRequest) -> Result<()> {
+        device_list(&request.config).map(drop)
+    }
+
+    fn scan(&self, call: CallContext<'_>) -> Result<ScanReport> {
+        let functions = self.machine.functions()?;
+        let mut report = ScanReport::default();
+        for (done, function) in functions.iter().enumerate() {
+            call.check_cancelled()?;
+            call.progress(
+                done as u64,
+                functions.len() as u64,
+                "examining NVMe controllers",
+            );
+            let attach = || {
+                self.controllers
+                    .attach(&function.address, self.settings.memory_mib)
+            };
+            scan::examine(&self.machine, function, attach, &mut report);
+        }
+        Ok(report)
+    }
+
+    fn devices(&self, _call: CallContext<'_>, request: ClassRequest) -> Result<Vec<DeviceSpec>> {
+        let mut specs = Vec::new();
+        for (index, (address, name)) in (0..).zip(device_list(&request.config)?) {
+            let (state, detail) = match self.machine.function(&name.controller) {
+                None => (
+                    DeviceState::Missing,
+                    format!("there is no NVMe controller at {}", name.controller),
+                ),
+                Some(function) => match self.machine.in_use(&function) {
+                    None => (DeviceState::Present, String::new()),
+                    Some(reason) => (DeviceState::InUse, reason),
+                },
+            };
+            specs.push(DeviceSpec {
+                class: CLASS.to_owned(),
+                index,
+                address,
+                // Known once it is opened.
+                size: 0,
+                state,
+                detail,
+                config: request.config.clone(),
+            });
+        }
+        Ok(specs)
+    }
+
+    fn format(&self, call: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
+        let device = self.configured(&request.device)?;
+        let notes = wipe::wipe(call, &device, &request.device.address)?;
+        Ok(FormatReport {
+            size: device.size(),
+            notes,
+        })
+    }
+
+    fn health(&self, call: CallContext<'_>, device: DeviceSpec) -> Result<Map<String, Value>> {
+        self.configured(&device)?.health(call)
+    }
+}
+
+impl BdevPlugin for BdevNvme {
+    type Device = SpdkDevice;
+
+    fn open(&self, _call: CallContext<'_>, device: DeviceSpec) -> Result<SpdkDevice> {
+        self.device(&Name::parse(&device.address)?, &device.address)
+    }
+
+    fn memory_alloc(
+        &self,
+        _call: CallContext<'_>,
+        len: usize,
+        numa_node: i32,
+    ) -> Option<Result<*mut u8>> {
+        match self.settings.memory {
+            Memory::Host => None,
+            Memory::Hugepages => Some(
+                env::start(self.settings.memory_mib).and_then(|()| env::allocate(len, numa_node)),
+            ),
+        }
+    }
+
+    unsafe fn memory_free(&self, ptr: *mut u8, _len: usize) {
+        // SAFETY: the caller vouches that this came from `memory_alloc`.
+        unsafe { env::free(ptr) }
+    }
+
+    fn memory_register(&self, _call: CallContext<'_>, ptr: *mut u8, len: usize) -> Result<()> {
+        env::start(self.settings.memory_mib)?;
+        env::register(ptr, len)
+    }
+
+    fn memory_unregister(&self, ptr: *mut u8, len: usize) -> Result<()> {
+        env::unregister(ptr, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daos_plugin_api::control::{ClassKind, Manifest};
+
+    #[test]
+    fn manifest_is_well_formed_and_of_this_version() {
+        let manifest: Manifest = serde_json::from_str(super::MANIFEST).unwrap();
+        assert_eq!(manifest.name, env!("CARGO_PKG_NAME"));
+        assert_eq!(manifest.version, env!("CARGO_PKG_VERSION"));
+        assert_eq!(manifest.exclusive, ["dpdk-eal"]);
+        assert_eq!(manifest.classes.len(), 1);
+        assert_eq!(manifest.classes[0].kind, ClassKind::Bdev);
+        assert_eq!(manifest.classes[0].name, super::CLASS);
+        assert!(!manifest.classes[0].ephemeral);
+    }
+}
