@@ -5,6 +5,8 @@ use crate::sdk::Error;
 
 /// A named case over benches of type `B`.
 pub(super) struct Case<B: 'static> {
+    /// Short name, unique among the cases of a kind: `group.case`.
+    pub(super) id: &'static str,
     /// A sentence that states the promise.
     pub(super) name: &'static str,
     pub(super) body: fn(&B) -> Verdict,

@@ -82,34 +82,42 @@ fn unless_unsupported<T>(result: Result<T, crate::sdk::Error>) -> Verdict<Option
 
 pub(super) const CASES: &[Case<ControlBench>] = &[
     Case {
+        id: "control.manifest",
         name: "the manifest names the plugin, its version and the class under test",
         body: manifest,
     },
     Case {
+        id: "control.valid_config",
         name: "the config under test is valid, again and again",
         body: valid_config,
     },
     Case {
+        id: "control.wrong_types",
         name: "a config with a key of another type is refused as INVALID and explained",
         body: wrong_types,
     },
     Case {
+        id: "control.nonsense",
         name: "a config that makes no sense is refused as INVALID and explained",
         body: nonsense,
     },
     Case {
+        id: "control.malformed",
         name: "a malformed request document is refused as INVALID and explained",
         body: malformed,
     },
     Case {
+        id: "control.same_devices",
         name: "devices lists the same devices in the same order each time",
         body: same_devices,
     },
     Case {
+        id: "control.scan",
         name: "a scan lists records of the class and changes nothing",
         body: scan,
     },
     Case {
+        id: "control.threads",
         name: "threads attach and detach repeatedly and side by side",
         body: threads,
     },

@@ -24,5 +24,5 @@ mod target;
 mod wait;
 
 pub use report::{Counts, Outcome, PrintReporter, Record, Reporter, Summary};
-pub use run::{CASE_LIMIT, cases, check, run};
+pub use run::{CASE_LIMIT, CaseInfo, cases, catalogue, check, run};
 pub use target::Target;

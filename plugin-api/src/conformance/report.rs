@@ -16,6 +16,8 @@ pub enum Outcome {
 /// Result of one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// Short name of the case, unique among those of a kind: `queue.exactly_once`.
+    pub id: &'static str,
     /// The promise, a sentence.
     pub case: &'static str,
     /// How it ended.
@@ -83,8 +85,8 @@ impl core::fmt::Display for Summary {
 
 /// Receives results while the suite runs.
 pub trait Reporter {
-    /// A case starts.
-    fn started(&mut self, _case: &'static str) {}
+    /// The case with that short name starts.
+    fn started(&mut self, _id: &'static str) {}
     /// A case ended.
     fn ended(&mut self, record: &Record);
 }
@@ -99,6 +101,7 @@ impl Reporter for PrintReporter {
             case,
             outcome,
             time,
+            ..
         } = record;
         let ms = time.as_millis();
         match outcome {

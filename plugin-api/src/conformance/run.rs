@@ -20,19 +20,48 @@ use std::time::{Duration, Instant};
 /// Longest time a case may take.
 pub const CASE_LIMIT: Duration = Duration::from_secs(180);
 
-const SETUP: &str = "the plugin starts and prepares the storage under test";
-const TEARDOWN: &str = "the storage under test is given back";
+const SETUP: CaseInfo = CaseInfo {
+    id: "setup",
+    promise: "the plugin starts and prepares the storage under test",
+};
+const TEARDOWN: CaseInfo = CaseInfo {
+    id: "teardown",
+    promise: "the storage under test is given back",
+};
 
-/// Names of the cases for a kind of class, in order.
+/// A case, as far as it can be told without running it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaseInfo {
+    /// Short name, unique among the cases of a kind.
+    pub id: &'static str,
+    /// The promise, a sentence.
+    pub promise: &'static str,
+}
+
+/// Names of the cases for a kind of class, in order: the setup, which every run has, first.
 pub fn cases(kind: ClassKind) -> Vec<&'static str> {
-    let mut names: Vec<_> = vec![SETUP];
-    names.extend(control::CASES.iter().map(|c| c.name));
-    match kind {
-        ClassKind::Bdev => names.extend(bdev::cases().map(|c| c.name)),
-        ClassKind::Scm => names.extend(scm::cases().map(|c| c.name)),
-        ClassKind::Fabric => names.extend(fabric::cases().map(|c| c.name)),
+    catalogue(kind)
+        .into_iter()
+        .map(|case| case.promise)
+        .collect()
+}
+
+/// The cases for a kind of class, in order: the setup, which every run has, first.
+pub fn catalogue(kind: ClassKind) -> Vec<CaseInfo> {
+    fn info<B>(case: &Case<B>) -> CaseInfo {
+        CaseInfo {
+            id: case.id,
+            promise: case.name,
+        }
     }
-    names
+    let mut all = vec![SETUP];
+    all.extend(control::CASES.iter().map(info));
+    match kind {
+        ClassKind::Bdev => all.extend(bdev::cases().map(info)),
+        ClassKind::Scm => all.extend(scm::cases().map(info)),
+        ClassKind::Fabric => all.extend(fabric::cases().map(info)),
+    }
+    all
 }
 
 /// Runs the suite for [`Target::kind`] and reports each case. Waits while another run is under way in
@@ -103,22 +132,25 @@ impl Run<'_> {
         bench: &Arc<B>,
     ) {
         for case in cases {
-            let wanted = self.target.filter.as_ref();
-            if self.hung || wanted.is_some_and(|text| !case.name.contains(text.as_str())) {
+            if self.hung || !self.target.wants(case.id, case.name) {
                 continue;
             }
             let bench = Arc::clone(bench);
-            self.one(case.name, move || (case.body)(&bench));
+            let info = CaseInfo {
+                id: case.id,
+                promise: case.name,
+            };
+            self.one(info, move || (case.body)(&bench));
         }
     }
 
     /// Runs one case on a thread of its own and records how it ends.
     fn one<T: Send + 'static>(
         &mut self,
-        name: &'static str,
+        case: CaseInfo,
         body: impl FnOnce() -> Verdict<T> + Send + 'static,
     ) -> Option<T> {
-        self.reporter.started(name);
+        self.reporter.started(case.id);
         let start = Instant::now();
         let (sender, receiver) = sync_channel(1);
         let worker = thread::Builder::new().name("case".into()).spawn(move || {
@@ -153,7 +185,8 @@ impl Run<'_> {
             Err(Stop::Skipped(why)) => (None, Outcome::Skipped(why)),
         };
         let record = Record {
-            case: name,
+            id: case.id,
+            case: case.promise,
             outcome,
             time: start.elapsed(),
         };

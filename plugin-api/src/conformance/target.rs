@@ -28,6 +28,8 @@ pub struct Target {
     pub seed: u64,
     /// Only cases whose name contains this text.
     pub filter: Option<String>,
+    /// Only the cases with these short names, beside setup and the giving back of the storage.
+    pub only: Option<Vec<String>>,
 }
 
 impl Target {
@@ -50,6 +52,7 @@ impl Target {
             built_in: true,
             seed: 0xda05,
             filter: None,
+            only: None,
         }
     }
 
@@ -78,6 +81,25 @@ impl Target {
     pub fn filter(mut self, text: &str) -> Self {
         self.filter = Some(text.to_owned());
         self
+    }
+
+    /// Only the cases with these short names.
+    #[must_use]
+    pub fn only(mut self, ids: impl IntoIterator<Item = String>) -> Self {
+        self.only = Some(ids.into_iter().collect());
+        self
+    }
+
+    pub(super) fn wants(&self, id: &str, name: &str) -> bool {
+        let by_name = self
+            .filter
+            .as_ref()
+            .is_none_or(|text| name.contains(text.as_str()));
+        let by_id = self
+            .only
+            .as_ref()
+            .is_none_or(|ids| ids.iter().any(|wanted| wanted == id));
+        by_name && by_id
     }
 
     pub(super) fn class_request(&self, config: &Map<String, Value>) -> ClassRequest {

@@ -8,34 +8,42 @@ use crate::conformance::case::{Case, Verdict, ensure, failed, skipped};
 
 pub(super) const CASES: &[Case<BdevBench>] = &[
     Case {
+        id: "faults.beyond_the_end",
         name: "I/O beyond the end of the device completes as INVALID",
         body: beyond_the_end,
     },
     Case {
+        id: "faults.no_blocks",
         name: "I/O of zero blocks completes as INVALID",
         body: no_blocks,
     },
     Case {
+        id: "faults.too_large",
         name: "a transfer larger than the maximum completes as INVALID",
         body: too_large,
     },
     Case {
+        id: "faults.wrong_sum",
         name: "segments that do not add up to the blocks complete as INVALID",
         body: wrong_sum,
     },
     Case {
+        id: "faults.too_many_segments",
         name: "more segments than promised complete as INVALID",
         body: too_many_segments,
     },
     Case {
+        id: "faults.misaligned",
         name: "misaligned memory completes as INVALID or moves every byte",
         body: misaligned,
     },
     Case {
+        id: "faults.unknown_op",
         name: "an unknown operation completes as INVALID or NOT_SUPPORTED",
         body: unknown_op,
     },
     Case {
+        id: "faults.mixed_batch",
         name: "valid requests of a batch complete beside malformed ones",
         body: mixed_batch,
     },

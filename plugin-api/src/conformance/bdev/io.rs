@@ -8,38 +8,47 @@ use crate::conformance::pattern::difference;
 
 pub(super) const CASES: &[Case<BdevBench>] = &[
     Case {
+        id: "io.write_read",
         name: "what was written is read back",
         body: write_read,
     },
     Case {
+        id: "io.model",
         name: "random writes and reads agree with a model",
         body: model,
     },
     Case {
+        id: "io.first_and_last",
         name: "the first and the last block hold data",
         body: first_and_last,
     },
     Case {
+        id: "io.largest",
         name: "a transfer of the maximum size moves every byte",
         body: largest,
     },
     Case {
+        id: "io.segments",
         name: "data is gathered from and scattered to as many segments as promised",
         body: segments,
     },
     Case {
+        id: "io.odd_segments",
         name: "segments of odd lengths complete as INVALID or move every byte",
         body: odd_segments,
     },
     Case {
+        id: "io.neighbours",
         name: "a read changes only the memory it was given",
         body: neighbours,
     },
     Case {
+        id: "io.other_blocks",
         name: "a write changes only the blocks it names",
         body: other_blocks,
     },
     Case {
+        id: "io.read_only",
         name: "a read-only device refuses writes",
         body: read_only,
     },

@@ -13,50 +13,62 @@ use crate::host::CallOptions;
 
 pub(super) const CASES: &[Case<BdevBench>] = &[
     Case {
+        id: "life.geometry",
         name: "the geometry makes sense and stays the same",
         body: geometry,
     },
     Case {
+        id: "life.reopen",
         name: "data survives closing and reopening the device",
         body: reopen,
     },
     Case {
+        id: "life.exclusive",
         name: "a second opener is refused as BUSY and told why",
         body: exclusive,
     },
     Case {
+        id: "life.unknown_device",
         name: "a device that does not exist is refused and explained",
         body: unknown_device,
     },
     Case {
+        id: "life.leaks",
         name: "opening and closing again and again leaks no descriptor",
         body: leaks,
     },
     Case {
+        id: "life.two_devices",
         name: "two devices do not share their contents",
         body: two_devices,
     },
     Case {
+        id: "life.memory",
         name: "pool memory is aligned to 2 MiB, zeroed, and good for I/O",
         body: memory,
     },
     Case {
+        id: "life.foreign_memory",
         name: "memory that was never offered works or completes as INVALID",
         body: foreign_memory,
     },
     Case {
+        id: "life.admin",
         name: "an idle device has nothing to administer",
         body: admin,
     },
     Case {
+        id: "life.identity",
         name: "the identity names the device",
         body: identity,
     },
     Case {
+        id: "life.health",
         name: "health is a document, also while I/O runs",
         body: health,
     },
     Case {
+        id: "life.reset",
         name: "a reset completes each outstanding request once and the queue reconnects",
         body: reset,
     },

@@ -8,34 +8,42 @@ use crate::conformance::case::{Case, Verdict, ensure, skipped};
 
 pub(super) const CASES: &[Case<BdevBench>] = &[
     Case {
+        id: "ops.flush",
         name: "a flush succeeds with and without writes before it",
         body: flush,
     },
     Case {
+        id: "ops.flush_is_durable",
         name: "a flush makes completed writes durable: they survive closing the device",
         body: flush_is_durable,
     },
     Case {
+        id: "ops.fua_is_durable",
         name: "a write with FUA is durable: it survives closing the device without a flush",
         body: fua_is_durable,
     },
     Case {
+        id: "ops.unmap",
         name: "unmapped blocks can be written again and their neighbours keep their data",
         body: unmap,
     },
     Case {
+        id: "ops.write_zeroes",
         name: "write-zeroes reads back as zeroes and spares the neighbours",
         body: write_zeroes,
     },
     Case {
+        id: "ops.large_zeroes",
         name: "write-zeroes takes ranges larger than the largest transfer",
         body: large_zeroes,
     },
     Case {
+        id: "ops.compare",
         name: "compare tells equal data from different data and changes nothing",
         body: compare,
     },
     Case {
+        id: "ops.unclaimed",
         name: "operations that the geometry does not claim complete as NOT_SUPPORTED",
         body: unclaimed,
     },

@@ -12,50 +12,62 @@ use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case<BdevBench>] = &[
     Case {
+        id: "queue.depth",
         name: "a queue holds no more requests than its depth and takes the rest after polling",
         body: depth,
     },
     Case {
+        id: "queue.exactly_once",
         name: "each request completes exactly once",
         body: exactly_once,
     },
     Case {
+        id: "queue.idle",
         name: "an idle queue reports no completion",
         body: idle,
     },
     Case {
+        id: "queue.capacity",
         name: "poll returns no more completions than it has room for",
         body: capacity,
     },
     Case {
+        id: "queue.wrong_depth",
         name: "a depth of zero or above the maximum is refused as INVALID",
         body: wrong_depth,
     },
     Case {
+        id: "queue.queue_count",
         name: "as many queues open as promised, and one more is refused",
         body: queue_count,
     },
     Case {
+        id: "queue.abort",
         name: "an aborted request completes exactly once, as CANCELLED or with its result",
         body: abort,
     },
     Case {
+        id: "queue.abort_unknown",
         name: "an abort of what is not outstanding is NOT_FOUND",
         body: abort_unknown,
     },
     Case {
+        id: "queue.close_busy",
         name: "a queue with outstanding requests closes and leaves their memory alone",
         body: close_busy,
     },
     Case {
+        id: "queue.two_threads",
         name: "two queues on two threads do not disturb each other",
         body: two_threads,
     },
     Case {
+        id: "queue.arm_wait",
         name: "arm_wait never sleeps through a completion",
         body: arm_wait,
     },
     Case {
+        id: "queue.arm_idle",
         name: "arm_wait on an idle queue does not fail",
         body: arm_idle,
     },

@@ -8,46 +8,57 @@ use crate::host::CallOptions;
 
 pub(super) const CASES: &[Case<FabricBench>] = &[
     Case {
+        id: "basics.info",
         name: "the domain describes itself sensibly and the same each time",
         body: info,
     },
     Case {
+        id: "basics.unknown_provider",
         name: "a provider that does not exist is refused and explained",
         body: unknown_provider,
     },
     Case {
+        id: "basics.unknown_interface",
         name: "an interface that does not exist is refused and explained",
         body: unknown_interface,
     },
     Case {
+        id: "basics.addresses",
         name: "an endpoint has one address of its own, no longer than promised",
         body: addresses,
     },
     Case {
+        id: "basics.resolve_twice",
         name: "resolving an address twice gives the same peer",
         body: resolve_twice,
     },
     Case {
+        id: "basics.garbage_address",
         name: "an address that is none is refused as INVALID",
         body: garbage_address,
     },
     Case {
+        id: "basics.unknown_op",
         name: "an unknown operation completes as INVALID or NOT_SUPPORTED",
         body: unknown_op,
     },
     Case {
+        id: "basics.too_long",
         name: "an operation longer than the maximum completes as INVALID",
         body: too_long,
     },
     Case {
+        id: "basics.idle",
         name: "an idle endpoint reports no completion",
         body: idle,
     },
     Case {
+        id: "basics.leaks",
         name: "opening and closing again and again leaks no descriptor",
         body: leaks,
     },
     Case {
+        id: "basics.two_domains",
         name: "two domains on one interface reach each other",
         body: two_domains,
     },

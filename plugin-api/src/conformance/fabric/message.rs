@@ -9,42 +9,52 @@ use std::collections::VecDeque;
 
 pub(super) const CASES: &[Case<FabricBench>] = &[
     Case {
+        id: "message.sizes",
         name: "messages of every size from nothing to the maximum arrive whole",
         body: sizes,
     },
     Case {
+        id: "message.to_self",
         name: "an endpoint can send to itself",
         body: to_self,
     },
     Case {
+        id: "message.order",
         name: "messages between two endpoints arrive in the order sent",
         body: order,
     },
     Case {
+        id: "message.tags",
         name: "a receive takes only messages whose tag matches outside the ignored bits",
         body: tags,
     },
     Case {
+        id: "message.tag_bits",
         name: "all promised bits of a tag are carried",
         body: tag_bits,
     },
     Case {
+        id: "message.unexpected",
         name: "a message that meets no receive is kept until one is offered",
         body: unexpected,
     },
     Case {
+        id: "message.truncated",
         name: "a message longer than its receive completes as TRUNCATED and spares what is behind",
         body: truncated,
     },
     Case {
+        id: "message.cancel",
         name: "a cancelled receive completes once as CANCELLED and takes no message",
         body: cancel,
     },
     Case {
+        id: "message.cancel_unknown",
         name: "a cancel of what is not outstanding is NOT_FOUND",
         body: cancel_unknown,
     },
     Case {
+        id: "message.back_pressure",
         name: "thousands of messages pass under back-pressure, none lost, none twice",
         body: back_pressure,
     },

@@ -8,26 +8,32 @@ use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case<FabricBench>] = &[
     Case {
+        id: "peers.absent",
         name: "resolving a peer that is gone does not wait, and a send to it ends",
         body: absent,
     },
     Case {
+        id: "peers.release",
         name: "a released peer takes no more, and can be resolved again",
         body: release,
     },
     Case {
+        id: "peers.unknown_peer",
         name: "a number that is no peer is refused",
         body: unknown_peer,
     },
     Case {
+        id: "peers.close_busy",
         name: "closing an endpoint with operations outstanding leaves their memory alone",
         body: close_busy,
     },
     Case {
+        id: "peers.one_leaves",
         name: "a peer that goes away does not disturb the others",
         body: one_leaves,
     },
     Case {
+        id: "peers.many",
         name: "many endpoints talk to one",
         body: many,
     },

@@ -10,34 +10,42 @@ use std::time::Instant;
 
 pub(super) const CASES: &[Case<FabricBench>] = &[
     Case {
+        id: "remote.write",
         name: "a remote write puts every byte and nothing beside",
         body: write,
     },
     Case {
+        id: "remote.read",
         name: "a remote read gets every byte and nothing beside",
         body: read,
     },
     Case {
+        id: "remote.many",
         name: "many remote accesses at once all complete with their own data",
         body: many,
     },
     Case {
+        id: "remote.write_then_message",
         name: "a completed remote write is seen by a message sent after it",
         body: write_then_message,
     },
     Case {
+        id: "remote.wrong_key",
         name: "a remote access with a wrong key is refused",
         body: wrong_key,
     },
     Case {
+        id: "remote.out_of_bounds",
         name: "a remote access beyond the registration is refused",
         body: out_of_bounds,
     },
     Case {
+        id: "remote.missing_right",
         name: "a remote access without the right to it is refused",
         body: missing_right,
     },
     Case {
+        id: "remote.ended",
         name: "a remote access to an ended registration is refused",
         body: ended,
     },

@@ -13,18 +13,22 @@ use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case<FabricBench>] = &[
     Case {
+        id: "threads.two_threads",
         name: "two endpoints on two threads exchange messages and remote accesses",
         body: two_threads,
     },
     Case {
+        id: "threads.wakes_up",
         name: "arm_wait wakes up for a message from another thread",
         body: wakes_up,
     },
     Case {
+        id: "threads.arm_idle",
         name: "arm_wait on an idle endpoint does not fail",
         body: arm_idle,
     },
     Case {
+        id: "threads.busy_domain",
         name: "memory is registered and endpoints are opened while others are in use",
         body: busy_domain,
     },

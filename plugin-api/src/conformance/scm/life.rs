@@ -9,30 +9,37 @@ use std::fs;
 
 pub(super) const CASES: &[Case<ScmBench>] = &[
     Case {
+        id: "life.info",
         name: "the memory describes itself sensibly",
         body: info,
     },
     Case {
+        id: "life.mount_point",
         name: "the mount point is an absolute directory that takes files",
         body: mount_point,
     },
     Case {
+        id: "life.exclusive",
         name: "a second opener is refused as BUSY and told why",
         body: exclusive,
     },
     Case {
+        id: "life.in_use",
         name: "open memory is listed as in use",
         body: in_use,
     },
     Case {
+        id: "life.unknown",
         name: "memory that does not exist is refused and explained",
         body: unknown,
     },
     Case {
+        id: "life.mount_again",
         name: "mounting what is mounted changes nothing",
         body: mount_again,
     },
     Case {
+        id: "life.leaks",
         name: "opening and closing again and again leaks no descriptor",
         body: leaks,
     },

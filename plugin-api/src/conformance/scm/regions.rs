@@ -8,42 +8,52 @@ use crate::host::{CallOptions, ScmMapping};
 
 pub(super) const CASES: &[Case<ScmBench>] = &[
     Case {
+        id: "regions.new_region",
         name: "a new region is page aligned, long enough and all zeroes",
         body: new_region,
     },
     Case {
+        id: "regions.contents_persist",
         name: "contents persist over closing and reopening region and memory",
         body: contents_persist,
     },
     Case {
+        id: "regions.removed_contents",
         name: "a removed region comes back as zeroes under the same name",
         body: removed_contents,
     },
     Case {
+        id: "regions.separate",
         name: "regions do not share their contents",
         body: separate,
     },
     Case {
+        id: "regions.exists",
         name: "creating a name that exists is refused as EXISTS",
         body: exists,
     },
     Case {
+        id: "regions.not_found",
         name: "opening or removing a name that does not exist is refused as NOT_FOUND",
         body: not_found,
     },
     Case {
+        id: "regions.busy",
         name: "an open region is not opened again or removed: BUSY",
         body: busy,
     },
     Case {
+        id: "regions.names",
         name: "names that are none are refused as INVALID and the longest one works",
         body: names,
     },
     Case {
+        id: "regions.ranges",
         name: "persist, flush and drain take any range of a region",
         body: ranges,
     },
     Case {
+        id: "regions.threads",
         name: "threads persist disjoint ranges of one region at the same time",
         body: threads,
     },

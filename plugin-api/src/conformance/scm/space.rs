@@ -8,18 +8,22 @@ use crate::host::{CallOptions, ScmMapping, ScmMemory};
 
 pub(super) const CASES: &[Case<ScmBench>] = &[
     Case {
+        id: "space.accounting",
         name: "free space shrinks by what a region takes and grows back",
         body: accounting,
     },
     Case {
+        id: "space.too_large",
         name: "a region larger than the free space is refused as NO_SPACE and leaves nothing",
         body: too_large,
     },
     Case {
+        id: "space.no_bytes",
         name: "a region of no bytes is refused as INVALID",
         body: no_bytes,
     },
     Case {
+        id: "space.fill",
         name: "full memory says NO_SPACE, never a signal, and every byte is read back",
         body: fill,
     },
