@@ -11,7 +11,11 @@ use daos_builtins as _;
 #[command(version, about)]
 struct Arguments {
     /// Name of the plugin.
-    plugin: String,
+    #[arg(required_unless_present = "kit")]
+    plugin: Option<String>,
+    /// Try a plugin instead of serving it: the process of `daos_server plugin check` and `bench`.
+    #[arg(long, conflicts_with = "plugin")]
+    kit: bool,
     /// Process id of the daemon.
     #[arg(long)]
     parent: u32,
@@ -19,5 +23,14 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    ExitCode::from(daos_helper::serve::run(&arguments.plugin, arguments.parent))
+    if let Some(plugin) = &arguments.plugin {
+        return ExitCode::from(daos_helper::serve::run(plugin, arguments.parent));
+    }
+    match daos_helper::serve::connect(arguments.parent) {
+        Ok(connection) => daos_kit::worker::run(connection),
+        Err(message) => {
+            eprintln!("daos_server_helper: {message}");
+            ExitCode::from(daos_helper::serve::EXIT_UNUSABLE)
+        }
+    }
 }

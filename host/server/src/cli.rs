@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::kit::{BenchArgs, CheckArgs};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use daos_config::Overrides;
 use std::path::PathBuf;
@@ -62,7 +63,7 @@ pub(crate) enum Command {
     /// Look at network interfaces.
     #[command(subcommand)]
     Network(NetworkCommand),
-    /// Look at plugins.
+    /// Look at plugins, check and measure them.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Look at configurations.
@@ -176,6 +177,24 @@ pub(crate) enum PluginCommand {
         /// The plugin's shared object.
         file: PathBuf,
     },
+    /// Run the conformance suite on a plugin, each case in a process of its own. Storage that it is given is
+    /// overwritten.
+    #[command(
+        after_help = "Examples:\n  daos_server plugin check ./libacme.so\n  daos_server plugin check ./libacme.so \
+                            --device /srv/test.img --class-config '{\"bdev_size\": 1}' --junit report.xml\n  daos_server \
+                            plugin check ./libacme.so --case 'queue.*' --repeat 20\n  daos_server plugin check \
+                            --list\n\nExit status: 0 if every case passed or was skipped as not claimed, 1 if one \
+                            failed, 2 for a wrong command line or a plugin that cannot be loaded."
+    )]
+    Check(Box<CheckArgs>),
+    /// Measure a plugin, or two in turns: operations, bandwidth, latencies, processor time. Storage that it is
+    /// given is overwritten.
+    #[command(
+        after_help = "Examples:\n  daos_server plugin bench ./libacme.so\n  daos_server plugin bench ./old.so \
+                            ./new.so --case 'read-*' --rounds 9\n\nExit status: 0 on success, 1 if a plugin failed, \
+                            2 for a wrong command line or a plugin that cannot be loaded."
+    )]
+    Bench(Box<BenchArgs>),
     /// Lift the quarantine of a plugin that died while it was loaded.
     Reset {
         /// Name of the plugin.

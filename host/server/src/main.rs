@@ -10,6 +10,7 @@ mod engine;
 mod fabric;
 mod fault_domain;
 mod generate;
+mod kit;
 mod launch;
 mod logging;
 mod network;
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         Some(Command::Network(NetworkCommand::Scan(args))) => network::run(&cli, args),
         Some(Command::Plugin(PluginCommand::List)) => plugins::list(&cli),
         Some(Command::Plugin(PluginCommand::Inspect { file })) => plugins::inspect(&cli, file),
+        Some(Command::Plugin(PluginCommand::Check(args))) => return kit::run_check(&cli, args),
+        Some(Command::Plugin(PluginCommand::Bench(args))) => return kit::run_bench(&cli, args),
         Some(Command::Plugin(PluginCommand::Reset { name })) => plugins::reset(&cli, name),
         Some(Command::Config(ConfigCommand::Check { file })) => check::run(&cli, file.as_deref()),
         Some(Command::Config(ConfigCommand::Example)) => {

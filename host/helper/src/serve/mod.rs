@@ -38,6 +38,15 @@ pub fn run(plugin: &str, parent: u32) -> u8 {
     }
 }
 
+/// Ties this process to the one that started it, for other work than serving a daemon, and gives the
+/// connection to it.
+///
+/// # Errors
+/// A sentence: it runs setuid, its parent is gone, or its standard input is no connection.
+pub fn connect(parent: u32) -> Result<std::os::unix::net::UnixStream, String> {
+    confine::enter(parent)
+}
+
 /// What the reading thread passes to the main thread.
 enum Work {
     Start(Box<Start>),

@@ -1,0 +1,261 @@
+//! `plugin check` and `plugin bench`: every plugin of this project passes, and what a plugin does to
+//! its process is the result of one case.
+
+use bdev_model::machine::LoopDevice;
+use bdev_model::shared_object;
+use daos_kit::check::{self, NotChecked, Options, Report, Verdict};
+use daos_kit::{Choice, Helper, Subject, bench, choose};
+use daos_loader::{PluginFile, Policy};
+use fixture_files::{HOSTILE, built};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+fn helper() -> Helper {
+    Helper {
+        program: env!("CARGO_BIN_EXE_daos_server_helper").into(),
+        log_level: "info".to_owned(),
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("{other} is no object"),
+    }
+}
+
+fn subject(file: &Path, choice: &Choice) -> Subject {
+    let info = PluginFile::inspect(file, &Policy::default()).expect("a plugin");
+    choose(&info, choice).expect("a subject")
+}
+
+fn run(subject: &Subject, options: &Options) -> Report {
+    check::run(&helper(), subject, options, &mut |_| ()).expect("a report")
+}
+
+fn must_pass(package: &str, choice: &Choice, options: &Options, at_least: usize) {
+    let subject = subject(&shared_object::build(package), choice);
+    let report = run(&subject, options);
+    println!("{}", report.summary());
+    assert!(report.is_ok(), "{}", report.summary());
+    assert!(report.passed >= at_least, "{}", report.summary());
+    let counted = report.passed + report.skipped + report.failed + report.not_run;
+    assert_eq!(counted, report.cases.len(), "every case is counted");
+}
+
+fn refuse(configs: &[Value]) -> Options {
+    Options {
+        refuse: configs.iter().cloned().map(object).collect(),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn bdev_malloc_passes() {
+    let config = json!({ "bdev_size_mib": 64, "bdev_number": 2 });
+    let choice = Choice {
+        config: object(config),
+        ..Choice::default()
+    };
+    let options = refuse(&[json!({}), json!({ "bdev_size": 0 })]);
+    must_pass("bdev-malloc-so", &choice, &options, 50);
+    // All in one process, as in an engine.
+    let together = Options {
+        together: true,
+        ..options
+    };
+    must_pass("bdev-malloc-so", &choice, &together, 50);
+}
+
+#[test]
+fn bdev_file_passes() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let choice = Choice {
+        devices: vec![file("one.img"), file("two.img")],
+        config: object(json!({ "bdev_size_mib": 64 })),
+        ..Choice::default()
+    };
+    must_pass("bdev-file-so", &choice, &refuse(&[json!({})]), 52);
+}
+
+#[test]
+fn bdev_kdev_passes() {
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Some(device) = LoopDevice::new("bdev_kdev_passes", parent, 64 << 20, 4096) else {
+        return;
+    };
+    let choice = Choice {
+        devices: vec![device.path().display().to_string()],
+        overwrite_foreign: true,
+        ..Choice::default()
+    };
+    must_pass("bdev-kdev-so", &choice, &refuse(&[json!({})]), 48);
+}
+
+#[test]
+fn scm_ram_passes() {
+    let dir = tempfile::TempDir::with_prefix_in("kit-scm-", "/dev/shm").expect("a tmpfs");
+    let mount = dir.path().join("storage");
+    let choice = Choice {
+        devices: vec![mount.display().to_string()],
+        config: object(json!({ "scm_size_mib": 32 })),
+        ..Choice::default()
+    };
+    must_pass("scm-ram-so", &choice, &refuse(&[json!({})]), 28);
+    assert!(!mount.exists(), "the storage is given back");
+}
+
+#[test]
+fn fabric_tcp_passes() {
+    let options = refuse(&[json!({ "fabric_iface": "no-such-0" })]);
+    must_pass("fabric-tcp-so", &Choice::default(), &options, 42);
+}
+
+fn hostile(on: Value) -> Subject {
+    let choice = Choice {
+        settings: object(json!({ "on": on })),
+        ..Choice::default()
+    };
+    subject(&built(HOSTILE), &choice)
+}
+
+fn some(cases: &str) -> Options {
+    Options {
+        cases: Some(glob::Pattern::new(cases).expect("a pattern")),
+        deadline: Duration::from_secs(5),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn what_a_plugin_does_to_its_process_is_the_result_of_one_case() {
+    for (behaviour, said) in [
+        ("segfault", "killed by SIGSEGV"),
+        ("abort", "killed by SIGABRT"),
+        ("overflow", "killed by SIGABRT"),
+        ("exit:3", "exit code 3"),
+        ("hang", "deadline of 5 s"),
+        ("panic", "plugin panicked"),
+    ] {
+        let subject = hostile(json!({ "submit": behaviour }));
+        // Needs no request: cases that do not meet the defect are not disturbed by it.
+        let report = run(&subject, &some("life.geometry"));
+        assert!(report.is_ok(), "{behaviour}: {}", report.summary());
+        let report = run(&subject, &some("io.first_and_last"));
+        assert_eq!(report.failed, 1, "{behaviour}: {}", report.summary());
+        let row = &report.cases[1];
+        assert!(row.reason.contains(said), "{behaviour}: {}", row.reason);
+        assert!(report.junit().contains("<failure message="), "{behaviour}");
+    }
+}
+
+#[test]
+fn the_rest_goes_on_also_in_one_process_and_the_last_lines_are_told() {
+    let subject = hostile(json!({ "submit": "segfault" }));
+    let together = Options {
+        together: true,
+        ..some("io.*")
+    };
+    let report = run(&subject, &together);
+    let cases = check::catalogue(subject.kind);
+    let wanted = cases.iter().filter(|c| c.id.starts_with("io.")).count();
+    assert_eq!(report.cases.len(), wanted + 1, "{}", report.summary());
+    let died = |row: &&check::CaseRow| row.reason.contains("SIGSEGV");
+    assert!(report.cases.iter().filter(died).count() >= 5);
+    let row = report.cases.iter().find(died).expect("one");
+    let told = row.log.iter().any(|line| line.contains("about to write"));
+    assert!(told, "{:?}", row.log);
+    assert!(report.processes > 5, "{}", report.processes);
+}
+
+#[test]
+fn a_plugin_that_does_not_start_is_one_failure_and_no_silence() {
+    let report = run(&hostile(json!({ "devices": "segfault" })), &some("queue.*"));
+    assert!(!report.is_ok());
+    assert_eq!((report.failed, report.passed), (1, 0));
+    assert_eq!(report.cases[0].case, "setup");
+    assert_eq!(report.not_run, report.cases.len() - 1);
+    let rest = &report.cases[1..];
+    assert!(rest.iter().all(|row| row.verdict == Verdict::NotRun));
+    assert!(report.summary().contains("not run"));
+}
+
+#[test]
+fn a_file_that_is_no_plugin_or_dies_at_load_is_told_from_a_broken_promise() {
+    let mut subject = hostile(json!({}));
+    subject.file = env!("CARGO_BIN_EXE_daos_server_helper").into();
+    let error = check::run(&helper(), &subject, &some("io.*"), &mut |_| ()).expect_err("no plugin");
+    assert!(matches!(error, NotChecked::Refused(_)), "{error}");
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = fixture_files::install(HOSTILE, dir.path(), "dies.so");
+    std::fs::write(dir.path().join("dies.so.onload"), "segfault").expect("writable");
+    subject.file = file;
+    let error = check::run(&helper(), &subject, &some("io.*"), &mut |_| ()).expect_err("it dies");
+    let text = error.to_string();
+    assert!(text.contains("SIGSEGV while it was loaded"), "{text}");
+}
+
+#[test]
+fn runs_are_repeated_and_added_up() {
+    let options = Options {
+        repeat: 3,
+        ..some("control.*")
+    };
+    let report = run(&hostile(json!({})), &options);
+    assert!(report.cases.iter().all(|row| row.runs == 3), "{report:?}");
+    let pattern = some("no-such-case");
+    let error = check::run(&helper(), &hostile(json!({})), &pattern, &mut |_| ());
+    assert!(matches!(error, Err(NotChecked::NoCase { .. })));
+}
+
+#[test]
+fn two_plugins_are_measured_in_turns() {
+    let memory = Choice {
+        config: object(json!({ "bdev_size_mib": 64 })),
+        ..Choice::default()
+    };
+    let malloc = subject(&shared_object::build("bdev-malloc-so"), &memory);
+    let subjects = [malloc, hostile(json!({}))];
+    let options = bench::Options {
+        rounds: 3,
+        time: Duration::from_millis(50),
+        ..bench::Options::default()
+    };
+    let report = bench::run(&helper(), &subjects, &options, &mut |_| ()).expect("figures");
+    println!("{}", report.text());
+    let row = report
+        .cases
+        .iter()
+        .find(|r| r.case == "read-4k-qd1")
+        .expect("the case");
+    assert!(
+        row.ratio
+            .is_some_and(|r| r.least <= r.median && r.median <= r.most)
+    );
+    for figures in row.plugins.iter().flatten() {
+        assert!(figures.iops > 0.0 && figures.cpu_us > 0.0, "{figures:?}");
+        assert!(figures.p50_us <= figures.p99_us && figures.p99_us <= figures.max_us);
+    }
+    // The other one takes 64 KiB at most.
+    let row = report
+        .cases
+        .iter()
+        .find(|r| r.case == "read-128k-qd8")
+        .expect("the case");
+    assert!(row.plugins[1].is_none() && row.notes.len() == 1, "{row:?}");
+
+    let died = bench::run(
+        &helper(),
+        &[hostile(json!({ "poll": "segfault" }))],
+        &options,
+        &mut |_| (),
+    );
+    let text = died.expect_err("it dies").to_string();
+    assert!(
+        text.contains("fixture-hostile") && text.contains("SIGSEGV"),
+        "{text}"
+    );
+}

@@ -1,0 +1,509 @@
+//! The conformance suite on a shared object.
+
+use crate::junit;
+use crate::process::{Helper, Loss, NoWorker, Worker};
+use crate::protocol::{Command, Event};
+pub use crate::protocol::{Subject, Verdict};
+pub use daos_plugin_api::conformance::{CaseInfo, catalogue};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::time::{Duration, Instant};
+
+/// How the suite is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only cases whose short name or promise matches this pattern (`queue.*`, `*flush*`).
+    pub cases: Option<glob::Pattern>,
+    /// How often the suite is run.
+    pub repeat: u32,
+    /// Longest time of a case.
+    pub deadline: Duration,
+    /// All cases in one process, a new one after each death; else a process for each.
+    pub together: bool,
+    /// Class configs that the plugin must refuse.
+    pub refuse: Vec<Map<String, Value>>,
+    /// Seed of random data and offsets.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cases: None,
+            repeat: 1,
+            deadline: Duration::from_secs(120),
+            together: false,
+            refuse: Vec::new(),
+            seed: 0xda05,
+        }
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum NotChecked {
+    /// No case has such a name.
+    #[error("no case of kind {kind} matches {pattern:?}; `--list` names them")]
+    NoCase {
+        /// Kind of the class.
+        kind: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// The program that loads plugins does not start.
+    #[error("{0}; daos_server_helper is installed beside daos_server")]
+    Helper(std::io::Error),
+    /// The plugin cannot be loaded.
+    #[error("{0}")]
+    Refused(String),
+    /// The plugin takes its process along while it is loaded.
+    #[error("{file} cannot be loaded: {how}{log}")]
+    Lost {
+        /// The file.
+        file: String,
+        /// What happened.
+        how: String,
+        /// Last log lines, each on a line of its own.
+        log: String,
+    },
+}
+
+/// One case over all runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseRow {
+    /// Short name.
+    pub case: &'static str,
+    /// The promise: what a plugin must do.
+    pub rule: &'static str,
+    /// The worst of all runs.
+    pub verdict: Verdict,
+    /// Why, unless it passed; of the first run that ended so.
+    pub reason: String,
+    /// Time of all runs, in milliseconds.
+    pub time_ms: f64,
+    /// How often it was run.
+    pub runs: u32,
+    /// How often it failed.
+    pub failures: u32,
+    /// Last log lines of the plugin before the failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// What became of all cases.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Name of the plugin.
+    pub plugin: String,
+    /// Its version.
+    pub version: String,
+    /// Interface version that it was built with.
+    pub interface: String,
+    /// Its file.
+    pub file: String,
+    /// Kind of the class.
+    pub kind: String,
+    /// The class.
+    pub class: String,
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that the plugin does not claim.
+    pub skipped: usize,
+    /// Cases that failed in at least one run.
+    pub failed: usize,
+    /// Cases that could not be tried.
+    pub not_run: usize,
+    /// Runs.
+    pub runs: u32,
+    /// Processes that were started for it.
+    pub processes: u32,
+    /// Time in all, in seconds.
+    pub seconds: f64,
+    /// Every case, in order.
+    pub cases: Vec<CaseRow>,
+}
+
+impl Report {
+    /// Whether no case failed and at least one passed.
+    pub fn is_ok(&self) -> bool {
+        self.failed == 0 && self.not_run == 0 && self.passed > 0
+    }
+
+    /// The report as JUnit XML.
+    pub fn junit(&self) -> String {
+        junit::document(self)
+    }
+
+    /// The last lines: numbers, and what was skipped with the reasons.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        let skipped: Vec<_> = self.of(Verdict::Skipped).collect();
+        if !skipped.is_empty() {
+            text.push_str("\nSkipped:\n");
+            for row in &skipped {
+                text += &format!("  {}: {}\n", row.case, row.reason);
+            }
+        }
+        let failed: Vec<_> = self.of(Verdict::Failed).collect();
+        if !failed.is_empty() {
+            text.push_str("\nBroken promises:\n");
+            for row in &failed {
+                text += &format!("  {}: {}\n    {}\n", row.case, row.rule, row.reason);
+                if row.runs > 1 {
+                    text += &format!("    in {} of {} runs\n", row.failures, row.runs);
+                }
+            }
+        }
+        let runs = match self.runs {
+            1 => String::new(),
+            n => format!(" in {n} runs"),
+        };
+        let not_run = match self.not_run {
+            0 => String::new(),
+            n => format!(", {n} not run"),
+        };
+        text += &format!(
+            "\n{} {}: {} passed, {} skipped, {} failed{not_run}{runs} ({:.1} s, {} processes)",
+            self.plugin,
+            self.version,
+            self.passed,
+            self.skipped,
+            self.failed,
+            self.seconds,
+            self.processes
+        );
+        text
+    }
+
+    fn of(&self, verdict: Verdict) -> impl Iterator<Item = &CaseRow> {
+        self.cases.iter().filter(move |row| row.verdict == verdict)
+    }
+}
+
+/// One end of a case, as it happens.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The case.
+    pub case: CaseInfo,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why, unless it passed.
+    pub reason: String,
+    /// How long it took.
+    pub time: Duration,
+    /// Last log lines, if it failed.
+    pub log: Vec<String>,
+}
+
+impl Ending {
+    /// As it is printed.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{:<8} {:>7.0} ms  {:<28} {}",
+            self.verdict.text(),
+            self.time.as_secs_f64() * 1e3,
+            self.case.id,
+            self.case.promise
+        );
+        if self.verdict != Verdict::Passed {
+            text += &format!("\n         {}", self.reason);
+        }
+        for line in &self.log {
+            text += &format!("\n         | {line}");
+        }
+        text
+    }
+}
+
+/// Runs the suite. `told` hears of each case as it ends.
+///
+/// # Errors
+/// See [`NotChecked`]; a broken promise is none.
+pub fn run(
+    helper: &Helper,
+    subject: &Subject,
+    options: &Options,
+    told: &mut dyn FnMut(&Ending),
+) -> Result<Report, NotChecked> {
+    let start = Instant::now();
+    let all = catalogue(subject.kind);
+    let (setup, rest) = all.split_first().expect("the suite has cases");
+    let wanted: Vec<CaseInfo> = match &options.cases {
+        None => rest.to_vec(),
+        Some(pattern) => {
+            let fits = |c: &&CaseInfo| pattern.matches(c.id) || pattern.matches(c.promise);
+            rest.iter().filter(fits).copied().collect()
+        }
+    };
+    if wanted.is_empty() {
+        return Err(NotChecked::NoCase {
+            kind: subject.kind.to_string(),
+            pattern: options.cases.as_ref().map_or("", |p| p.as_str()).to_owned(),
+        });
+    }
+    let mut run = Run {
+        helper,
+        subject,
+        options,
+        setup: *setup,
+        told,
+        rows: Vec::new(),
+        processes: 0,
+    };
+    for _ in 0..options.repeat.max(1) {
+        if !run.once(&wanted)? {
+            break;
+        }
+    }
+    let (rows, processes) = (run.rows, run.processes);
+    let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+    Ok(Report {
+        plugin: subject.plugin.clone(),
+        version: subject.version.clone(),
+        interface: subject.interface.clone(),
+        file: subject.file.display().to_string(),
+        kind: subject.kind.to_string(),
+        class: subject.class.clone(),
+        passed: count(Verdict::Passed),
+        skipped: count(Verdict::Skipped),
+        failed: count(Verdict::Failed),
+        not_run: count(Verdict::NotRun),
+        runs: options.repeat.max(1),
+        processes,
+        seconds: start.elapsed().as_secs_f64(),
+        cases: rows,
+    })
+}
+
+struct Run<'a> {
+    helper: &'a Helper,
+    subject: &'a Subject,
+    options: &'a Options,
+    setup: CaseInfo,
+    told: &'a mut dyn FnMut(&Ending),
+    rows: Vec<CaseRow>,
+    processes: u32,
+}
+
+impl Run<'_> {
+    /// Runs every case once; `false` if the plugin does not even start.
+    fn once(&mut self, wanted: &[CaseInfo]) -> Result<bool, NotChecked> {
+        let mut left = wanted;
+        let mut is_first = true;
+        let mut leftovers = false;
+        while !left.is_empty() {
+            let size = if self.options.together { left.len() } else { 1 };
+            let (done, lost) = self.batch(&left[..size], is_first)?;
+            leftovers = lost;
+            if done == 0 {
+                self.give_up(left);
+                return Ok(false);
+            }
+            left = &left[done..];
+            is_first = false;
+        }
+        if leftovers && self.subject.kind == daos_plugin_api::control::ClassKind::Scm {
+            // A case that died cannot give its storage back: a run without cases does.
+            self.give_back()?;
+        }
+        Ok(true)
+    }
+
+    /// Runs cases in one process. Returns how many of them have a verdict, and whether the process
+    /// was lost.
+    fn batch(&mut self, cases: &[CaseInfo], is_first: bool) -> Result<(usize, bool), NotChecked> {
+        let mut worker = self.worker()?;
+        worker.send(&self.command(cases));
+        let mut done = 0;
+        let mut current: Option<(CaseInfo, Instant)> = None;
+        let mut broken_setup: Option<Ending> = None;
+        loop {
+            match worker.next(self.options.deadline) {
+                Ok(Event::Started(id)) => {
+                    worker.forget_lines();
+                    let known = catalogue_entry(&id, self.setup, cases);
+                    current = known.map(|case| (case, Instant::now()));
+                }
+                Ok(Event::Ended {
+                    case,
+                    verdict,
+                    reason,
+                    micros,
+                }) => {
+                    current = None;
+                    let Some(info) = catalogue_entry(&case, self.setup, cases) else {
+                        // The storage could not be given back: that is the last case's doing.
+                        if verdict == Verdict::Failed
+                            && let Some(last) = cases.get(done.max(1) - 1)
+                        {
+                            let log = worker.lines();
+                            let reason = format!("afterwards: {reason}");
+                            self.ended(*last, verdict, reason, Duration::ZERO, log);
+                        }
+                        continue;
+                    };
+                    let log = match verdict {
+                        Verdict::Failed => worker.lines(),
+                        _ => Vec::new(),
+                    };
+                    let time = Duration::from_micros(micros);
+                    if info.id != self.setup.id {
+                        done += 1;
+                        self.ended(info, verdict, reason, time, log);
+                    } else if verdict == Verdict::Passed {
+                        if is_first {
+                            self.ended(info, verdict, reason, time, log);
+                        }
+                    } else {
+                        broken_setup = Some(Ending {
+                            case: info,
+                            verdict,
+                            reason,
+                            time,
+                            log,
+                        });
+                    }
+                }
+                Ok(Event::Done) => break,
+                Ok(_) => {}
+                Err(loss) => {
+                    let log = worker.lines();
+                    let (case, time) = match current {
+                        Some((case, since)) => (case, since.elapsed()),
+                        // Between two cases: threads that the last one left, or destructors.
+                        None => (cases[done.min(cases.len() - 1)], Duration::ZERO),
+                    };
+                    let reason = loss.to_string();
+                    if case.id == self.setup.id {
+                        broken_setup = Some(Ending {
+                            case,
+                            verdict: Verdict::Failed,
+                            reason,
+                            time,
+                            log,
+                        });
+                        break;
+                    }
+                    let index = cases.iter().position(|c| c.id == case.id).unwrap_or(done);
+                    self.ended(case, Verdict::Failed, reason, time, log);
+                    return Ok((index + 1, true));
+                }
+            }
+        }
+        let Some(ending) = broken_setup else {
+            // A run that stopped early (a case hung) has verdicts for a part only.
+            return Ok((done.max(1).min(cases.len()), false));
+        };
+        if is_first {
+            self.ended(
+                ending.case,
+                ending.verdict,
+                ending.reason,
+                ending.time,
+                ending.log,
+            );
+            return Ok((0, true));
+        }
+        // It did start before: this is what an earlier case left behind.
+        let reason = format!("the plugin does not start again: {}", ending.reason);
+        self.ended(cases[0], Verdict::Failed, reason, ending.time, ending.log);
+        Ok((1, true))
+    }
+
+    fn command(&self, cases: &[CaseInfo]) -> Command {
+        Command::Check {
+            cases: cases.iter().map(|c| c.id.to_owned()).collect(),
+            refuse: self.options.refuse.clone(),
+            seed: self.options.seed,
+        }
+    }
+
+    fn worker(&mut self) -> Result<Worker, NotChecked> {
+        self.processes += 1;
+        Worker::start(self.helper, self.subject, self.options.deadline).map_err(|e| match e {
+            NoWorker::System(e) => NotChecked::Helper(e),
+            NoWorker::Refused(why) => NotChecked::Refused(why),
+            NoWorker::Lost(loss, lines) => lost(self.subject, &loss, &lines),
+        })
+    }
+
+    fn give_back(&mut self) -> Result<(), NotChecked> {
+        let mut worker = self.worker()?;
+        worker.send(&self.command(&[]));
+        while let Ok(event) = worker.next(self.options.deadline) {
+            if matches!(event, Event::Done) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, left: &[CaseInfo]) {
+        let reason = "the plugin does not start, see `setup`";
+        for case in left {
+            let none = Duration::ZERO;
+            self.ended(*case, Verdict::NotRun, reason.to_owned(), none, Vec::new());
+        }
+    }
+
+    fn ended(
+        &mut self,
+        case: CaseInfo,
+        verdict: Verdict,
+        reason: String,
+        time: Duration,
+        log: Vec<String>,
+    ) {
+        let ending = Ending {
+            case,
+            verdict,
+            reason,
+            time,
+            log,
+        };
+        (self.told)(&ending);
+        let rank = |v| match v {
+            Verdict::Passed => 0,
+            Verdict::Skipped => 1,
+            Verdict::NotRun => 2,
+            Verdict::Failed => 3,
+        };
+        let ms = time.as_secs_f64() * 1e3;
+        let failures = u32::from(verdict == Verdict::Failed);
+        match self.rows.iter_mut().find(|row| row.case == case.id) {
+            None => self.rows.push(CaseRow {
+                case: case.id,
+                rule: case.promise,
+                verdict,
+                reason: ending.reason,
+                time_ms: ms,
+                runs: 1,
+                failures,
+                log: ending.log,
+            }),
+            Some(row) => {
+                row.time_ms += ms;
+                row.runs += 1;
+                row.failures += failures;
+                if rank(verdict) > rank(row.verdict) {
+                    row.verdict = verdict;
+                    row.reason = ending.reason;
+                    row.log = ending.log;
+                }
+            }
+        }
+    }
+}
+
+fn catalogue_entry(id: &str, setup: CaseInfo, cases: &[CaseInfo]) -> Option<CaseInfo> {
+    let known = cases.iter().copied().chain([setup]);
+    known.into_iter().find(|c| c.id == id)
+}
+
+fn lost(subject: &Subject, loss: &Loss, lines: &[String]) -> NotChecked {
+    NotChecked::Lost {
+        file: subject.file.display().to_string(),
+        how: format!("{loss} while it was loaded"),
+        log: lines.iter().map(|line| format!("\n  | {line}")).collect(),
+    }
+}

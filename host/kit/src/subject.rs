@@ -1,0 +1,184 @@
+//! Which class of a file is tried, and with what: what the command line says, laid over what the
+//! plugin offers.
+
+use crate::protocol::Subject;
+use daos_loader::PluginInfo;
+use daos_plugin_api::control::{Class, ClassKind};
+use serde_json::{Map, Value};
+
+/// What the command line says about the subject.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Class name, or provider of a fabric.
+    pub class: Option<String>,
+    /// Keys of the class config.
+    pub config: Map<String, Value>,
+    /// Settings of the plugin.
+    pub settings: Map<String, Value>,
+    /// Paths or addresses of block devices, the mount point of SCM, the interface of a fabric.
+    pub devices: Vec<String>,
+    /// Let `format` overwrite what is not ours.
+    pub overwrite_foreign: bool,
+}
+
+/// Puts a subject together. A class without a config gets the first of its schema's `examples`.
+///
+/// # Errors
+/// A sentence for whoever typed the command: no such class, a key that is missing.
+pub fn choose(info: &PluginInfo, choice: &Choice) -> Result<Subject, String> {
+    let (class, name) = class(info, choice.class.as_deref())?;
+    let mut config = example(class);
+    for (key, value) in &choice.config {
+        config.insert(key.clone(), value.clone());
+    }
+    devices(class.kind, &choice.devices, &mut config)?;
+    let required = class.schema.get("required").and_then(Value::as_array);
+    let missing: Vec<&str> = required
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .filter(|key| !config.contains_key(*key))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "class {name} needs {}: give --device, or --class-config '{{\"{}\": ...}}'",
+            missing.join(", "),
+            missing[0]
+        ));
+    }
+    let path = info.path().ok_or("a built-in plugin has no file")?;
+    Ok(Subject {
+        file: path.to_owned(),
+        plugin: info.name().to_owned(),
+        version: info.manifest.version.clone(),
+        interface: info.abi.to_string(),
+        kind: class.kind,
+        class: name,
+        config,
+        settings: choice.settings.clone(),
+        overwrite_foreign: choice.overwrite_foreign,
+    })
+}
+
+fn class<'a>(info: &'a PluginInfo, wanted: Option<&str>) -> Result<(&'a Class, String), String> {
+    let classes = &info.manifest.classes;
+    let names = || {
+        let names: Vec<_> = classes.iter().map(|c| c.name.as_str()).collect();
+        names.join(", ")
+    };
+    let Some(wanted) = wanted else {
+        return match classes.as_slice() {
+            [] => Err(format!("plugin {} declares no class", info.name())),
+            [only] => Ok((only, only.name.clone())),
+            // Names of a fabric's providers are ways to the same code, the first is its own.
+            [first, ..] if classes.iter().all(|c| c.kind == ClassKind::Fabric) => {
+                Ok((first, first.name.clone()))
+            }
+            _ => Err(format!(
+                "plugin {} has several classes ({}): choose one with --class",
+                info.name(),
+                names()
+            )),
+        };
+    };
+    if let Some(class) = classes.iter().find(|c| c.name == wanted) {
+        return Ok((class, wanted.to_owned()));
+    }
+    // A provider of a family: `ofi+tcp;ofi_rxm` of the class `ofi`.
+    if let Some(name) = info.provider_name(wanted)
+        && let Some(class) = classes.iter().find(|c| c.kind == ClassKind::Fabric)
+    {
+        return Ok((class, name.to_owned()));
+    }
+    Err(format!(
+        "plugin {} has no class {wanted}, only {}",
+        info.name(),
+        names()
+    ))
+}
+
+fn example(class: &Class) -> Map<String, Value> {
+    let examples = class.schema.get("examples").and_then(Value::as_array);
+    let first = examples.and_then(|list| list.first());
+    first
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn devices(
+    kind: ClassKind,
+    devices: &[String],
+    config: &mut Map<String, Value>,
+) -> Result<(), String> {
+    let (key, value) = match (kind, devices) {
+        (ClassKind::Fabric, []) if !config.contains_key("interface") => {
+            ("interface", Value::from("lo"))
+        }
+        (_, []) => return Ok(()),
+        (ClassKind::Bdev, list) => ("bdev_list", Value::from(list.to_vec())),
+        (ClassKind::Scm, [one]) => ("scm_mount", Value::from(one.clone())),
+        (ClassKind::Fabric, [one]) => ("interface", Value::from(one.clone())),
+        (kind, _) => return Err(format!("a class of kind {kind} takes one --device")),
+    };
+    config.insert(key.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daos_loader::{AbiVersion, Origin};
+    use serde_json::json;
+
+    fn plugin(classes: Value) -> PluginInfo {
+        let manifest = json!({"name": "p", "version": "1", "classes": classes});
+        PluginInfo {
+            manifest: serde_json::from_value(manifest).expect("a manifest"),
+            abi: AbiVersion::HOST,
+            rust: true,
+            origin: Origin::BuiltIn,
+            sha256: None,
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_plugins_example() {
+        let class =
+            json!({"kind": "bdev", "name": "c", "schema": {"examples": [{"a": 1, "b": 2}]}});
+        let info = plugin(json!([class]));
+        let (class, _) = class_of(&info);
+        let mut config = example(class);
+        assert_eq!(Value::Object(config.clone()), json!({"a": 1, "b": 2}));
+        devices(ClassKind::Bdev, &["/x".into()], &mut config).expect("any number");
+        assert_eq!(config["bdev_list"], json!(["/x"]));
+    }
+
+    fn class_of(info: &PluginInfo) -> (&Class, String) {
+        class(info, None).expect("one class")
+    }
+
+    #[test]
+    fn several_classes_want_a_choice_and_wrong_ones_are_named() {
+        let one = json!({"kind": "bdev", "name": "a"});
+        let two = json!({"kind": "scm", "name": "b"});
+        let info = plugin(json!([one, two]));
+        let error = class(&info, None).expect_err("ambiguous");
+        assert!(
+            error.contains("a, b") && error.contains("--class"),
+            "{error}"
+        );
+        assert_eq!(class(&info, Some("b")).expect("b").1, "b");
+        let error = class(&info, Some("c")).expect_err("unknown");
+        assert!(error.contains("no class c"), "{error}");
+    }
+
+    #[test]
+    fn scm_and_fabric_take_one_device() {
+        let mut config = Map::new();
+        let two = ["a".to_owned(), "b".to_owned()];
+        assert!(devices(ClassKind::Scm, &two, &mut config).is_err());
+        devices(ClassKind::Fabric, &[], &mut config).expect("the loopback");
+        assert_eq!(config["interface"], "lo");
+    }
+}

@@ -1,0 +1,145 @@
+//! The process that loads the plugin.
+
+mod bdev;
+mod cases;
+mod fabric;
+mod meter;
+mod rig;
+mod scm;
+
+use crate::bench::{Measured, Measurement};
+use crate::protocol::{Command, Event, Subject};
+use daos_loader::{Loaded, PluginFile, Policy, load};
+use daos_plugin_api::control::ClassKind;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Serves the program that started this process, over `connection`, until that ends.
+pub fn run(connection: UnixStream) -> ExitCode {
+    forward_logs();
+    let link = match connection.try_clone() {
+        Ok(writer) => Link(Arc::new(Mutex::new(writer))),
+        Err(e) => {
+            eprintln!("daos_server_helper: cannot use the connection: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut commands = BufReader::new(connection).lines().map_while(Result::ok);
+    let Some(Ok(Command::Load(subject))) = commands.next().map(|l| serde_json::from_str(&l)) else {
+        eprintln!("daos_server_helper: the first command was not `load`");
+        return ExitCode::from(2);
+    };
+    let loaded = match open(&subject) {
+        Ok(loaded) => loaded,
+        Err(why) => {
+            link.send(&Event::Refused(why));
+            return ExitCode::from(2);
+        }
+    };
+    link.send(&Event::Loaded);
+    let mut stage = Stage::Empty;
+    for line in commands {
+        let answer = match serde_json::from_str(&line) {
+            Ok(Command::Check {
+                cases,
+                refuse,
+                seed,
+            }) => {
+                cases::run(&loaded, &subject, cases, refuse, seed, &link);
+                Event::Done
+            }
+            Ok(Command::Prepare) => match Stage::set(&loaded, &subject) {
+                Ok(ready) => {
+                    stage = ready;
+                    Event::Done
+                }
+                Err(why) => Event::Failed(why),
+            },
+            Ok(Command::Measure(what)) => Event::Measured(stage.measure(&what).map(Box::new)),
+            Ok(Command::GiveBack) => match std::mem::replace(&mut stage, Stage::Empty).clear() {
+                Ok(()) => Event::Done,
+                Err(why) => Event::Failed(why),
+            },
+            Ok(Command::Load(_)) | Err(_) => {
+                Event::Failed(format!("a command that this helper does not know: {line}"))
+            }
+        };
+        link.send(&answer);
+    }
+    ExitCode::SUCCESS
+}
+
+/// The way back.
+#[derive(Clone)]
+struct Link(Arc<Mutex<UnixStream>>);
+
+impl Link {
+    /// Sends an event; if nobody listens any more, this process is about to be ended.
+    fn send(&self, event: &Event) {
+        if let Ok(mut line) = serde_json::to_vec(event) {
+            line.push(b'\n');
+            let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = stream.write_all(&line);
+        }
+    }
+}
+
+/// Log lines of plugin and SDK go to standard error, where the other side keeps the last ones.
+fn forward_logs() {
+    let level = std::env::var("DAOS_KIT_LOG").ok();
+    let level = level
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(tracing_subscriber::filter::LevelFilter::INFO);
+    // Fails only if there is a subscriber already.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+fn open(subject: &Subject) -> Result<Loaded, String> {
+    let policy = Policy::default();
+    let info = PluginFile::inspect(&subject.file, &policy)
+        .map_err(|why| format!("{}: {why}", subject.file.display()))?;
+    load(&info, &policy).map_err(|e| e.to_string())
+}
+
+/// Storage or domain that is ready to be measured.
+enum Stage {
+    Empty,
+    Bdev(bdev::Stage),
+    Scm(scm::Stage),
+    Fabric(fabric::Stage),
+}
+
+impl Stage {
+    fn set(loaded: &Loaded, subject: &Subject) -> Result<Self, String> {
+        let rig = rig::Rig::new(loaded, subject)?;
+        match subject.kind {
+            ClassKind::Bdev => bdev::Stage::new(rig).map(Self::Bdev),
+            ClassKind::Scm => scm::Stage::new(rig).map(Self::Scm),
+            ClassKind::Fabric => fabric::Stage::new(rig).map(Self::Fabric),
+        }
+    }
+
+    fn measure(&self, what: &Measurement) -> Result<Measured, String> {
+        match self {
+            Self::Empty => Err("nothing is prepared".to_owned()),
+            Self::Bdev(stage) => stage.measure(what),
+            Self::Scm(stage) => stage.measure(what),
+            Self::Fabric(stage) => stage.measure(what),
+        }
+    }
+
+    fn clear(self) -> Result<(), String> {
+        match self {
+            Self::Scm(stage) => stage.give_back(),
+            Self::Empty | Self::Bdev(_) | Self::Fabric(_) => Ok(()),
+        }
+    }
+}
