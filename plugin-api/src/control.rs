@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+mod health;
+mod prepare;
+
+pub use health::{HealthRecord, HealthStatus};
+pub use prepare::{
+    HugepagePool, PrepareCheck, PrepareFault, PrepareMode, PrepareReport, PrepareRequest,
+    PrepareState, PrepareStep, PreparedDevice, StepState,
+};
+
 /// What a plugin class provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
