@@ -4,8 +4,8 @@ use super::call::{self, CallOptions};
 use super::instance::{Instance, decode, encode, open};
 use super::memory::PoolMemory;
 use crate::abi::{
-    BdevEvent, BdevGeometry, BdevOp, BdevTable, Completion, DeviceAdminTable, Handle, Request,
-    Status, Str, Wait,
+    BdevEvent, BdevGeometry, BdevOp, BdevTable, Completion, DeviceAdminTable, DeviceAdminTablePtr,
+    Handle, Request, Status, Str, Wait,
 };
 use crate::control::{DeviceRecord, DeviceSpec};
 use crate::sdk::Error;
@@ -23,6 +23,8 @@ pub struct BdevDevice {
 struct Inner {
     instance: Instance,
     table: &'static BdevTable,
+    /// Null if the plugin has none.
+    admin: DeviceAdminTablePtr,
     handle: Handle,
     geometry: BdevGeometry,
 }
@@ -52,9 +54,22 @@ impl BdevDevice {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
+        let admin = instance.table().device_admin;
+        Self::assemble(instance, table, admin, handle, &device.address)
+    }
+
+    /// A device from its tables and an open handle, which is closed if it cannot be used.
+    pub(super) fn assemble(
+        instance: &Instance,
+        table: &'static BdevTable,
+        admin: DeviceAdminTablePtr,
+        handle: Handle,
+        name: &str,
+    ) -> Result<Self, Error> {
         let mut inner = Inner {
             instance: instance.clone(),
             table,
+            admin,
             handle,
             geometry: EMPTY_GEOMETRY,
         };
@@ -63,13 +78,13 @@ impl BdevDevice {
         if !status.is_ok() {
             return Err(Error::new(
                 status,
-                format!("{} does not tell its geometry", device.address),
+                format!("{name} does not tell its geometry"),
             ));
         }
         check_geometry(&inner.geometry).map_err(|what| {
             Error::new(
                 Status::INTERNAL,
-                format!("{} reports an impossible geometry", device.address),
+                format!("{name} reports an impossible geometry"),
             )
             .cause(what)
             .remedy("report this to the plugin's vendor")
@@ -146,7 +161,7 @@ impl BdevDevice {
 
     fn admin(&self) -> Option<&'static DeviceAdminTable> {
         // SAFETY: null or a static table, whose size `Instance::create` checked.
-        unsafe { self.inner.instance.table().device_admin.0.as_ref() }
+        unsafe { self.inner.admin.0.as_ref() }
     }
 
     /// Who the device is.

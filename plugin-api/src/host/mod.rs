@@ -10,6 +10,7 @@ mod call;
 mod direct;
 mod fabric;
 mod instance;
+mod layer;
 mod memory;
 mod scm;
 mod services;

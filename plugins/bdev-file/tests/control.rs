@@ -273,6 +273,7 @@ fn a_truncated_file_is_an_io_error_and_shows_in_its_health() {
         let subject = Subject {
             instance: plugin,
             spec,
+            wrap: None,
             guard: Box::new(()),
         };
         let open = subject.open();

@@ -27,6 +27,7 @@ fn subject(parent: &Path, settings: Value) -> Subject {
     Subject {
         instance,
         spec,
+        wrap: None,
         guard: Box::new(dir),
     }
 }

@@ -20,6 +20,7 @@ fn subject(block: u32, engine: &str) -> Option<Subject> {
     Some(Subject {
         instance,
         spec,
+        wrap: None,
         guard: Box::new(device),
     })
 }

@@ -17,6 +17,7 @@ fn subject(block_size: u32) -> Subject {
     Subject {
         instance,
         spec,
+        wrap: None,
         guard: Box::new(()),
     }
 }

@@ -26,6 +26,8 @@ pub struct Subject {
     pub instance: Instance,
     /// The device.
     pub spec: DeviceSpec,
+    /// What is put over the device when it is opened.
+    pub wrap: Option<fn(BdevDevice) -> BdevDevice>,
     /// Keeps alive, and cleans up, what the device lives on. Dropped last.
     pub guard: Box<dyn Any>,
 }
@@ -33,9 +35,14 @@ pub struct Subject {
 impl Subject {
     /// Opens the device.
     pub fn open(&self) -> BdevDevice {
-        self.instance
+        let device = self
+            .instance
             .open_bdev(&self.spec, CallOptions::default())
-            .expect("the device opens")
+            .expect("the device opens");
+        match self.wrap {
+            Some(wrap) => wrap(device),
+            None => device,
+        }
     }
 }
 

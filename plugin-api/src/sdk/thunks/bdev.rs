@@ -42,6 +42,12 @@ impl<P: BdevPlugin> BdevFace<P> {
         },
     );
 
+    /// A handle of an open device, for [`BdevFace::TABLE`].
+    #[cfg(feature = "host")]
+    pub(crate) fn handle(device: P::Device) -> Handle {
+        Object::into_handle(device)
+    }
+
     /// The administration table of its devices.
     pub const DEVICE_ADMIN: DeviceAdminTablePtr = DeviceAdminTablePtr(
         &const {
