@@ -5,7 +5,9 @@ use std::{env, error::Error, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = ["ctl", "drpc", "host", "mgmt", "rpc", "shared", "srv"];
+const FILES: [&str; 8] = [
+    "ctl", "drpc", "host", "layers", "mgmt", "rpc", "shared", "srv",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

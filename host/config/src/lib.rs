@@ -26,6 +26,7 @@ mod effects_table;
 mod example;
 mod immutable;
 pub mod keys;
+mod layers;
 mod load;
 mod model;
 mod overrides;

@@ -289,6 +289,9 @@ pub struct ServerConfig {
     /// Size of each device in GB, at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bdev_size: Option<u64>,
+    /// Layers over the block devices, each as `daos_layers::parse_one` takes it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bdev_layers: Vec<serde_json::Value>,
     /// Keys outside the standard list. They belong to the plugins of this server's classes;
     /// until [`Config::check_classes`] has found no error they are unconfirmed.
     #[serde(flatten)]
@@ -319,6 +322,7 @@ impl Default for ServerConfig {
             bdev_list: Vec::new(),
             bdev_number: None,
             bdev_size: None,
+            bdev_layers: Vec::new(),
             extra: BTreeMap::new(),
         }
     }

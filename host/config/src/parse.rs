@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::section::{Reader, Section};
 use crate::tree::{Node, Value};
-use crate::{tiers, values};
+use crate::{layers, tiers, values};
 
 /// Most engines of one host; machines have up to 16 NUMA nodes.
 const MAX_SERVERS: usize = 64;
@@ -340,6 +340,7 @@ pub(crate) fn storage(r: &mut Reader, s: &Section<'_>, c: &mut ServerConfig) {
     }
     c.bdev_number = s.int(r, "bdev_number").or(c.bdev_number);
     c.bdev_size = s.int(r, "bdev_size").or(c.bdev_size);
+    layers::read(r, s, c);
     for (name, key_at, node) in &s.extra {
         let path = s.child(name);
         r.note(path.clone(), Some(*key_at), node.at);

@@ -17,6 +17,7 @@ const FLAT: &[&str] = &[
     "bdev_list",
     "bdev_number",
     "bdev_size",
+    "bdev_layers",
 ];
 
 pub(crate) fn read(r: &mut Reader, s: &Section<'_>, c: &mut ServerConfig) {

@@ -152,6 +152,23 @@ fn server_keys_are_checked_too() {
             "/./a",
         ),
         ("scm_list: [/a, //a]", Code::DuplicateScmDevice, "//a"),
+        ("bdev_layers: {stats: {}}", Code::WrongType, "{"),
+        ("bdev_layers: [{fautl: {}}]", Code::UnknownKey, "fautl"),
+        (
+            "bdev_layers: [{stats: {}}, {fault: {rules: [{do: error, lba: 1}]}}]",
+            Code::UnknownKey,
+            "lba",
+        ),
+        (
+            "bdev_layers: [{fault: {rules: [{do: explode}]}}]",
+            Code::BadValue,
+            "explode",
+        ),
+        (
+            "bdev_layers: [{delay: {rules: [{fixed_us: 1, uniform_us: [1, 2]}]}}]",
+            Code::BadValue,
+            "{",
+        ),
         ("env_vars: [NOVALUE]", Code::BadValue, "NOVALUE"),
         ("env_vars: [A=1, A=2]", Code::BadValue, "A=2"),
         ("env_vars: {A: 1}", Code::WrongType, "{"),
@@ -166,6 +183,8 @@ fn server_keys_are_checked_too() {
         assert_eq!((d.code, d.line), (code, Some(3)), "{d}");
         assert_eq!(underlined(&text, &d), caret, "{d}");
     }
+    let text = format!("{SERVER}  bdev_layers: [{{fautl: {{}}}}]\n");
+    assert_eq!(one(&text).hint.as_deref(), Some("did you mean \"fault\"?"));
     let text = "servers:\n- scm_mount: mnt/daos\n";
     assert_eq!(codes(&bad(text)), [Code::RelativePath]);
     assert_eq!(codes(&bad("servers:\n- scm_mount: /\n")), [Code::BadValue]);

@@ -232,9 +232,11 @@ fn tiers_are_translated() {
     );
     assert_eq!(loaded.config.check_classes(&schemas()), []);
     let tiers = "servers:\n- storage:\n  - class: dcpm\n    scm_mount: /mnt/daos\n    scm_list: [/dev/pmem0]\n\
-                 \x20 - class: malloc\n    bdev_number: 2\n    bdev_size: 4\n";
+                 \x20 - class: malloc\n    bdev_number: 2\n    bdev_size: 4\n\
+                 \x20   bdev_layers: [{stats: {}}]\n";
     let flat = "servers:\n- scm_class: dcpm\n  scm_mount: /mnt/daos\n  scm_list: [/dev/pmem0]\n  \
-                bdev_class: malloc\n  bdev_number: 2\n  bdev_size: 4\n";
+                bdev_class: malloc\n  bdev_number: 2\n  bdev_size: 4\n  \
+                bdev_layers: [{stats: {}}]\n";
     assert_eq!(parse(tiers).unwrap().config, good(flat));
 }
 

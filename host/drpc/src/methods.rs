@@ -42,6 +42,10 @@ pub mod mgmt {
 pub mod host {
     /// No body -> `daos_host.v1.EnginePools`.
     pub const POOLS: i32 = 1;
+    /// No body -> `daos_host.v1.EngineLayers`.
+    pub const LAYERS_LIST: i32 = 2;
+    /// `daos_host.v1.SetLayersRequest` -> `daos_host.v1.EngineLayers`.
+    pub const LAYERS_SET: i32 = 3;
 }
 
 /// Methods of [`module::SRV`], engine to server.

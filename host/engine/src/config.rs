@@ -92,6 +92,9 @@ pub struct Options {
     /// Free-form settings of plugins as JSON: an object by plugin name.
     #[arg(long, value_name = "JSON", value_parser = plugin_settings, default_value = "{}")]
     pub plugin_settings: PluginSettings,
+    /// Layers over the block devices, as the JSON form of `bdev_layers`.
+    #[arg(long, value_name = "JSON", default_value = "[]")]
+    pub bdev_layers: crate::layers::LayerList,
     /// Plugins that may be used, as JSON: an object from the name to {"sha256": [...]}, where the
     /// hashes pin the file; default: all.
     #[arg(long, value_name = "JSON", value_parser = allow_list)]
@@ -205,6 +208,7 @@ mod tests {
             ("--pool tank --provider tcp", "--no-server"),
             ("--plugin-settings [] --provider tcp", "--plugin-settings"),
             ("--allow-plugins [] --provider tcp", "--allow-plugins"),
+            ("--bdev-layers [{\"fautl\":{}}] --provider tcp", "fautl"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");

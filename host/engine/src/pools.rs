@@ -2,8 +2,8 @@
 
 use crate::catalogue::{CatalogueError, Handle, NewPool, Pool, State};
 use crate::storage::quota::Usage;
-use daos_drpc::methods::{host, mgmt, module};
-use daos_drpc::{Module, Refusal, Reply, Request, reply};
+use daos_drpc::methods::mgmt;
+use daos_drpc::{Refusal, Request, reply};
 use daos_proto::host::{EnginePool, EnginePools, EngineSpace};
 use daos_proto::mgmt::{
     PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolQueryReq, PoolQueryResp,
@@ -216,25 +216,8 @@ async fn usage(handle: &Handle, pool: Uuid) -> Vec<Usage> {
     all
 }
 
-/// Module 1000 of the engine's dRPC socket.
-pub(crate) struct HostCalls(pub(crate) Handle);
-
-impl Module for HostCalls {
-    fn id(&self) -> i32 {
-        module::HOST
-    }
-
-    fn call(self: Arc<Self>, request: Request) -> Reply {
-        Box::pin(async move {
-            match request.method {
-                host::POOLS => reply(&pools(&self.0)),
-                _ => Err(Refusal::UnknownMethod),
-            }
-        })
-    }
-}
-
-fn pools(handle: &Handle) -> EnginePools {
+/// Pools of the engine, and what it has for more.
+pub(crate) fn space(handle: &Handle) -> EnginePools {
     let snapshot = handle.snapshot();
     let capacity = handle.capacity();
     let (scm, bdev) = snapshot.promised();

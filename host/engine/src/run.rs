@@ -77,7 +77,11 @@ async fn serve(
     }
     let management = Management::new(engine.catalogue().clone());
     let socket = upcall::socket_path(options);
-    let server = upcall::listen(&socket, Arc::clone(&management))?;
+    let server = upcall::listen(
+        &socket,
+        Arc::clone(&management),
+        Arc::clone(engine.layers()),
+    )?;
     let (stop, stopped) = oneshot::channel::<()>();
     let listener = tokio::spawn(server.serve(async {
         // A sender that is gone means the same as one that has sent.

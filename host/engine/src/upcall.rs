@@ -4,7 +4,9 @@ use crate::catalogue::Handle;
 use crate::config::Options;
 use crate::engine::Engine;
 use crate::error::StartError;
-use crate::pools::{self, HostCalls};
+use crate::host_calls::HostCalls;
+use crate::layers::Layers;
+use crate::pools;
 use daos_drpc::methods::{mgmt, module, srv};
 use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server, reply};
 use daos_proto::mgmt::{DaosResp, SetRankReq};
@@ -87,8 +89,15 @@ pub fn socket_path(options: &Options) -> PathBuf {
 ///
 /// # Errors
 /// If the socket directory is missing or not writable.
-pub fn listen(path: &Path, management: Arc<Management>) -> Result<Server, StartError> {
-    let host = Arc::new(HostCalls(management.catalogue.clone()));
+pub fn listen(
+    path: &Path,
+    management: Arc<Management>,
+    layers: Arc<Layers>,
+) -> Result<Server, StartError> {
+    let host = Arc::new(HostCalls {
+        catalogue: management.catalogue.clone(),
+        layers,
+    });
     Server::bind(path, Router::new().with(management).with(host)).map_err(|e| {
         StartError::failed(format_args!(
             "{e}; the socket directory (key `socket_dir`) must exist and be writable"

@@ -22,7 +22,7 @@ mod stack;
 pub mod stats;
 
 pub use spec::{
-    Action, DelayRule, DelaySpec, Distribution, FaultRule, FaultSpec, LayerSpec, Op, SCHEMA,
-    SpecError, StatsSpec, parse, parse_one,
+    Action, DelayRule, DelaySpec, Distribution, FaultRule, FaultSpec, LAYERS_MAX, LayerSpec, Op,
+    SCHEMA, SpecError, StatsSpec, parse, parse_one,
 };
 pub use stack::{LayerState, RuleState, Stack};

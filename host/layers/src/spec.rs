@@ -9,7 +9,7 @@ use serde_json::Value;
 pub const SCHEMA: &str = include_str!("schema.json");
 
 /// Most layers over a device.
-const LAYERS_MAX: usize = 8;
+pub const LAYERS_MAX: usize = 8;
 
 /// One layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -124,6 +124,8 @@ fn method_names_are_those_of_the_protocol() {
         "/daos_host.v1.HostSvc/Start",
         "/daos_host.v1.HostSvc/Stop",
         "/daos_host.v1.HostSvc/StorageScanDetail",
+        "/daos_host.v1.LayerSvc/ListLayers",
+        "/daos_host.v1.LayerSvc/SetLayers",
         "/mgmt.MgmtSvc/GetAttachInfo",
         "/mgmt.MgmtSvc/ListPools",
         "/mgmt.MgmtSvc/PoolCreate",

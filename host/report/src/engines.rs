@@ -44,6 +44,9 @@ pub struct EngineRow {
     pub restart_at_ms: u64,
     pub program: String,
     pub log_file: String,
+    /// Layers over its block devices, the top one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
 }
 
 impl From<host::ServerStateResponse> for ServerRow {
@@ -101,6 +104,7 @@ impl From<host::Engine> for EngineRow {
             restart_at_ms: engine.restart_at_ms,
             program: engine.program,
             log_file: engine.log_file,
+            layers: engine.layers,
         }
     }
 }
@@ -154,6 +158,13 @@ impl ServerRow {
                 let (index, number) = (engine.index, engine.restarts);
                 text += &format!("\n\nengine {index}: restart {number} in {}", duration(left));
             }
+            if !engine.layers.is_empty() {
+                let (index, names) = (engine.index, engine.layers.join(", "));
+                text += &format!("\n\nengine {index}: layers over its block devices: {names}");
+                if engine.layers.iter().any(|layer| layer == "fault") {
+                    text += " - FAULTS ARE INJECTED, its data is for tests";
+                }
+            }
             if let Some(fault) = &engine.fault {
                 text += &format!("\n\nengine {}: {fault}", engine.index);
             }
@@ -176,6 +187,7 @@ mod tests {
             restarts: 3,
             restart_at_ms: 5_000,
             reason: "it died: it was killed by SIGKILL".to_owned(),
+            layers: vec!["fault".to_owned()],
             ..host::Engine::default()
         };
         engine.set_state(host::EngineState::Restarting);
@@ -184,7 +196,7 @@ mod tests {
             ..host::ServerStateResponse::default()
         });
         let text = row.text_at(3_000);
-        for words in ["restarting", "2 s", "restart 3 in 2 s", "SIGKILL"] {
+        for words in ["restarting", "2 s", "restart 3 in 2 s", "SIGKILL", "FAULTS"] {
             assert!(text.contains(words), "{words:?} is missing in {text}");
         }
     }

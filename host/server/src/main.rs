@@ -12,6 +12,7 @@ mod fault_domain;
 mod generate;
 mod kit;
 mod launch;
+mod layers;
 mod logging;
 mod network;
 mod owner;

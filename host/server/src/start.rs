@@ -5,7 +5,7 @@ use crate::engine::{Supervisor, Upcalls, supervise};
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
-use crate::services::{HostService, MgmtService};
+use crate::services::{HostService, LayerService, MgmtService};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::{attach_file, check, fault_domain, launch, logging, port_holder};
@@ -14,6 +14,7 @@ use daos_config::{Config, Overrides};
 use daos_drpc::Router;
 use daos_proto::host::ServerPhase;
 use daos_proto::host::host_svc_server::HostSvcServer;
+use daos_proto::host::layer_svc_server::LayerSvcServer;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -149,12 +150,16 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         supervisors.clone(),
         Arc::clone(&pools),
     );
+    let layers = LayerService {
+        state: Arc::clone(&state),
+    };
     let mgmt = MgmtService::new(Arc::clone(&state), pools);
     let mut stopping = state.stopping();
     let server = tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(HostSvcServer::new(host))
             .add_service(MgmtSvcServer::new(mgmt))
+            .add_service(LayerSvcServer::new(layers))
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
                 // An error means that the state is gone, which is the end as well.
                 let _ = stopping.wait_for(|stop| *stop).await;

@@ -36,6 +36,8 @@ pub(crate) struct EngineStatus {
     pub(crate) drpc_socket: String,
     pub(crate) restarts: u32,
     pub(crate) restart_at_ms: u64,
+    /// Layers over its block devices, the top one first.
+    pub(crate) layers: Vec<String>,
 }
 
 impl EngineStatus {
@@ -54,6 +56,7 @@ impl EngineStatus {
             drpc_socket: String::new(),
             restarts: 0,
             restart_at_ms: 0,
+            layers: Vec::new(),
         }
     }
 
@@ -72,6 +75,7 @@ impl EngineStatus {
             self.pid = 0;
             self.uri.clear();
             self.drpc_socket.clear();
+            self.layers.clear();
         }
     }
 }
@@ -212,6 +216,7 @@ impl State {
                     restart_at_ms: engine.restart_at_ms,
                     program: crate::engine::program(&self.config)
                         .map_or_else(|_| String::new(), |p| p.display().to_string()),
+                    layers: engine.layers,
                     storage: Vec::new(),
                     log_file: server
                         .log_file

@@ -78,6 +78,45 @@ pub(crate) enum StorageCommand {
     /// allows it.
     #[command(visible_alias = "f")]
     Format(FormatArgs),
+    /// Inject faults and delays into block devices of running engines, and measure them.
+    #[command(subcommand)]
+    Layers(LayersCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum LayersCommand {
+    /// List the layers over the engines' block devices, and what they have done.
+    List(LayersArgs),
+    /// Put other layers over the devices; they last until the engine restarts.
+    ///
+    /// LAYERS is a list as for the key bdev_layers, in YAML or JSON, or @FILE. The first one lies on top. A layer
+    /// of faults is for tests: it destroys data.
+    #[command(
+        after_help = "Examples:\n  daos_shell -i storage layers set '[{stats: {}}]'\n  daos_shell -i storage layers set -r 0 \
+                      '[{fault: {seed: 7, rules: [{do: error, op: [read], probability: 0.01}]}}]'\n  daos_shell -i storage layers set \
+                      '[{delay: {rules: [{op: [write], lognormal_us: [80, 2000]}]}}]'\n\nFaults: error, torn, drop, flip, remove; keys \
+                      of a rule: op, first_block, last_block, skip, count, probability, status. Delays: fixed_us, uniform_us, \
+                      normal_us, lognormal_us."
+    )]
+    Set(LayersSetArgs),
+    /// Remove all layers.
+    Clear(LayersArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct LayersArgs {
+    /// Engines by rank [default: all of the hosts].
+    #[arg(short, long, value_delimiter = ',', value_name = "RANK")]
+    pub(crate) ranks: Vec<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct LayersSetArgs {
+    /// The layers.
+    #[arg(value_name = "LAYERS|@FILE")]
+    pub(crate) layers: String,
+    #[command(flatten)]
+    pub(crate) which: LayersArgs,
 }
 
 #[derive(Args)]
@@ -283,6 +322,8 @@ mod tests {
             "daos_shell -i pool destroy tank -r -f",
             "daos_shell -i pool destroy -u 4f3c1b6e-0000-4000-8000-000000000001 -f",
             "daos_shell -i system start",
+            "daos_shell -i storage layers list -r 0,1",
+            "daos_shell -i storage layers clear --json",
             "daos_shell -i network ping 0",
             "daos_shell -i network ping node2:10001 -p ofi+verbs;ofi_rxm -S 64,1m -n 10 --plot x.svg",
         ] {

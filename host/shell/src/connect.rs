@@ -3,6 +3,7 @@
 use crate::cli::Cli;
 use anyhow::{Context, bail};
 use daos_proto::host::host_svc_client::HostSvcClient;
+use daos_proto::host::layer_svc_client::LayerSvcClient;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
 use std::time::Duration;
@@ -17,6 +18,9 @@ const DEFAULT_PORT: u16 = 10001;
 
 /// A client of one host's own service.
 pub(crate) type HostClient = HostSvcClient<InterceptedService<Channel, Identify>>;
+
+/// A client of a host's layers over block devices.
+pub(crate) type LayerClient = LayerSvcClient<InterceptedService<Channel, Identify>>;
 
 /// A client of a system's management service.
 pub(crate) type MgmtClient = MgmtSvcClient<InterceptedService<Channel, Identify>>;
@@ -78,8 +82,17 @@ pub(crate) fn with_port(entry: &str) -> anyhow::Result<String> {
 
 /// Connects to one host's own service.
 pub(crate) async fn connect(host: &str, timeout: Duration) -> anyhow::Result<HostClient> {
-    let channel = channel(host, timeout).await?;
-    Ok(HostSvcClient::with_interceptor(channel, Identify))
+    Ok(host_client(channel(host, timeout).await?))
+}
+
+/// A client of a host's own service.
+pub(crate) fn host_client(channel: Channel) -> HostClient {
+    HostSvcClient::with_interceptor(channel, Identify)
+}
+
+/// A client of a host's layers over block devices.
+pub(crate) fn layer_client(channel: Channel) -> LayerClient {
+    LayerSvcClient::with_interceptor(channel, Identify)
 }
 
 /// Connects to the management service of the system that a host belongs to.
@@ -88,7 +101,8 @@ pub(crate) async fn connect_mgmt(host: &str, timeout: Duration) -> anyhow::Resul
     Ok(MgmtSvcClient::with_interceptor(channel, Identify))
 }
 
-async fn channel(host: &str, timeout: Duration) -> anyhow::Result<Channel> {
+/// A channel to one host.
+pub(crate) async fn channel(host: &str, timeout: Duration) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{host}"))
         .with_context(|| format!("{host:?} is no address"))?
         .connect_timeout(timeout)

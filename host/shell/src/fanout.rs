@@ -1,7 +1,7 @@
 //! The same question to many hosts.
 
 use crate::cli::Cli;
-use crate::connect::{HostClient, connect};
+use crate::connect::{HostClient, channel, host_client};
 use daos_proto::fault;
 use daos_proto::host::Fault;
 use daos_report::{Envelope, print_json};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 /// Hosts asked at the same time at most.
 const FAN_OUT: usize = 64;
@@ -29,6 +30,19 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, tonic::Status>> + Send,
 {
+    ask_on(cli, hosts, move |channel| question(host_client(channel))).await
+}
+
+/// As [`ask`], for other services of the hosts.
+pub(crate) async fn ask_on<T, F>(
+    cli: &Cli,
+    hosts: &[String],
+    question: impl Fn(Channel) -> F + Clone + Send + 'static,
+) -> Answers<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, tonic::Status>> + Send,
+{
     let timeout = Duration::from_secs(cli.connect_timeout);
     let slots = Arc::new(Semaphore::new(FAN_OUT));
     let mut tasks = JoinSet::new();
@@ -37,8 +51,8 @@ where
         tasks.spawn(async move {
             // The semaphore is never closed.
             let _slot = slots.acquire().await;
-            let answer = match connect(&host, timeout).await {
-                Ok(client) => question(client).await.map_err(|status| explain(&status)),
+            let answer = match channel(&host, timeout).await {
+                Ok(channel) => question(channel).await.map_err(|status| explain(&status)),
                 Err(error) => Err(format!("{error:#}")),
             };
             (host, answer)

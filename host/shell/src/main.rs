@@ -7,6 +7,7 @@ mod cli;
 mod connect;
 mod fanout;
 mod format;
+mod layers;
 mod ping;
 mod pool;
 mod progress;
@@ -72,6 +73,7 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     match &cli.command {
         Command::Storage(StorageCommand::Scan) => query::storage_scan(cli, &hosts).await,
         Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, &hosts).await,
+        Command::Storage(StorageCommand::Layers(what)) => layers::run(cli, what, &hosts).await,
         Command::Pool(PoolCommand::Create(args)) => pool::create::run(cli, args, &hosts).await,
         Command::Pool(PoolCommand::List { no_query }) => {
             pool::show::list(cli, *no_query, &hosts).await

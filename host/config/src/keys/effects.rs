@@ -356,6 +356,12 @@ pub const EFFECTS: &[Row] = &[
     ),
     seen(
         Server,
+        "bdev_layers",
+        "Layers of faults, delays and statistics lie over the engine's block devices.",
+        e2e!("layers.rs::layers_of_the_configuration_are_there_from_the_start"),
+    ),
+    seen(
+        Server,
         "storage",
         "Translated into the keys above, with a warning.",
         TIERS,
@@ -370,6 +376,7 @@ pub const EFFECTS: &[Row] = &[
     seen(Tier, "scm_list", "scm_list of the server.", TIERS),
     seen(Tier, "scm_size", "scm_size of the server.", TIERS),
     seen(Tier, "bdev_list", "bdev_list of the server.", TIERS),
+    seen(Tier, "bdev_layers", "bdev_layers of the server.", TIERS),
     seen(Tier, "bdev_number", "bdev_number of the server.", TIERS),
     seen(Tier, "bdev_size", "bdev_size of the server.", TIERS),
 ];

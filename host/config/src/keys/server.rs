@@ -134,6 +134,15 @@ pub(super) const KEYS: &[KeySpec] = &[
         .doc("Size of each device in GB, for classes malloc and file.")
         .example("16")
         .alternative(),
+    server("bdev_layers", Kind::Group)
+        .default("none")
+        .doc(
+            "Layers over the block devices, the first one on top: fault (errors, torn and dropped \
+              writes, flipped bits, removal), delay, stats; see docs/layers.md. For tests: a layer of \
+              faults destroys data.",
+        )
+        .example("[{stats: {}}]")
+        .alternative(),
     server("storage", Kind::Group)
         .doc(
             "The tiered form of DAOS 2.x, accepted with a warning: an SCM tier and at most one \
@@ -147,6 +156,7 @@ pub(super) const KEYS: &[KeySpec] = &[
     tier("scm_list", Kind::List).doc("See scm_list of a server."),
     tier("scm_size", int(1, MAX_GB)).doc("See scm_size of a server."),
     tier("bdev_list", Kind::List).doc("See bdev_list of a server."),
+    tier("bdev_layers", Kind::Group).doc("See bdev_layers of a server."),
     tier("bdev_number", int(1, 1024)).doc("See bdev_number of a server."),
     tier("bdev_size", int(1, MAX_GB)).doc("See bdev_size of a server."),
 ];

@@ -10,13 +10,14 @@ use crate::error::StartError;
 use crate::helpers::Helpers;
 use crate::index::store::discard_unfinished;
 use crate::index::{IndexError, Store};
+use crate::layers::Layers;
 use crate::media::{self, Formatted};
 use crate::pin::Placement;
 use crate::plugins::Plugins;
 use crate::scm::RegionFile;
 use crate::state::EngineState;
 use crate::target::Shared;
-use daos_plugin_api::host::{BdevDevice, FabricDomain, ScmMemory};
+use daos_plugin_api::host::{FabricDomain, ScmMemory};
 use daos_wire::EngineUri;
 use open::{check_queues, open_domain, open_scm};
 use start::Starter;
@@ -32,7 +33,7 @@ pub struct Engine {
     helpers: Option<Helpers>,
     /// `None` until all targets have started.
     catalogue: Option<Catalogue>,
-    devices: Vec<BdevDevice>,
+    layers: Arc<Layers>,
     uri: EngineUri,
     formatted: Formatted,
     // Kept for the life of the targets.
@@ -106,6 +107,10 @@ impl Engine {
             .map(|device| media::open_device(&plugins.bdev, &formatted, device, may_label))
             .collect::<Result<Vec<_>, _>>()?;
         check_queues(options.targets, &devices)?;
+        // Above the labels: a layer of faults makes no device a stranger.
+        let layers = Layers::new(devices, &options.bdev_layers.0)
+            .map_err(|e| StartError::config(format_args!("the layers of bdev_layers: {e}")))?;
+        let devices = layers.devices();
         let state = match &known {
             Some(state) => state.clone(),
             None => {
@@ -128,6 +133,7 @@ impl Engine {
             state: &state,
             is_new: known.is_none(),
             devices: &devices,
+            layers: &layers,
             domain: &domain,
             domain_lock: Arc::new(Mutex::new(())),
             placement: Placement::new(options)?,
@@ -156,7 +162,7 @@ impl Engine {
                 provider: options.provider.clone().unwrap_or_default(),
                 targets: Vec::new(),
             },
-            devices: devices.clone(),
+            layers: Arc::clone(&layers),
             formatted,
             _domain: domain.clone(),
             _scm: scm.clone(),
@@ -224,6 +230,11 @@ impl Engine {
         answered.recv().map_err(|_| gone())?.map(drop)
     }
 
+    /// The layers over its block devices.
+    pub fn layers(&self) -> &Arc<Layers> {
+        &self.layers
+    }
+
     /// Requests answered so far.
     pub fn requests(&self) -> u64 {
         let count = |t: &Running| t.shared.requests.load(Ordering::Relaxed);
@@ -232,7 +243,8 @@ impl Engine {
 
     /// Period in microseconds at which [`Engine::poll_devices`] wants to be called.
     pub fn poll_period_us(&self) -> u64 {
-        let periods = self.devices.iter().map(|d| d.geometry().admin_poll_us);
+        let devices = self.layers.devices();
+        let periods = devices.iter().map(|d| d.geometry().admin_poll_us);
         let shortest = periods.filter(|us| *us > 0).min();
         shortest.map_or(1_000_000, |us| u64::from(us).clamp(1_000, 1_000_000))
     }
@@ -240,7 +252,7 @@ impl Engine {
     /// Admin work of the devices: completions, timeouts, removals.
     pub fn poll_devices(&self) {
         use daos_plugin_api::abi::BdevEvent;
-        for (index, device) in self.devices.iter().enumerate() {
+        for (index, device) in self.layers.devices().iter().enumerate() {
             if let Err(status) = device.poll_admin() {
                 tracing::error!(device = index, %status, "device administration failed");
             }

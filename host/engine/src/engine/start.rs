@@ -8,6 +8,7 @@ use crate::config::Options;
 use crate::error::StartError;
 use crate::extents::{device::Share, unit_size};
 use crate::helpers::Helpers;
+use crate::layers::{Layers, Order};
 use crate::memory::{BufferCounts, Buffers};
 use crate::pin::Placement;
 use crate::plugins::Plugins;
@@ -31,6 +32,7 @@ pub(super) struct Starter<'a> {
     pub(super) state: &'a EngineState,
     pub(super) is_new: bool,
     pub(super) devices: &'a [BdevDevice],
+    pub(super) layers: &'a Layers,
     pub(super) domain: &'a FabricDomain,
     /// Functions of the domain are called by one thread at a time.
     pub(super) domain_lock: Arc<Mutex<()>>,
@@ -86,7 +88,10 @@ impl Starter<'_> {
             wake: wake.clone(),
             device_gone: AtomicBool::new(false),
             lost: OnceLock::new(),
+            layers: Order::default(),
         });
+        self.layers
+            .add_target(number as usize % self.devices.len(), Arc::clone(&shared));
         let log = ScmLog::new(self.log(number)?);
         let log_file = log.file().and_then(RegionFile::try_clone);
         let seed = Seed {

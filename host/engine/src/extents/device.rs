@@ -6,7 +6,7 @@
 use crate::index::value::Extents;
 use crate::memory::{Buffer, Scratch};
 use daos_plugin_api::abi::{BdevGeometry, BdevOp, Completion, IoVec, Request, Status, Wait};
-use daos_plugin_api::host::BdevQueue;
+use daos_plugin_api::host::{BdevDevice, BdevQueue, CallOptions};
 use std::collections::VecDeque;
 
 /// Most requests that a target has outstanding at its device.
@@ -69,6 +69,10 @@ pub struct Device {
     transfers: Vec<Option<Transfer>>,
     free_transfers: Vec<u32>,
     backlog: VecDeque<Piece>,
+    /// The device with other layers, on which the next queue is opened once nothing is outstanding.
+    next: Option<BdevDevice>,
+    /// How the last change of queues went.
+    changed: Option<Result<(), String>>,
 }
 
 impl Device {
@@ -91,6 +95,33 @@ impl Device {
             transfers: Vec::new(),
             free_transfers: Vec::new(),
             backlog: VecDeque::new(),
+            next: None,
+            changed: None,
+        }
+    }
+
+    /// Goes over to a queue of `device`, which is the same one with other layers, as soon as nothing is outstanding.
+    pub fn change(&mut self, device: BdevDevice) {
+        self.next = Some(device);
+    }
+
+    /// How a change that has ended went; told once.
+    pub fn changed(&mut self) -> Option<Result<(), String>> {
+        self.changed.take()
+    }
+
+    fn go_over(&mut self) {
+        let depth = self.slots.len() as u32; // as it was given
+        if let Some(device) = self.next.take() {
+            // The old one stays open until the new one is: a change that fails changes nothing.
+            let opened = device.open_queue(depth, CallOptions::default());
+            self.changed = Some(match opened {
+                Ok(queue) => {
+                    self.queue = queue;
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            });
         }
     }
 
@@ -107,7 +138,7 @@ impl Device {
 
     /// Whether the device has anything to do.
     pub fn is_busy(&self) -> bool {
-        !self.backlog.is_empty() || self.free_slots.len() < self.slots.len()
+        !self.backlog.is_empty() || self.free_slots.len() < self.slots.len() || self.next.is_some()
     }
 
     /// Writes parts of `buffer`, each from an offset that is a multiple of the unit, to their extents;
@@ -195,6 +226,9 @@ impl Device {
     /// # Errors
     /// If the queue itself fails; transfers under way stay where they are.
     pub fn poll(&mut self, out: &mut Vec<Done>) -> Result<(), Status> {
+        if self.next.is_some() && self.free_slots.len() == self.slots.len() {
+            self.go_over();
+        }
         self.submit(out)?;
         let mut batch = [Completion {
             tag: 0,
@@ -225,7 +259,8 @@ impl Device {
     }
 
     fn submit(&mut self, out: &mut Vec<Done>) -> Result<(), Status> {
-        while !self.backlog.is_empty() && !self.free_slots.is_empty() {
+        // What is submitted now would keep a change of queues waiting.
+        while self.next.is_none() && !self.backlog.is_empty() && !self.free_slots.is_empty() {
             let mut requests = [EMPTY_REQUEST; BATCH];
             let mut count = 0;
             while count < BATCH

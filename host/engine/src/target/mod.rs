@@ -18,6 +18,7 @@ use crate::catalogue::Desk;
 use crate::extents::device::{Device, Done};
 use crate::helpers::{Finished, Helper};
 use crate::index::IndexError;
+use crate::layers::Order;
 use crate::memory::Buffers;
 use crate::net::{Event, Kind, Net};
 use crate::scm::ScmLog;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub device_gone: AtomicBool,
     /// Why the target must not serve any more.
     pub lost: OnceLock<String>,
+    /// Other layers for the target's device.
+    pub layers: Order,
 }
 
 /// What a target is made of.
@@ -121,6 +124,8 @@ pub struct Target {
     bad_receives: u32,
     /// Why the target serves nothing any more.
     failed: Option<String>,
+    /// The last order about layers that was looked at.
+    layers_seen: u64,
 }
 
 impl Target {
@@ -158,6 +163,7 @@ impl Target {
             stopping: false,
             bad_receives: 0,
             failed: None,
+            layers_seen: 0,
         };
         for (index, message) in messages.into_iter().enumerate() {
             target.ops.push(Op::default());
@@ -199,6 +205,12 @@ impl Target {
         {
             self.fail(why.clone());
         }
+        if self.shared.layers.number() != self.layers_seen {
+            self.layers_seen = self.shared.layers.number();
+            if let Some(device) = self.shared.layers.take() {
+                self.device.change(device);
+            }
+        }
         let mut events = std::mem::take(&mut self.events);
         if let Err(status) = self.net.poll(&mut events) {
             self.fail(format!("the endpoint failed: {status}"));
@@ -214,6 +226,9 @@ impl Target {
             && let Err(status) = self.device.poll(&mut done)
         {
             self.fail(format!("the device queue failed: {status}"));
+        }
+        if let Some(result) = self.device.changed() {
+            self.shared.layers.done(self.layers_seen, result);
         }
         busy |= !done.is_empty();
         for done in done.drain(..) {

@@ -123,6 +123,10 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
                 &serde_json::to_string(&allowed).unwrap_or_default(),
             );
         }
+        if !server.bdev_layers.is_empty() {
+            let layers = serde_json::Value::from(server.bdev_layers.clone());
+            push("--bdev-layers", &layers.to_string());
+        }
         for (kind, path) in &start.plugins {
             push(&format!("--{kind}-plugin"), path);
         }

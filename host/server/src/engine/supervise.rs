@@ -407,7 +407,9 @@ impl Task {
         self.call(socket, methods::SET_RANK, &request, "SetRank")
             .await?;
         self.call(socket, methods::SET_UP, &(), "SetUp").await?;
+        let layers = layer_names(&self.state.config.servers[self.index].bdev_layers);
         self.state.update(self.index, |e| {
+            e.layers = layers;
             let (pid, uri, socket) = (e.pid, e.uri.clone(), e.drpc_socket.clone());
             e.enter(EngineState::Ready, "it serves");
             (e.pid, e.uri, e.drpc_socket, e.rank) = (pid, uri, socket, Some(rank));
@@ -525,6 +527,12 @@ async fn terminate(child: &mut Child, pid: u32, grace: Duration) -> bool {
     // Fails only if the process is gone already.
     let _ = child.kill().await;
     true
+}
+
+/// Names of the layers of a configuration, the top one first.
+fn layer_names(layers: &[serde_json::Value]) -> Vec<String> {
+    let keys = layers.iter().filter_map(serde_json::Value::as_object);
+    keys.flat_map(|layer| layer.keys().cloned()).collect()
 }
 
 fn describe_exit(status: ExitStatus) -> String {

@@ -1,7 +1,9 @@
 //! The gRPC services of the control plane.
 
 mod host;
+mod layers;
 mod mgmt;
 
 pub(crate) use host::HostService;
+pub(crate) use layers::LayerService;
 pub(crate) use mgmt::MgmtService;

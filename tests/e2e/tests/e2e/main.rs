@@ -15,6 +15,7 @@ mod front_door;
 mod generate;
 mod hostile_plugins;
 mod immutable_keys;
+mod layers;
 mod leases;
 mod life;
 mod network_ping;
