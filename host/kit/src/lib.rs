@@ -1,7 +1,7 @@
 //! What authors of plugins work with: a first plugin, the suite that every plugin must pass, and
 //! measurements.
 //!
-//! * `scaffold` writes the source of a plugin that works.
+//! * [`scaffold`] writes the source of a plugin that works.
 //! * [`check`] runs the conformance suite on a shared object, [`bench`](mod@bench) measures one or two.
 //! * [`worker`] is the other side of both: the process that loads the plugin. `daos_server_helper --kit`
 //!   is that process.
@@ -16,7 +16,7 @@ pub mod check;
 mod junit;
 mod process;
 mod protocol;
-//SCAF
+pub mod scaffold;
 mod subject;
 pub mod worker;
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::kit::{BenchArgs, CheckArgs};
+use crate::kit::{BenchArgs, CheckArgs, NewArgs};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use daos_config::Overrides;
 use std::path::PathBuf;
@@ -177,6 +177,13 @@ pub(crate) enum PluginCommand {
         /// The plugin's shared object.
         file: PathBuf,
     },
+    /// Write the source of a plugin that works: a crate, or with --c one file with a Makefile. It holds all it
+    /// needs; replace its memory by your hardware piece by piece and check it after each.
+    #[command(
+        after_help = "Examples:\n  daos_server plugin new bdev-acme\n  daos_server plugin new fabric-acme ~/src/acme \
+                            --c\n\nExit status: 0 on success, 2 if nothing was written."
+    )]
+    New(NewArgs),
     /// Run the conformance suite on a plugin, each case in a process of its own. Storage that it is given is
     /// overwritten.
     #[command(

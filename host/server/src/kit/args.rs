@@ -139,3 +139,17 @@ impl BenchArgs {
         }
     }
 }
+
+#[derive(Args)]
+pub(crate) struct NewArgs {
+    /// Kind and class: bdev-acme, scm-acme or fabric-acme
+    pub(super) name: String,
+    /// Where to write it; must not exist [default: the name]
+    pub(super) directory: Option<PathBuf>,
+    /// Write it in C: a source, the header and a Makefile.
+    #[arg(long)]
+    pub(super) c: bool,
+    /// Directory of the crate daos-plugin-api [default: a copy is written beside the plugin]
+    #[arg(long, value_name = "DIR", conflicts_with = "c")]
+    pub(super) api: Option<PathBuf>,
+}

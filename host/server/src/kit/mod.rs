@@ -3,10 +3,11 @@
 
 mod args;
 
-pub(crate) use args::{BenchArgs, CheckArgs};
+pub(crate) use args::{BenchArgs, CheckArgs, NewArgs};
 
 use crate::cli::Cli;
 use daos_kit::check::{self, Options, catalogue};
+use daos_kit::scaffold::Plan;
 use daos_kit::{Choice, Helper, Subject, bench, choose};
 use daos_loader::{PluginFile, Policy};
 use daos_plugin_api::control::ClassKind;
@@ -52,6 +53,36 @@ fn subject(file: &Path, choice: &Choice) -> Result<Subject, Unusable> {
 
 fn print(document: &impl Serialize) -> Result<(), Unusable> {
     print_json(document).map_err(|e| format!("cannot print the report: {e}"))
+}
+
+/// `plugin new`.
+pub(crate) fn run_new(cli: &Cli, args: &NewArgs) -> ExitCode {
+    finish(cli, written(cli, args))
+}
+
+fn written(cli: &Cli, args: &NewArgs) -> Result<bool, Unusable> {
+    let plan = Plan::new(
+        &args.name,
+        args.c,
+        args.directory.as_deref(),
+        args.api.as_deref(),
+    );
+    let written = plan
+        .and_then(|plan| plan.write())
+        .map_err(|e| e.to_string())?;
+    if cli.globals.json {
+        print(&Envelope::ok(written))?;
+        return Ok(true);
+    }
+    println!("{}", written.directory.display());
+    for file in &written.files {
+        println!("  {file}");
+    }
+    println!("\nNext:");
+    for command in &written.next {
+        println!("  {command}");
+    }
+    Ok(true)
 }
 
 /// `plugin check`.
