@@ -37,17 +37,14 @@ impl core::fmt::Display for ClassKind {
     }
 }
 
-/// Names of the fabric classes that serve a provider, the preferred one first: for `ofi+tcp;ofi_rxm`
-/// the family `ofi`, then a stand-in for `ofi+tcp`, then one for the whole name. The plugin of a
-/// family is opened with the whole name and chooses by it; any other with its own class name.
-pub fn provider_classes(provider: &str) -> Vec<&str> {
-    if provider.is_empty() {
-        return Vec::new();
-    }
-    let plain = provider.split(';').next().unwrap_or(provider);
-    let mut names = vec![plain.split('+').next().unwrap_or(plain), plain, provider];
-    names.dedup();
-    names
+/// Name of the fabric class that serves a provider, which is the family it belongs to: `ofi` for
+/// `ofi+tcp;ofi_rxm`, `verbs` for `verbs;ofi_rxm`, `tcp` for `tcp`. The plugin of a family is opened with the whole
+/// name and chooses by it. `None` for an empty name.
+pub fn provider_class(provider: &str) -> Option<&str> {
+    provider
+        .split(['+', ';'])
+        .next()
+        .filter(|_| !provider.is_empty())
 }
 
 /// The manifest: who a plugin is, readable without running it.
@@ -246,16 +243,19 @@ pub struct FabricOpenRequest {
 
 #[cfg(test)]
 mod tests {
-    use super::provider_classes;
+    use super::provider_class;
 
     #[test]
-    fn providers_name_their_classes() {
-        assert!(provider_classes("").is_empty());
-        assert_eq!(provider_classes("tcp"), ["tcp"]);
-        assert_eq!(provider_classes("ofi+tcp"), ["ofi", "ofi+tcp"]);
-        assert_eq!(
-            provider_classes("ofi+tcp;ofi_rxm"),
-            ["ofi", "ofi+tcp", "ofi+tcp;ofi_rxm"]
-        );
+    fn providers_name_their_class() {
+        for (provider, class) in [
+            ("", None),
+            ("tcp", Some("tcp")),
+            ("ofi+tcp", Some("ofi")),
+            ("ofi+tcp;ofi_rxm", Some("ofi")),
+            ("verbs;ofi_rxm", Some("verbs")),
+            ("+tcp", Some("")),
+        ] {
+            assert_eq!(provider_class(provider), class, "{provider}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Finds and opens the fabric plugin of a provider.
 
 use crate::Error;
-use daos_loader::{Catalogue, Policy};
-use daos_plugin_api::control::{ClassKind, FabricOpenRequest};
+use daos_loader::{Catalogue, ClassError, Policy};
+use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::host::{CallOptions, FabricDomain, Instance, InstanceOptions};
 use fabric_tcp as _; // registers itself; the linker drops what nothing refers to
 use serde_json::Map;
@@ -31,16 +31,18 @@ pub(crate) fn open(
     let info = catalogue
         .find_provider(provider)
         .map_err(|error| match error {
-            daos_loader::ClassError::Unknown { .. } => failed(
-                format!(
-                    "no plugin provides it; available: {}",
-                    catalogue.classes(ClassKind::Fabric).join(", ")
-                ),
-                "name the directory of its plugin with --plugins-dir".to_owned(),
-            ),
+            ClassError::NoProvider(why) => {
+                let remedy = match (&why.refused, plugins_dir) {
+                    (None, None) => {
+                        "name the directory of its plugin with --plugins-dir".to_owned()
+                    }
+                    _ => why.remedy(),
+                };
+                failed(why.cause(), remedy)
+            }
             ambiguous => failed(ambiguous.to_string(), String::new()),
         })?;
-    let name = info.provider_name(provider).unwrap_or(provider);
+    tracing::info!(provider, "fabric of plugin {}", info.described());
     let loaded = daos_loader::load(info, &policy)
         .map_err(|error| failed(error.to_string(), String::new()))?;
     let options = if info.is_built_in() {
@@ -58,7 +60,7 @@ pub(crate) fn open(
     };
     let instance = Instance::create(loaded.table, options).map_err(plugin)?;
     let request = FabricOpenRequest {
-        provider: name.to_owned(),
+        provider: provider.to_owned(),
         interface: interface.to_owned(),
         port: 0,
         config: Map::new(),
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_built_in_fabric_opens() {
-        let opened = open("ofi+tcp;ofi_rxm", "lo", None);
+        let opened = open("tcp", "lo", None);
         assert!(opened.is_ok(), "{}", opened.err().unwrap());
     }
 
@@ -87,13 +89,31 @@ mod tests {
         };
         let unknown = text("verbs", "");
         assert!(
-            unknown.contains("\"verbs\"") && unknown.contains("ofi+sockets, ofi+tcp"),
+            unknown.contains("\"verbs\"") && unknown.contains("available: tcp"),
             "{unknown}"
         );
+        assert!(unknown.contains("--plugins-dir"), "{unknown}");
+        // Nothing stands in for libfabric.
+        let libfabric = text("ofi+tcp", "lo");
+        assert!(libfabric.contains("fabric class `ofi`"), "{libfabric}");
         let interface = text("tcp", "no-such-0");
         assert!(
             interface.contains("no-such-0") && interface.contains("lo ("),
             "{interface}"
         );
+    }
+    #[test]
+    fn a_plugin_that_is_refused_is_named_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("libdaos_fabric_ofi.so");
+        std::fs::write(&file, "half of a plugin").unwrap();
+        let Err(error) = open("ofi+tcp", "lo", Some(dir.path())) else {
+            panic!("something stood in for the plugin");
+        };
+        let text = error.to_string();
+        for words in ["libdaos_fabric_ofi.so", "not an ELF file", "remove it"] {
+            assert!(text.contains(words), "{words:?} is missing in {text}");
+        }
+        assert!(open("tcp", "lo", Some(dir.path())).is_ok());
     }
 }

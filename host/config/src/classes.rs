@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use daos_plugin_api::control::provider_classes;
+use daos_plugin_api::control::provider_class;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -65,16 +65,24 @@ pub struct ClassSchema {
 }
 
 impl ServerConfig {
-    /// The class names of this kind that would serve, the preferred one first.
+    /// Name of the class of this kind.
     ///
-    /// For SCM and block devices it is the one in the key, for fabrics see [`provider_classes`].
-    /// Empty when the provider is to be detected.
+    /// For SCM and block devices it is the one in the key, for fabrics see [`provider_class`].
+    /// `None` when the provider is to be detected.
     #[must_use]
-    pub fn class_candidates(&self, kind: ClassKind) -> Vec<&str> {
+    pub fn class_name(&self, kind: ClassKind) -> Option<&str> {
         match kind {
-            ClassKind::Scm => vec![&self.scm_class],
-            ClassKind::Bdev => vec![&self.bdev_class],
-            ClassKind::Fabric => provider_classes(self.provider.as_deref().unwrap_or_default()),
+            ClassKind::Scm => Some(&self.scm_class),
+            ClassKind::Bdev => Some(&self.bdev_class),
+            ClassKind::Fabric => provider_class(self.provider.as_deref()?),
+        }
+    }
+
+    /// What the key says.
+    fn named(&self, kind: ClassKind) -> &str {
+        match kind {
+            ClassKind::Fabric => self.provider.as_deref().unwrap_or_default(),
+            _ => self.class_name(kind).unwrap_or_default(),
         }
     }
 
@@ -123,10 +131,21 @@ impl Config {
     /// count.
     #[must_use]
     pub fn check_classes(&self, schemas: &[ClassSchema]) -> Vec<Diagnostic> {
+        self.check_classes_with(schemas, &|_| None)
+    }
+
+    /// The same for who knows more about plugins than their classes: `missing` says of a provider that no plugin
+    /// declares what is wrong with its plugin, and what mends that.
+    #[must_use]
+    pub fn check_classes_with(
+        &self,
+        schemas: &[ClassSchema],
+        missing: &dyn Fn(&str) -> Option<(String, String)>,
+    ) -> Vec<Diagnostic> {
         let mut out = Vec::new();
         self.check_plugin_names(schemas, &mut out);
         for index in 0..self.servers.len() {
-            self.check_server(index, schemas, &mut out);
+            self.check_server(index, schemas, missing, &mut out);
         }
         diagnostic::sort(&mut out);
         out
@@ -151,25 +170,21 @@ impl Config {
         }
     }
 
-    /// The allowed declarations of the first candidate that has any.
+    /// The allowed declarations of a server's class.
     fn declared<'s>(
         &self,
         server: &ServerConfig,
         kind: ClassKind,
         schemas: &'s [ClassSchema],
     ) -> Vec<&'s ClassSchema> {
-        for class in server.class_candidates(kind) {
-            let allowed = |s: &&ClassSchema| self.allows_plugin(&s.plugin);
-            let found: Vec<_> = schemas
-                .iter()
-                .filter(|s| s.kind == kind && s.class == class)
-                .filter(allowed)
-                .collect();
-            if !found.is_empty() {
-                return found;
-            }
-        }
-        Vec::new()
+        let Some(class) = server.class_name(kind) else {
+            return Vec::new();
+        };
+        schemas
+            .iter()
+            .filter(|s| s.kind == kind && s.class == class)
+            .filter(|s| self.allows_plugin(&s.plugin))
+            .collect()
     }
 
     fn check_plugin_names(&self, schemas: &[ClassSchema], out: &mut Vec<Diagnostic>) {
@@ -186,15 +201,21 @@ impl Config {
         }
     }
 
-    fn check_server(&self, index: usize, schemas: &[ClassSchema], out: &mut Vec<Diagnostic>) {
+    fn check_server(
+        &self,
+        index: usize,
+        schemas: &[ClassSchema],
+        missing: &dyn Fn(&str) -> Option<(String, String)>,
+        out: &mut Vec<Diagnostic>,
+    ) {
         let server = &self.servers[index];
         let mut owned = BTreeSet::new();
         let mut all_known = true;
         for kind in [ClassKind::Scm, ClassKind::Bdev, ClassKind::Fabric] {
-            let candidates = server.class_candidates(kind);
-            let Some(class) = candidates.last() else {
+            let Some(class) = server.class_name(kind) else {
                 continue;
             };
+            let named = server.named(kind);
             match self.declared(server, kind, schemas).as_slice() {
                 [one] => {
                     owned.extend(schema::properties(&one.schema));
@@ -205,7 +226,7 @@ impl Config {
                     let d = Diagnostic::error(
                         Code::AmbiguousClass,
                         format!(
-                            "{} \"{class}\" is declared by the plugins {} and {}",
+                            "{} \"{named}\" is declared by the plugins {} and {}",
                             kind.key(),
                             one.plugin,
                             two.plugin
@@ -216,7 +237,7 @@ impl Config {
                 }
                 [] => {
                     all_known = false;
-                    let d = self.unknown_class(kind, &candidates, class, schemas);
+                    let d = self.unknown_class(kind, class, named, schemas, missing);
                     out.push(self.at_class(d, index, kind));
                 }
             }
@@ -243,9 +264,10 @@ impl Config {
     fn unknown_class(
         &self,
         kind: ClassKind,
-        candidates: &[&str],
         class: &str,
+        named: &str,
         schemas: &[ClassSchema],
+        missing: &dyn Fn(&str) -> Option<(String, String)>,
     ) -> Diagnostic {
         let of_kind = || schemas.iter().filter(move |s| s.kind == kind);
         let what = match kind {
@@ -253,12 +275,18 @@ impl Config {
             ClassKind::Bdev => "bdev_class",
             ClassKind::Fabric => "fabric provider",
         };
-        if let Some(refused) = of_kind().find(|s| candidates.contains(&s.class.as_str())) {
+        if let Some(refused) = of_kind().find(|s| s.class == class) {
             return Diagnostic::error(
                 Code::UnknownClass,
-                format!("{what} \"{class}\" needs a plugin that plugins: does not allow"),
+                format!("{what} \"{named}\" needs a plugin that plugins: does not allow"),
             )
             .hint(format!("add \"{}\" to plugins:", refused.plugin));
+        }
+        if kind == ClassKind::Fabric
+            && let Some((cause, remedy)) = missing(named)
+        {
+            let message = format!("{what} \"{named}\": {cause}");
+            return Diagnostic::error(Code::UnknownClass, message).hint(remedy);
         }
         let mut known: Vec<&str> = of_kind()
             .filter(|s| self.allows_plugin(&s.plugin))
@@ -271,13 +299,13 @@ impl Config {
         } else {
             format!("known are: {}", known.join(", "))
         };
-        let message = format!("{what} \"{class}\" is declared by no plugin; {list}");
+        let message = format!("{what} \"{named}\" is declared by no plugin; {list}");
         let d = Diagnostic::error(Code::UnknownClass, message);
-        let near = keys::nearest(class, known.iter().copied());
+        let near = keys::nearest(named, known.iter().copied());
         match (near, kind) {
             (Some(near), _) => d.hint(format!("did you mean \"{near}\"?")),
             (None, ClassKind::Fabric) if known.contains(&"ofi") => d.hint(format!(
-                "libfabric providers are written with their class: ofi+{class}"
+                "libfabric providers are written with their class: ofi+{named}"
             )),
             _ => d.hint("put the plugin that declares it into plugins_dir (`plugin list` shows why one was refused)"),
         }

@@ -184,26 +184,33 @@ fn the_fabric_class_is_in_the_provider() {
 }
 
 #[test]
-fn a_stand_in_serves_a_provider_until_the_real_one_is_there() {
-    let mut all: Vec<_> = schemas().into_iter().filter(|s| s.class != "ofi").collect();
-    all.push(class(
-        ClassKind::Fabric,
-        "ofi+tcp",
-        "fabric-tcp",
-        json!(null),
-    ));
+fn nothing_stands_in_for_a_provider_without_its_plugin() {
+    let all: Vec<_> = schemas().into_iter().filter(|s| s.class != "ofi").collect();
     let text = format!(
         "provider: ofi+tcp;ofi_rxm\n{}",
         server("  bdev_class: kdev\n  bdev_list: [/dev/sdb]\n")
     );
     let config = good(&text);
-    assert_eq!(config.check_classes(&all), []);
-    let plugin = |all: Vec<ClassSchema>| {
-        let class = config.class_of(0, ClassKind::Fabric, &all);
-        class.unwrap().plugin.clone()
+    assert!(config.class_of(0, ClassKind::Fabric, &all).is_none());
+    let found = config.check_classes(&all);
+    assert_eq!(codes(&found), [Code::UnknownClass]);
+    assert!(
+        found[0].message.contains("\"ofi+tcp;ofi_rxm\""),
+        "{}",
+        found[0].message
+    );
+    // Who knows what is wrong with the plugin says it.
+    let missing = |provider: &str| {
+        assert_eq!(provider, "ofi+tcp;ofi_rxm");
+        Some(("its plugin is refused".to_owned(), "mend it".to_owned()))
     };
-    assert_eq!(plugin(all.clone()), "fabric-tcp");
-    assert_eq!(plugin([all, schemas()].concat()), "fabric-ofi");
+    let found = config.check_classes_with(&all, &missing);
+    assert_eq!(codes(&found), [Code::UnknownClass]);
+    assert_eq!(underlined(&text, &found[0]), "ofi+tcp;ofi_rxm");
+    assert!(found[0].message.contains("its plugin is refused"));
+    assert_eq!(found[0].hint.as_deref(), Some("mend it"));
+    // With its plugin it is what the plugin says.
+    assert_eq!(config.check_classes_with(&schemas(), &missing), []);
 }
 
 #[test]

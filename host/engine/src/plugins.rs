@@ -96,20 +96,13 @@ fn fabric(
         Some(path) => inspect(path, policy)?,
         None => found(catalogue.find_provider(provider))?,
     };
-    match info.provider_name(provider) {
-        Some(name) => {
-            let name = name.to_owned();
-            Ok((info, name))
-        }
-        None => {
-            let path = info.path().unwrap_or(Path::new(""));
-            Err(not_provided(
-                path,
-                &info,
-                format_args!("provider {provider}"),
-            ))
-        }
+    if !info.serves(provider) {
+        let path = info.path().unwrap_or(Path::new(""));
+        let what = format_args!("provider {provider}");
+        return Err(not_provided(path, &info, what));
     }
+    tracing::info!(provider, "fabric of plugin {}", info.described());
+    Ok((info, provider.to_owned()))
 }
 
 fn inspect(path: &Path, policy: &Policy) -> Result<PluginInfo, StartError> {
@@ -142,4 +135,43 @@ fn instance(
     };
     Instance::create(loaded.table, options.settings(settings))
         .map_err(|e| StartError::plugin(format_args!("plugin {} does not start", info.name()), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn refused(arguments: &[&str]) -> String {
+        let words = [&["daos_io_server"], arguments].concat();
+        let options = Options::try_parse_from(words).unwrap();
+        match Plugins::load_fabric(&options) {
+            Ok(_) => panic!("{arguments:?} found a plugin"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_provider_without_its_plugin_is_refused_with_the_reason() {
+        let missing = refused(&["--provider", "ofi+tcp"]);
+        for words in [
+            "ofi+tcp",
+            "fabric class `ofi`",
+            "available: tcp",
+            "libdaos_fabric_ofi.so",
+        ] {
+            assert!(missing.contains(words), "{words:?} is missing in {missing}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("libdaos_fabric_ofi.so");
+        std::fs::write(&file, "half of a plugin").unwrap();
+        let dir = dir.path().to_str().unwrap();
+        let broken = refused(&["--provider", "ofi+tcp", "--plugins-dir", dir]);
+        for words in ["libdaos_fabric_ofi.so is refused", "not an ELF file"] {
+            assert!(broken.contains(words), "{words:?} is missing in {broken}");
+        }
+        let options = ["daos_io_server", "--provider", "tcp", "--plugins-dir", dir];
+        let options = Options::try_parse_from(options).unwrap();
+        assert_eq!(Plugins::load_fabric(&options).unwrap().1, "tcp");
+    }
 }

@@ -2,8 +2,9 @@
 
 use crate::info::PluginInfo;
 use crate::inspect::{PluginFile, Policy};
+use crate::provider::NoProvider;
 use crate::refusal::{Refusal, Refused};
-use daos_plugin_api::control::{ClassKind, provider_classes};
+use daos_plugin_api::control::{ClassKind, provider_class};
 use daos_plugin_api::sdk::BuiltIn;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -52,6 +53,9 @@ pub enum ClassError {
         /// Names of the plugins, each with its file.
         plugins: Vec<String>,
     },
+    /// No plugin that may be used serves a fabric provider.
+    #[error(transparent)]
+    NoProvider(NoProvider),
 }
 
 impl Catalogue {
@@ -169,29 +173,24 @@ impl Catalogue {
             _ => Err(ClassError::Ambiguous {
                 kind,
                 class: class.to_owned(),
-                plugins: all
-                    .iter()
-                    .map(|p| match p.path() {
-                        Some(path) => format!("{} ({})", p.name(), path.display()),
-                        None => format!("{} (built in)", p.name()),
-                    })
-                    .collect(),
+                plugins: all.iter().map(|p| p.described()).collect(),
             }),
         }
     }
 
-    /// The plugin that serves a fabric provider, see [`PluginInfo::provider_name`].
+    /// The plugin that serves a fabric provider: that of its class, see [`provider_class`]. Nothing stands in for a
+    /// plugin that cannot be used: who names a provider gets it or is told why not.
     ///
     /// # Errors
     /// None does, or more than one does and they are equally eligible.
     pub fn find_provider(&self, provider: &str) -> Result<&PluginInfo, ClassError> {
-        for class in provider_classes(provider) {
-            match self.find(ClassKind::Fabric, class) {
-                Err(ClassError::Unknown { .. }) => {}
-                found => return found,
+        let class = provider_class(provider).unwrap_or_default();
+        match self.find(ClassKind::Fabric, class) {
+            Err(ClassError::Unknown { .. }) => {
+                Err(ClassError::NoProvider(NoProvider::of(self, provider)))
             }
+            found => found,
         }
-        self.find(ClassKind::Fabric, provider)
     }
 
     /// Names of the available classes of a kind, sorted.

@@ -2,7 +2,7 @@
 
 use crate::identity::FileIdentity;
 use daos_plugin_api::abi::{ABI_MAJOR, ABI_MINOR};
-use daos_plugin_api::control::{Class, ClassKind, Manifest, provider_classes};
+use daos_plugin_api::control::{Class, ClassKind, Manifest, provider_class};
 use daos_plugin_api::sdk::BuiltIn;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -86,6 +86,14 @@ impl PluginInfo {
         self.origin == Origin::BuiltIn
     }
 
+    /// Its name, and where it comes from, for people.
+    pub fn described(&self) -> String {
+        match self.path() {
+            Some(path) => format!("{} ({})", self.name(), path.display()),
+            None => format!("{} (built in)", self.name()),
+        }
+    }
+
     /// The file it comes from.
     pub fn path(&self) -> Option<&Path> {
         match &self.origin {
@@ -94,14 +102,9 @@ impl PluginInfo {
         }
     }
 
-    /// The name by which this plugin is to be opened for a fabric provider: the whole name for the
-    /// plugin of its family, the class name for one that stands in. `None` if it does not serve it.
-    pub fn provider_name<'a>(&self, provider: &'a str) -> Option<&'a str> {
-        let names = provider_classes(provider);
-        let rank = names
-            .iter()
-            .position(|name| self.class(ClassKind::Fabric, name).is_some())?;
-        Some(if rank == 0 { provider } else { names[rank] })
+    /// Whether it has the class of a fabric provider.
+    pub fn serves(&self, provider: &str) -> bool {
+        provider_class(provider).is_some_and(|class| self.class(ClassKind::Fabric, class).is_some())
     }
 
     /// The class of that kind and name, if it provides it.

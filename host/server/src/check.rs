@@ -53,7 +53,7 @@ fn findings(path: &Path, overrides: &Overrides, exe: &Path) -> anyhow::Result<Ve
         Ok(loaded) => {
             let plugins = Plugins::open(&loaded.config, exe)?;
             let mut findings = loaded.warnings;
-            findings.extend(loaded.config.check_classes(&plugins.schemas()));
+            findings.extend(plugins.check_classes(&loaded.config));
             Ok(findings)
         }
         Err(errors) => Ok(errors.diagnostics),

@@ -2,9 +2,9 @@
 //! machine has. The rules are in `daos_topology::choose`; this asks the plugins, through their helpers.
 
 use crate::plugins::{Plugins, Trouble};
-use daos_config::{ClassKind as ConfigKind, Config};
+use daos_config::{ClassKind as ConfigKind, ClassSchema, Config};
 use daos_loader::PluginInfo;
-use daos_plugin_api::control::{ClassKind, ClassRequest, DeviceRecord, provider_classes};
+use daos_plugin_api::control::{ClassKind, ClassRequest, DeviceRecord, provider_class};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
 use daos_topology::{Named, Offer, Wish};
@@ -50,13 +50,17 @@ pub(crate) async fn of_engine(
 ) -> Result<Fabric, Trouble> {
     let server = &config.servers[index];
     if let (Some(provider), Some(interface)) = (&server.provider, &server.fabric_iface) {
+        let plugin = plugin_of(plugins, config, index, provider)?;
         return Ok(Fabric {
             selection: Selection {
                 provider: provider.clone(),
                 interface: Some(interface.clone()),
-                reason: "provider and interface are configured".to_owned(),
+                reason: format!(
+                    "provider and interface are configured; the provider is plugin {}'s",
+                    plugin.described()
+                ),
             },
-            plugin: plugin_of(plugins, config, index, provider)?,
+            plugin,
         });
     }
     let (offers, faults) = offers(plugins).await;
@@ -182,14 +186,16 @@ pub(crate) async fn refusal(
     server.provider = Some(fabric.selection.provider.clone());
     server.fabric_iface.clone_from(&fabric.selection.interface);
     let schemas = plugins.schemas();
-    let of_plugin = |class: &&str| {
-        schemas.iter().find(|s| {
-            s.kind == ConfigKind::Fabric && s.plugin == fabric.plugin.name() && s.class == **class
-        })
+    // An engine of somebody else's is told another name of the plugin's provider.
+    let class = provider_class(&fabric.selection.provider)?;
+    let of_plugin = || {
+        let own =
+            |s: &&ClassSchema| s.kind == ConfigKind::Fabric && s.plugin == fabric.plugin.name();
+        schemas.iter().filter(own)
     };
-    let schema = provider_classes(&fabric.selection.provider)
-        .iter()
-        .find_map(of_plugin)?;
+    let schema = of_plugin()
+        .find(|s| s.class == class)
+        .or_else(|| of_plugin().next())?;
     let request = ClassRequest {
         class: schema.class.clone(),
         config: server.class_section(schema),
@@ -228,13 +234,21 @@ fn plugin_of(
     class
         .and_then(|class| plugins.get(&class.plugin))
         .ok_or_else(|| {
+            let (cause, remedy) = match plugins.no_provider(provider) {
+                Some(why) if why.is_named() => (why.cause(), why.remedy()),
+                _ => (
+                    String::new(),
+                    "take one that `network scan --providers` shows, or put its plugin into plugins_dir"
+                        .to_owned(),
+                ),
+            };
             Box::new(Fault::new(
                 ResponseStatus::CtlErrConf,
                 "fabric",
                 0,
                 format!("no plugin of this host has provider {provider}"),
-                "",
-                "take one that `network scan --providers` shows, or put its plugin into plugins_dir",
+                cause,
+                remedy,
             ))
         })
 }

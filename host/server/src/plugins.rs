@@ -3,10 +3,11 @@
 use crate::cli::Cli;
 use crate::scan::{config_or_default, kind_message};
 use anyhow::Context;
-use daos_config::{ClassSchema, Config};
+use daos_config::{ClassSchema, Config, Diagnostic};
 use daos_helper::HelperPool;
 use daos_loader::{
-    AbiVersion, AllowList, Catalogue, PluginFile, PluginInfo, Policy, Refusal, StateDir, Trust,
+    AbiVersion, AllowList, Catalogue, ClassError, NoProvider, PluginFile, PluginInfo, Policy,
+    Refusal, StateDir, Trust,
 };
 use daos_plugin_api::control::ClassKind;
 use daos_proto::ctl::ResponseStatus;
@@ -124,6 +125,22 @@ impl Plugins {
                 remedy,
             ))
         })
+    }
+
+    /// What is wrong with classes and keys of a configuration; of a provider without a plugin, what is wrong with that.
+    pub(crate) fn check_classes(&self, config: &Config) -> Vec<Diagnostic> {
+        config.check_classes_with(&self.schemas(), &|provider| {
+            let why = self.no_provider(provider)?;
+            why.is_named().then(|| (why.cause(), why.remedy()))
+        })
+    }
+
+    /// Why a provider has no plugin; `None` if it has one.
+    pub(crate) fn no_provider(&self, provider: &str) -> Option<NoProvider> {
+        match self.catalogue.find_provider(provider) {
+            Err(ClassError::NoProvider(why)) => Some(why),
+            _ => None,
+        }
     }
 
     /// The plugins as the control plane tells them.

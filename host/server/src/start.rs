@@ -41,7 +41,7 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
     let loaded = Config::load(&path, overrides).map_err(|errors| check::rendered(&errors))?;
     let mut config = loaded.config;
     let plugins = Plugins::open(&config, &exe)?;
-    let findings = config.check_classes(&plugins.schemas());
+    let findings = plugins.check_classes(&config);
     check::refuse_errors(&path, &findings)?;
     config
         .resolve_paths(&std::env::current_dir().context("cannot find out the working directory")?);

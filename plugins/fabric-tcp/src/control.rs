@@ -1,7 +1,7 @@
 //! Control face: what interfaces there are, and whether a config names one of them.
 
 use crate::data::TcpDomain;
-use crate::manifest::{MANIFEST, PROVIDERS};
+use crate::manifest::{MANIFEST, PROVIDER};
 use crate::settings::Settings;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
@@ -90,7 +90,7 @@ fn scan() -> Result<ScanReport> {
             .collect(),
         notes,
         providers: vec![ProviderRecord {
-            name: PROVIDERS[0].to_owned(),
+            name: PROVIDER.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unusable: None,
         }],
@@ -119,7 +119,7 @@ fn record(interface: &Interface, priority: usize) -> DeviceRecord {
     details.retain(|_, value| !value.is_null());
     DeviceRecord {
         kind: ClassKind::Fabric,
-        class: PROVIDERS[0].to_owned(),
+        class: PROVIDER.to_owned(),
         address: interface.name.clone(),
         model: interface.driver.clone(),
         serial: interface.hardware_address.clone(),
@@ -138,7 +138,7 @@ mod tests {
 
     fn config(value: Value) -> ClassRequest {
         ClassRequest {
-            class: PROVIDERS[0].to_owned(),
+            class: PROVIDER.to_owned(),
             config: serde_json::from_value(value).unwrap(),
         }
     }

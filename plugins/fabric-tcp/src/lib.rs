@@ -1,10 +1,8 @@
 //! Fabric plugin `tcp`: tagged messages and remote memory access over plain TCP sockets, on any
 //! network interface, without libfabric.
 //!
-//! It speaks a protocol of its own: both ends must use this plugin. The provider names of
-//! libfabric's TCP and sockets providers (`ofi+tcp`, `ofi+sockets`, `sockets` ...) are accepted so
-//! that a config written for a machine with libfabric works on one without it, but an endpoint
-//! of this plugin does not talk to a libfabric endpoint.
+//! It speaks a protocol of its own: both ends must use this plugin. An endpoint of it does not talk to one of
+//! libfabric's TCP or sockets providers (`ofi+tcp`, `ofi+sockets` ...), and their names are not its own.
 //!
 //! # Security
 //! The protocol is neither encrypted nor authenticated beyond two random numbers: an endpoint

@@ -109,7 +109,6 @@ impl Fabric {
         let info = catalogue
             .find_provider(provider)
             .unwrap_or_else(|e| panic!("no plugin of {provider}: {e}"));
-        let name = info.provider_name(provider).unwrap_or(provider).to_owned();
         let options = match info.is_built_in() {
             true => InstanceOptions::built_in(),
             false => InstanceOptions::loaded(),
@@ -117,7 +116,7 @@ impl Fabric {
         let loaded = daos_loader::load(info, &policy).unwrap_or_else(|e| panic!("{e}"));
         let instance = Instance::create(loaded.table, options).unwrap_or_else(|e| panic!("{e}"));
         let request = FabricOpenRequest {
-            provider: name,
+            provider: provider.clone(),
             interface: place.iface.clone(),
             port: 0,
             config: serde_json::Map::new(),

@@ -86,7 +86,7 @@ pub(crate) fn run(cli: &Cli, args: &GenerateArgs) -> anyhow::Result<bool> {
 fn check(plugins: &Plugins, yaml: &str) -> anyhow::Result<()> {
     let loaded = Config::parse(yaml, "the generated configuration", &Overrides::default());
     let findings = match loaded {
-        Ok(loaded) => loaded.config.check_classes(&plugins.schemas()),
+        Ok(loaded) => plugins.check_classes(&loaded.config),
         Err(errors) => errors.diagnostics,
     };
     let errors: Vec<String> = findings

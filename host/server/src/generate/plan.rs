@@ -236,7 +236,12 @@ fn plugin_of(plugins: &Plugins, base: &Config, provider: &str) -> anyhow::Result
     }];
     match config.class_of(0, ClassKind::Fabric, &plugins.schemas()) {
         Some(class) => Ok(class.plugin.clone()),
-        None => bail!("no plugin has provider {provider}; see `daos_server network scan -p all`"),
+        None => match plugins.no_provider(provider) {
+            Some(why) if why.is_named() => bail!("{why}"),
+            _ => {
+                bail!("no plugin has provider {provider}; see `daos_server network scan -p all`")
+            }
+        },
     }
 }
 

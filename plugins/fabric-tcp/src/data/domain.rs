@@ -7,7 +7,7 @@ use super::memory::{Span, random_u64};
 use super::progress::LISTENER;
 use super::region::{Regions, Registered};
 use super::socket;
-use crate::manifest::PROVIDERS;
+use crate::manifest::PROVIDER;
 use crate::settings::Settings;
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricInfo, Status,
@@ -50,9 +50,9 @@ impl TcpDomain {
     /// if this machine has none of that name or the provider is not one of this plugin's, with
     /// INVALID for settings out of range.
     pub fn open(request: &FabricOpenRequest, settings: Settings) -> Result<Self> {
-        if !PROVIDERS.contains(&request.provider.as_str()) {
+        if request.provider != PROVIDER {
             let what = format!("plugin fabric-tcp has no provider {:?}", request.provider);
-            let remedy = format!("set provider to one of: {}", PROVIDERS.join(", "));
+            let remedy = format!("set provider to {PROVIDER}; libfabric's are written ofi+...");
             return Err(Error::new(Status::NOT_FOUND, what).remedy(remedy));
         }
         let choice = interfaces::choose(&request.interface)?;

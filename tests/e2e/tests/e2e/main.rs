@@ -6,6 +6,7 @@ mod config_effects;
 mod data;
 mod data_path;
 mod fabric_choice;
+mod fabric_refused;
 mod file_keys;
 mod foreign_storage;
 mod format_death;
