@@ -7,6 +7,7 @@
 
 mod abi;
 mod daemon;
+mod echo;
 mod engine;
 mod fabric;
 mod fio;
@@ -14,6 +15,7 @@ mod formatted;
 mod load;
 mod ofi;
 mod ofi_engine;
+mod ofi_rest;
 mod process;
 mod raw;
 mod recovery;
@@ -58,6 +60,12 @@ enum What {
         plugin: PathBuf,
         /// Directory on a disk, for the bdev file.
         disk: PathBuf,
+        /// Only these providers (tcp, `tcp;ofi_rxm`, sockets, shm); may be repeated. The first table has tcp always.
+        #[arg(long = "provider", value_name = "NAME")]
+        providers: Vec<String>,
+        /// Only one of the two tables: work or rest.
+        #[arg(long)]
+        table: Option<ofi_engine::Table>,
         /// Seconds per turn.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=600))]
         seconds: u32,
@@ -73,6 +81,14 @@ enum What {
         bytes: usize,
         /// Messages to send back, besides a tenth as warm-up.
         passes: u32,
+    },
+    /// The other process of `ofi-engine`'s plain socket.
+    #[command(hide = true)]
+    EchoPeer {
+        /// Where it is waited for.
+        address: String,
+        /// Size of messages.
+        bytes: usize,
     },
     /// A bdev plugin against fio (io_uring, O_DIRECT) on the same file or block device.
     Fio {
@@ -140,14 +156,26 @@ fn main() -> anyhow::Result<()> {
         What::OfiEngine {
             plugin,
             disk,
+            providers,
+            table,
             seconds,
-        } => ofi_engine::run(plugin, disk, *seconds, cli.rounds),
+        } => ofi_engine::run(
+            plugin,
+            disk,
+            &ofi_engine::Plan {
+                providers,
+                table: *table,
+                seconds: *seconds,
+                rounds: cli.rounds,
+            },
+        ),
         What::OfiPeer {
             plugin,
             provider,
             bytes,
             passes,
         } => ofi::peer(plugin, provider, *bytes, *passes),
+        What::EchoPeer { address, bytes } => echo::peer(address, *bytes),
         What::Fio { target, seconds } => fio::run(target, *seconds, cli.rounds),
         What::Engine {
             disk,

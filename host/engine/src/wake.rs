@@ -2,6 +2,7 @@
 
 use daos_plugin_api::abi::{Wait, WaitKind};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,15 +43,24 @@ impl AsFd for Wake {
     }
 }
 
+/// Lets the sleeps of the calling thread end in time: the kernel may add 50 microseconds to each, which is more than
+/// the shortest pause of a fabric that is looked at by the clock.
+pub fn sleep_exactly() {
+    if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
+        tracing::debug!(%error, "sleeps are a little longer than they should be");
+    }
+}
+
 /// Sleeps until `wake` is called, a descriptor of `waits` is readable, the shortest of their timers
-/// or `limit` is over. Returns at once if one of them is busy.
-pub fn sleep(wake: &Wake, waits: &[Wait], limit: Option<Duration>) {
+/// or `limit` is over. Returns at once if one of them is busy. Whether it is known that something came: a sleep that
+/// ran out of time says nothing about a fabric or a device that has no descriptor.
+pub fn sleep(wake: &Wake, waits: &[Wait], limit: Option<Duration>) -> bool {
     let mut timeout = limit;
     let mut fds: [Option<BorrowedFd<'_>>; 4] = [None; 4];
     let mut count = 0;
     for wait in waits {
         if wait.kind == WaitKind::BUSY {
-            return;
+            return true;
         }
         if wait.kind == WaitKind::FD && wait.fd >= 0 && count < fds.len() {
             // SAFETY: plugins keep the descriptor open until the queue or endpoint is closed, and
@@ -72,10 +82,11 @@ pub fn sleep(wake: &Wake, waits: &[Wait], limit: Option<Duration>) {
         tv_nsec: i64::from(t.subsec_nanos()),
     });
     // An interrupted sleep is a short one.
-    let _ = poll(&mut polled[..=count], timeout.as_ref());
+    let ready = poll(&mut polled[..=count], timeout.as_ref()).unwrap_or(0);
     if !polled[0].revents().is_empty() {
         wake.clear();
     }
+    ready > 0
 }
 
 #[cfg(test)]
@@ -88,17 +99,21 @@ mod tests {
         let wake = Wake::new().unwrap();
         wake.wake();
         let start = Instant::now();
-        sleep(&wake, &[], None);
-        sleep(&wake, &[Wait::BUSY], None);
+        assert!(sleep(&wake, &[], None));
+        assert!(sleep(&wake, &[Wait::BUSY], None));
         assert!(start.elapsed() < Duration::from_secs(1));
-        sleep(&wake, &[Wait::timer(20_000)], Some(Duration::from_secs(60)));
+        assert!(!sleep(
+            &wake,
+            &[Wait::timer(20_000)],
+            Some(Duration::from_secs(60))
+        ));
         assert!(start.elapsed() >= Duration::from_millis(20));
         let other = wake.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
             other.wake();
         });
-        sleep(&wake, &[], Some(Duration::from_secs(60)));
+        assert!(sleep(&wake, &[], Some(Duration::from_secs(60))));
         assert!(start.elapsed() < Duration::from_secs(30));
         thread.join().unwrap();
     }

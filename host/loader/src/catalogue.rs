@@ -55,7 +55,7 @@ pub enum ClassError {
     },
     /// No plugin that may be used serves a fabric provider.
     #[error(transparent)]
-    NoProvider(NoProvider),
+    NoProvider(Box<NoProvider>),
 }
 
 impl Catalogue {
@@ -186,9 +186,9 @@ impl Catalogue {
     pub fn find_provider(&self, provider: &str) -> Result<&PluginInfo, ClassError> {
         let class = provider_class(provider).unwrap_or_default();
         match self.find(ClassKind::Fabric, class) {
-            Err(ClassError::Unknown { .. }) => {
-                Err(ClassError::NoProvider(NoProvider::of(self, provider)))
-            }
+            Err(ClassError::Unknown { .. }) => Err(ClassError::NoProvider(Box::new(
+                NoProvider::of(self, provider),
+            ))),
             found => found,
         }
     }

@@ -136,7 +136,7 @@ impl Plugins {
     }
 
     /// Why a provider has no plugin; `None` if it has one.
-    pub(crate) fn no_provider(&self, provider: &str) -> Option<NoProvider> {
+    pub(crate) fn no_provider(&self, provider: &str) -> Option<Box<NoProvider>> {
         match self.catalogue.find_provider(provider) {
             Err(ClassError::NoProvider(why)) => Some(why),
             _ => None,

@@ -13,7 +13,7 @@ pub struct Settings {
     /// First pause after something happened.
     #[serde(rename = "poll_us", deserialize_with = "microseconds")]
     pub poll: Duration,
-    /// Longest pause: each one in vain is twice the one before.
+    /// Longest pause, after a long rest.
     #[serde(rename = "idle_poll_us", deserialize_with = "microseconds")]
     pub idle_poll: Duration,
 }
@@ -22,7 +22,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             poll: Duration::from_micros(20),
-            idle_poll: Duration::from_millis(1),
+            idle_poll: Duration::from_micros(2500),
         }
     }
 }

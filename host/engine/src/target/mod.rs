@@ -177,6 +177,7 @@ impl Target {
     /// # Errors
     /// Why the target had to give up earlier.
     pub fn run(&mut self) -> Result<(), String> {
+        wake::sleep_exactly();
         let mut idle = Idle::default();
         let mut stop_by = None;
         loop {
@@ -191,8 +192,10 @@ impl Target {
             if busy {
                 idle.busy();
             } else if idle.should_sleep() {
-                self.sleep();
-                idle.slept();
+                match self.sleep() {
+                    true => idle.slept(),
+                    false => idle.dozed(),
+                }
             }
         }
     }
@@ -365,7 +368,8 @@ impl Target {
         Ok(())
     }
 
-    fn sleep(&mut self) {
+    /// Whether the sleep ended because something came.
+    fn sleep(&mut self) -> bool {
         if self.net.is_busy() {
             self.net.look_at_clock();
         }
@@ -408,6 +412,6 @@ impl Target {
         } else {
             limit
         };
-        wake::sleep(&self.shared.wake, &waits[..count], limit);
+        wake::sleep(&self.shared.wake, &waits[..count], limit)
     }
 }

@@ -1,13 +1,21 @@
 //! How long to sleep where no descriptor tells that something happened.
 
 use crate::settings::Settings;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A pause that doubles while nothing happens.
+/// Longest pause of a rest that is still short, and what a pause may be of a longer one: so a request after a rest
+/// waits for half a millisecond or for a 256th of the rest, and who is not asked for long costs little.
+const SHORT: Duration = Duration::from_micros(500);
+const PART: u32 = 256;
+
+/// A pause that grows by a quarter while nothing happens: whatever comes in the middle of one waits no more than a
+/// quarter longer than it would have taken by itself.
 pub(super) struct Pause {
     first: Duration,
     longest: Duration,
     next: Duration,
+    /// Since when nothing has happened.
+    since: Option<Instant>,
 }
 
 impl Pause {
@@ -16,19 +24,29 @@ impl Pause {
             first: settings.poll,
             longest: settings.idle_poll,
             next: settings.poll,
+            since: None,
         }
     }
 
     /// Something happened: more may follow soon.
     pub(super) fn reset(&mut self) {
         self.next = self.first;
+        self.since = None;
     }
 
     /// The next pause, in microseconds.
     pub(super) fn take(&mut self) -> u64 {
-        let pause = self.next;
-        self.next = (2 * pause).min(self.longest);
-        pause.as_micros() as u64 // at most a second
+        let now = Instant::now();
+        let rest = now.duration_since(*self.since.get_or_insert(now));
+        self.after(rest).as_micros() as u64 // at most a second
+    }
+
+    /// The next pause when the rest has lasted so long.
+    fn after(&mut self, rest: Duration) -> Duration {
+        let most = SHORT.max(rest / PART).max(self.first).min(self.longest);
+        let pause = self.next.min(most);
+        self.next = (pause * 5 / 4).min(self.longest);
+        pause
     }
 }
 
@@ -36,14 +54,43 @@ impl Pause {
 mod tests {
     use super::*;
 
+    fn pause(poll: u64, idle_poll: u64) -> Pause {
+        Pause::new(Settings {
+            poll: Duration::from_micros(poll),
+            idle_poll: Duration::from_micros(idle_poll),
+        })
+    }
+
     #[test]
-    fn doubles_up_to_the_longest_until_something_happens() {
-        let mut pause = Pause::new(Settings {
-            poll: Duration::from_micros(30),
-            idle_poll: Duration::from_micros(100),
-        });
-        assert_eq!([(); 4].map(|()| pause.take()), [30, 60, 100, 100]);
+    fn grows_up_to_the_longest_until_something_happens() {
+        let mut pause = pause(40, 70);
+        assert_eq!([(); 5].map(|()| pause.take()), [40, 50, 62, 70, 70]);
         pause.reset();
-        assert_eq!(pause.take(), 30);
+        assert_eq!(pause.take(), 40);
+    }
+
+    #[test]
+    fn long_pauses_come_with_long_rests() {
+        let mut pause = pause(20, 4000);
+        let mut at = |rest_ms| {
+            let rest = Duration::from_millis(rest_ms);
+            (0..50).map(|_| pause.after(rest)).last().unwrap()
+        };
+        assert_eq!(at(1), SHORT);
+        assert_eq!(at(100), SHORT);
+        assert_eq!(at(512), Duration::from_millis(2));
+        assert_eq!(at(60_000), Duration::from_millis(4));
+        pause.reset();
+        assert_eq!(pause.after(Duration::ZERO), Duration::from_micros(20));
+    }
+
+    #[test]
+    fn a_first_pause_that_is_long_already_is_kept() {
+        let mut pause = pause(2000, 5000);
+        assert_eq!(pause.after(Duration::ZERO), Duration::from_millis(2));
+        assert_eq!(
+            pause.after(Duration::from_millis(1)),
+            Duration::from_millis(2)
+        );
     }
 }
