@@ -85,10 +85,10 @@ fn class<'a>(info: &'a PluginInfo, wanted: Option<&str>) -> Result<(&'a Class, S
         return Ok((class, wanted.to_owned()));
     }
     // A provider of a family: `ofi+tcp;ofi_rxm` of the class `ofi`.
-    if let Some(name) = info.provider_name(wanted)
+    if info.serves(wanted)
         && let Some(class) = classes.iter().find(|c| c.kind == ClassKind::Fabric)
     {
-        return Ok((class, name.to_owned()));
+        return Ok((class, wanted.to_owned()));
     }
     Err(format!(
         "plugin {} has no class {wanted}, only {}",
