@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::kit::{BenchArgs, CheckArgs, NewArgs};
+use crate::prepare::PrepareArgs;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use daos_config::Overrides;
 use std::path::PathBuf;
@@ -149,6 +150,21 @@ impl StartArgs {
 pub(crate) enum StorageCommand {
     /// List the devices that this machine's plugins see. Needs no configuration.
     Scan,
+    /// Hand NVMe SSDs to user space (vfio-pci, or uio_pci_generic without an IOMMU), reserve huge pages and give
+    /// both to a user; or take all of that back. Needs root, and no configuration.
+    ///
+    /// A controller that is in use (mounted, swapped to, part of a volume, with a file system or other known
+    /// content, or held by a process) is never touched, and is listed with the reason. Can be interrupted and
+    /// run again at any time.
+    #[command(
+        visible_alias = "p",
+        after_help = "Examples:\n  sudo daos_server storage prepare --nvme-only -p 4096 -u bob\n  sudo daos_server \
+                      storage prepare -n -w \"0000:81:00.0 0000:82:00.0\"\n  daos_server storage prepare --status\n  \
+                      sudo daos_server storage prepare -n --reset\n\nExit status: 0 on success, 1 if nothing was \
+                      tried, 2 for a wrong command line, 3 if not all of NVMe succeeded, 4 if not all of SCM, 5 if \
+                      neither."
+    )]
+    Prepare(PrepareArgs),
 }
 
 #[derive(Subcommand)]

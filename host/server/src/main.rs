@@ -19,6 +19,7 @@ mod owner;
 mod plugins;
 mod pools;
 mod port_holder;
+mod prepare;
 mod responder;
 mod scan;
 mod services;
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
         ),
         Some(Command::Start(args)) => start::run(&cli, &args.overrides(&cli.start, &cli.globals)),
         Some(Command::Storage(StorageCommand::Scan)) => scan::run(&cli),
+        Some(Command::Storage(StorageCommand::Prepare(args))) => match prepare::run(&cli, args) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
         Some(Command::Network(NetworkCommand::Scan(args))) => network::run(&cli, args),
         Some(Command::Plugin(PluginCommand::List)) => plugins::list(&cli),
         Some(Command::Plugin(PluginCommand::Inspect { file })) => plugins::inspect(&cli, file),

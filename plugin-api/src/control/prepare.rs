@@ -33,7 +33,8 @@ pub struct PrepareRequest {
     /// Name of the user that shall be able to use the devices; empty = the effective one.
     #[serde(default)]
     pub user: String,
-    /// Directory for what has to be remembered until a `release`, absolute; only the owner may write to it.
+    /// Directory for what has to be remembered until a `release`, absolute; only the owner may write to it. Empty =
+    /// the plugin's own.
     #[serde(default)]
     pub state_dir: String,
 }

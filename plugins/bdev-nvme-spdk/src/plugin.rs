@@ -1,13 +1,14 @@
 //! The plugin: what the host asks of it, and I/O memory.
 
-use crate::config::{CLASS, Memory, Name, Settings, device_list};
+use crate::config::{CLASS, Memory, Name, Settings, device_list, invalid};
 use crate::controller::{Controllers, lock};
 use crate::device::{OpenNames, SpdkDevice};
 use crate::pci::Machine;
 use crate::{env, scan, wipe};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, ScanReport,
+    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, PrepareReport,
+    PrepareRequest, ScanReport,
 };
 use daos_plugin_api::sdk::{Bdev, BdevPlugin, CallContext, Error, Host, Plugin, Result};
 use serde_json::{Map, Value};
@@ -105,6 +106,14 @@ impl Plugin for BdevNvme {
         Ok(report)
     }
 
+    fn prepare(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        preparation(nvme_pci::prepare(call, &wanted(request)?)?)
+    }
+
+    fn release(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        preparation(nvme_pci::release(call, &wanted(request)?)?)
+    }
+
     fn devices(&self, _call: CallContext<'_>, request: ClassRequest) -> Result<Vec<DeviceSpec>> {
         let mut specs = Vec::new();
         for (index, (address, name)) in (0..).zip(device_list(&request.config)?) {
@@ -180,6 +189,18 @@ impl BdevPlugin for BdevNvme {
     fn memory_unregister(&self, ptr: *mut u8, len: usize) -> Result<()> {
         env::unregister(ptr, len)
     }
+}
+
+/// Request of a preparation.
+fn wanted(request: Map<String, Value>) -> Result<PrepareRequest> {
+    serde_json::from_value(Value::Object(request))
+        .map_err(|e| invalid("the request to prepare makes no sense").cause(e.to_string()))
+}
+
+/// Answer of a preparation.
+fn preparation(report: PrepareReport) -> Result<Value> {
+    serde_json::to_value(report)
+        .map_err(|e| Error::new(Status::INTERNAL, "cannot encode the answer").cause(e.to_string()))
 }
 
 #[cfg(test)]

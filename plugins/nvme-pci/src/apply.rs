@@ -4,7 +4,7 @@
 use crate::address::PciAddress;
 use crate::controller::{Controller, DEVICES, USER_DRIVERS};
 use crate::hugefiles;
-use crate::hugepages::{Pools, shortage};
+use crate::hugepages::{Pools, fragmented, too_many};
 use crate::plan::Plan;
 use crate::processes::Processes;
 use crate::snapshot::Snapshot;
@@ -65,6 +65,7 @@ pub fn apply(
     if state != snapshot.state {
         state.write(system, state_dir)?;
     }
+    let saved = state.clone();
     if plan.undoes_all {
         settle(&mut state, plan);
     }
@@ -101,8 +102,9 @@ pub fn apply(
         };
         outcome.steps.push(PrepareStep { what, state: end });
     }
-    let saved = state.write(system, state_dir);
-    if let Err(error) = saved {
+    if state != saved
+        && let Err(error) = state.write(system, state_dir)
+    {
         outcome.faults.push(PrepareFault {
             address: String::new(),
             what: format!("cannot write {}", crate::state::path(state_dir)),
@@ -258,6 +260,11 @@ fn pages(
             "end that, then reset again",
         ));
     }
+    let page_kib = snapshot.pools.page_kib;
+    let (before, more) = (now.total, to.saturating_sub(now.total));
+    if let Some((why, remedy)) = too_many(system.tree(), &now, page_kib, more) {
+        return Err(Trouble::new(why, remedy));
+    }
     system.write(file, &to.to_string())?;
     let mut now = pool(system)?;
     if now.total < to {
@@ -269,8 +276,9 @@ fn pages(
     if now.total >= to {
         return Ok(());
     }
-    let missing = to - now.total;
-    let (why, remedy) = shortage(system.tree(), &now, snapshot.pools.page_kib, missing);
+    let (why, remedy) = fragmented(system.tree(), &now, page_kib, to - now.total);
+    // A pool that is too small is of no use to anybody, and its memory is missed.
+    system.write(file, &before.to_string())?;
     Err(Trouble::new(
         format!("only {} of {to} pages could be reserved: {why}", now.total),
         remedy,

@@ -91,7 +91,8 @@ impl Controller {
             .find(|name| name.starts_with("nvme"));
         let of_kernel = |attribute: &str| {
             let name = kernel_name.as_ref()?;
-            text(&format!("nvme/{name}/{attribute}"))
+            // What the kernel's driver has not asked the device yet reads as "(efault)".
+            text(&format!("nvme/{name}/{attribute}")).filter(|text| text != "(efault)")
         };
         Some(Self {
             address,

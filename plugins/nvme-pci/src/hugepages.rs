@@ -145,32 +145,65 @@ fn whole_pages(buddyinfo: &str, node: i32, page_kib: u64) -> u64 {
     lines.map(zone).sum()
 }
 
-/// Why a pool has fewer pages than were asked for, and what helps.
-pub(crate) fn shortage(tree: &Tree, pool: &Pool, page_kib: u64, missing: u64) -> (String, String) {
-    let place = pool.place();
-    let file = match pool.node {
+/// Part of a node's memory that is left to everything else: a machine without any hangs.
+const RESERVE: u64 = 16;
+
+/// Memory of a node: KiB that are free, and KiB that huge pages may take.
+fn memory(tree: &Tree, node: i32) -> (u64, u64) {
+    let file = match node {
         -1 => "/proc/meminfo".to_owned(),
         node => format!("{NODES}/node{node}/meminfo"),
     };
-    let free_kib = meminfo(&tree.text(&file).unwrap_or_default(), "MemFree").unwrap_or(0);
-    let needed_kib = missing.saturating_mul(page_kib);
-    let (free_mib, needed_mib) = (free_kib >> 10, needed_kib >> 10);
-    if free_kib < needed_kib {
-        return (
+    let text = tree.text(&file).unwrap_or_default();
+    let value = |name| meminfo(&text, name).unwrap_or(0);
+    let free = value("MemFree");
+    // What the kernel can drop; memory of tmpfs is counted among it, and cannot.
+    let cached = value("FilePages").max(value("Cached"));
+    let droppable = cached.saturating_sub(value("Shmem")) + value("SReclaimable");
+    let reserve = value("MemTotal") / RESERVE;
+    (free, (free + droppable).saturating_sub(reserve))
+}
+
+/// Why a node cannot have that many more pages, and what helps; `None` if it can.
+pub(crate) fn too_many(
+    tree: &Tree,
+    pool: &Pool,
+    page_kib: u64,
+    more: u64,
+) -> Option<(String, String)> {
+    let (_, room) = memory(tree, pool.node);
+    let needed = more.saturating_mul(page_kib);
+    (needed > room).then(|| {
+        (
             format!(
-                "not enough memory: {place} has {free_mib} MiB free, and {missing} more pages need {needed_mib} MiB"
+                "not enough memory: {more} more pages need {} MiB, and {} can spare {} MiB",
+                needed >> 10,
+                pool.place(),
+                room >> 10
             ),
             "ask for fewer with -p, or end what uses memory there".to_owned(),
-        );
-    }
+        )
+    })
+}
+
+/// Why a pool got fewer pages than there is memory for, and what helps.
+pub(crate) fn fragmented(
+    tree: &Tree,
+    pool: &Pool,
+    page_kib: u64,
+    missing: u64,
+) -> (String, String) {
+    let (free, _) = memory(tree, pool.node);
     let buddies = tree.text("/proc/buddyinfo").unwrap_or_default();
     let whole = whole_pages(&buddies, pool.node, page_kib);
     (
         format!(
-            "fragmented memory: {place} has {free_mib} MiB free, but only {whole} unbroken pieces of {page_kib} KiB"
+            "fragmented memory: {} has {} MiB free, with only {whole} unbroken pieces of {page_kib} KiB left in it",
+            pool.place(),
+            free >> 10
         ),
         format!(
-            "prepare soon after a reboot, or reserve pages at boot (kernel parameter hugepages={})",
+            "ask for fewer with -p, prepare soon after a reboot, or reserve pages at boot (kernel parameter hugepages={})",
             pool.total + missing
         ),
     )

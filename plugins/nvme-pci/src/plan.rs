@@ -186,6 +186,11 @@ pub fn prepare(snapshot: &Snapshot, wish: &Wish) -> Plan {
         path: file.path.clone(),
     });
     plan.steps.extend(stale);
+    let ready = plan.fates.iter().any(|f| f.state == PrepareState::Ready);
+    if !ready && !wish.devices.is_empty() {
+        // Nothing of what was asked for can be had, so nothing needs to be ready for it.
+        return plan;
+    }
     raise_pools(snapshot, wish, &mut plan);
     plan.steps.extend(binds);
     plan.steps.extend(owns);

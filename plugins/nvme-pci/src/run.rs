@@ -14,9 +14,13 @@ use daos_plugin_api::control::{
 };
 use daos_plugin_api::sdk::{CallContext, Error, Result};
 use nix::unistd::{Uid, User};
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+
+/// Where is remembered how things were found, unless the request names another place. Not the daemon's state
+/// directory, which may be an unprivileged user's.
+const STATE_DIR: &str = "/var/lib/daos_prepare";
 
 /// Which way to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,10 @@ fn on_machine(
     request: &PrepareRequest,
 ) -> Result<PrepareReport> {
     let user = target(&request.user)?;
+    let mut request = request.clone();
+    if request.state_dir.is_empty() {
+        request.state_dir = STATE_DIR.to_owned();
+    }
     let _alone = if request.mode == PrepareMode::Apply {
         if !nix::unistd::geteuid().is_root() {
             return Err(Error::new(Status::PERMISSION, "only root can do this")
@@ -65,7 +73,7 @@ fn on_machine(
     run(
         &mut Machine::default(),
         direction,
-        request,
+        &request,
         user,
         &mut go_on,
     )
@@ -115,6 +123,8 @@ fn lock(dir: &Path) -> Result<File> {
         return invalid("it is not an absolute path");
     }
     let failed = |error| Error::io(format!("cannot use {}", dir.display()), error);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(failed)?;
     let found = std::fs::metadata(dir).map_err(failed)?;
     if found.uid() != Uid::effective().as_raw() || found.mode() & 0o022 != 0 {
         return invalid("others may write to it");

@@ -7,6 +7,7 @@ use crate::tree::Tree;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
+use std::io::ErrorKind::{NotFound, PermissionDenied};
 
 /// Name of the file in the state directory.
 pub const FILE_NAME: &str = "nvme-prepare.json";
@@ -65,7 +66,8 @@ impl State {
         };
         let text = match std::fs::read_to_string(tree.path(&path(dir))) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(fresh),
+            // Who may not read it changes nothing either.
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => return Ok(fresh),
             Err(error) => return Err(error),
         };
         let state: Self = serde_json::from_str(&text)

@@ -401,18 +401,37 @@ fn too_few_pages_say_why() {
         "vfio-pci",
         "devices are prepared all the same"
     );
-    kernel.put(
-        "/sys/devices/system/node/node1/meminfo",
-        "Node 1 MemFree: 4096 kB",
+    assert_eq!(
+        (kernel.pages(0), kernel.pages(1)),
+        (512, 0),
+        "too few are given back"
     );
-    let report = kernel.run(Prepare, &pages(1024)).unwrap();
-    assert!(
-        report.faults[0].cause.contains("not enough memory"),
-        "{:?}",
-        report.faults
-    );
+    // Where it is clear that there is no room, none are taken: a machine without memory hangs.
+    kernel.room.clear();
+    let memory = "Node 1 MemTotal: 1600000 kB\nNode 1 MemFree: 1000000 kB\nNode 1 FilePages: 300000 kB\n\
+                  Node 1 Shmem: 100000 kB\nNode 1 SReclaimable: 100000 kB";
+    kernel.put("/sys/devices/system/node/node1/meminfo", memory);
+    // 1000000 + 300000 - 100000 + 100000 - 1600000 / 16 = 1200000 KiB: 585 pages.
+    let report = kernel.run(Prepare, &pages(2 * 586)).unwrap();
+    let fault = &report.faults[0];
+    assert!(fault.cause.contains("not enough memory"), "{fault:?}");
+    assert_eq!(kernel.pages(1), 0);
+    assert_eq!(kernel.run(Prepare, &pages(2 * 585)).unwrap().faults, []);
     assert_eq!(kernel.run(Release, &request()).unwrap().faults, []);
     assert_eq!((kernel.pages(0), kernel.pages(1)), (0, 0));
+}
+
+#[test]
+fn nothing_is_made_ready_for_devices_that_cannot_be_had() {
+    let mut kernel = two();
+    kernel.busy.insert("/dev/nvme0n1".to_owned());
+    let one = PrepareRequest {
+        devices: vec![A.to_owned()],
+        user: "bob".to_owned(),
+        ..pages(64)
+    };
+    assert_eq!(kernel.run(Prepare, &one).unwrap().faults.len(), 1);
+    assert_eq!(kernel.changes, 0);
 }
 
 #[test]

@@ -159,7 +159,12 @@ pub const EFFECTS: &[Row] = &[
         "Sockets are made there; a directory that cannot be used stops the start.",
         e2e!("life.rs::a_socket_directory_that_cannot_be_used_is_refused_with_the_remedy"),
     ),
-    later(Top, "nr_hugepages", "storage prepare"),
+    seen(
+        Top,
+        "nr_hugepages",
+        "As many huge pages `storage prepare` reserves, unless -p says otherwise.",
+        e2e!("storage_prepare.rs::the_configuration_says_which_and_how_many"),
+    ),
     seen(
         Top,
         "control_log_mask",

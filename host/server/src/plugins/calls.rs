@@ -8,7 +8,8 @@ use daos_helper::{
 use daos_loader::{PluginInfo, Policy, StateDir};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassKind, ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport,
+    ClassKind, ClassRequest, DeviceSpec, FormatReport, FormatRequest, PrepareReport,
+    PrepareRequest, ScanReport,
 };
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
@@ -70,6 +71,36 @@ impl Plugins {
     pub(crate) async fn scan(&self, plugin: &PluginInfo) -> Result<ScanReport, (Status, Trouble)> {
         let call = self.helpers.scan(plugin, CallOptions::default());
         call.await.map_err(|e| (e.status(), trouble(plugin, e)))
+    }
+
+    /// Makes devices ready for user space, or gives them back.
+    pub(crate) async fn prepare(
+        &self,
+        plugin: &PluginInfo,
+        request: &PrepareRequest,
+        back: bool,
+    ) -> Result<PrepareReport, Trouble> {
+        let options = CallOptions::default();
+        // Both are plain documents of ours.
+        let document = match serde_json::to_value(request) {
+            Ok(Value::Object(document)) => document,
+            _ => Map::new(),
+        };
+        let answer = match back {
+            false => self.helpers.prepare(plugin, document, options).await,
+            true => self.helpers.release(plugin, document, options).await,
+        };
+        let answer = answer.map_err(|e| trouble(plugin, e))?;
+        serde_json::from_value(answer).map_err(|e| {
+            Box::new(Fault::new(
+                ResponseStatus::CtlErrApp,
+                "plugin",
+                0,
+                "its answer to prepare makes no sense",
+                e.to_string(),
+                "tell its vendor",
+            ))
+        })
     }
 
     /// Mounts formatted SCM; `false` if there is none.

@@ -27,5 +27,6 @@ mod plugins_dir;
 mod providers;
 mod single_instance;
 mod soak;
+mod storage_prepare;
 mod traces;
 mod wrong_config;

@@ -1,0 +1,343 @@
+//! `storage prepare`: hands devices to user space and back, through the plugins that can.
+
+mod args;
+mod text;
+
+pub(crate) use args::PrepareArgs;
+
+use crate::cli::{Cli, StartArgs};
+use crate::plugins::Plugins;
+use crate::scan::config_or_default;
+use anyhow::{Context, bail};
+use args::{BOTH_FAILED, NVME_FAILED, SCM_FAILED};
+use daos_config::Config;
+use daos_loader::PluginInfo;
+use daos_plugin_api::control::{
+    ClassKind, PrepareFault, PrepareMode, PrepareReport, PrepareRequest,
+};
+use daos_report::{Envelope, print_json};
+use nix::unistd::{User, geteuid};
+use serde::Serialize;
+use std::path::Path;
+
+/// Where the kernel shows persistent memory.
+const NVDIMMS: &str = "/sys/bus/nd/devices";
+
+/// What became of both kinds of storage; what was not asked for is absent.
+#[derive(Default, Serialize)]
+struct Answer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nvme: Option<PrepareReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scm: Option<PrepareReport>,
+}
+
+/// Runs the command; returns the exit code.
+///
+/// # Errors
+/// Nothing was touched: the caller may not do it, or the request makes no sense.
+pub(crate) fn run(cli: &Cli, args: &PrepareArgs) -> anyhow::Result<u8> {
+    let root = geteuid().is_root();
+    if !root && !args.dry_run && !args.status {
+        bail!(
+            "storage prepare must be run as root: `sudo daos_server storage prepare`; without root there are \
+             --status and --dry-run"
+        );
+    }
+    let sudo_user = std::env::var("SUDO_USER").ok();
+    let user = target_user(args.target_user.as_deref(), sudo_user.as_deref(), root);
+    if !user.is_empty()
+        && User::from_name(&user)
+            .context("cannot look users up")?
+            .is_none()
+    {
+        bail!("there is no user {user}; correct -u");
+    }
+    let exe = std::env::current_exe()?;
+    let overrides = cli.start.overrides(&StartArgs::default(), &cli.globals);
+    let config = config_or_default(cli, &overrides, &exe);
+    let request = request(args, &config, user)?;
+    let plugins = Plugins::open(&config, &exe)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let answer = runtime.block_on(async {
+        let mut answer = Answer::default();
+        if !args.scm_only {
+            answer.nvme = Some(block_devices(&plugins, args, &request).await);
+        }
+        if !args.nvme_only {
+            answer.scm = Some(memory(&plugins, args, &request).await);
+        }
+        plugins.rest().await;
+        answer
+    });
+    let failed = |report: &Option<PrepareReport>| {
+        report
+            .as_ref()
+            .is_some_and(|report| !report.faults.is_empty())
+    };
+    let (nvme, scm) = (failed(&answer.nvme), failed(&answer.scm));
+    if cli.globals.json {
+        let which = match (nvme, scm) {
+            (true, true) => "NVMe and SCM",
+            (true, false) => "NVMe",
+            _ => "SCM",
+        };
+        print_json(&match nvme || scm {
+            true => Envelope::failed(Some(answer), format!("not everything of {which} succeeded")),
+            false => Envelope::ok(answer),
+        })?;
+    } else {
+        for (title, report) in [("NVMe SSDs", &answer.nvme), ("SCM", &answer.scm)] {
+            if let Some(report) = report {
+                println!("{}", text::report(title, report, args.status));
+                for fault in &report.faults {
+                    eprintln!("{}", text::fault(fault));
+                }
+            }
+        }
+    }
+    Ok(match (nvme, scm) {
+        (false, false) => 0,
+        (true, false) => NVME_FAILED,
+        (false, true) => SCM_FAILED,
+        (true, true) => BOTH_FAILED,
+    })
+}
+
+/// For whom: `-u`, else who called sudo, else nobody in particular, which is the effective user.
+fn target_user(wanted: Option<&str>, sudo: Option<&str>, root: bool) -> String {
+    // The environment of somebody else's program says nothing about who called it.
+    let sudo = sudo.filter(|_| root);
+    wanted.or(sudo).unwrap_or_default().to_owned()
+}
+
+fn request(args: &PrepareArgs, config: &Config, user: String) -> anyhow::Result<PrepareRequest> {
+    let (devices, exclude) = match &args.pci_list {
+        // The command line wins over the file.
+        Some(list) => {
+            let entries = list.split([' ', ',', '\t', '\n']).filter(|e| !e.is_empty());
+            let address = |entry: &str| {
+                daos_config::normalise_pci(entry).with_context(|| {
+                    format!("{entry:?} in -w is not a PCI address; write it like 0000:81:00.0")
+                })
+            };
+            let list = entries.map(address).collect::<anyhow::Result<Vec<_>>>()?;
+            if list.is_empty() {
+                bail!("-w names no device; leave it out for all");
+            }
+            (list, Vec::new())
+        }
+        None => (config.bdev_include.clone(), config.bdev_exclude.clone()),
+    };
+    let include: Vec<String> = devices
+        .into_iter()
+        .filter(|address| args.pci_list.is_some() || !exclude.contains(address))
+        .collect();
+    Ok(PrepareRequest {
+        mode: match (args.status, args.dry_run) {
+            (true, _) => PrepareMode::Status,
+            (_, true) => PrepareMode::Plan,
+            _ => PrepareMode::Apply,
+        },
+        devices: include,
+        exclude,
+        hugepages: Some(args.hugepages.unwrap_or(u64::from(config.nr_hugepages))),
+        user,
+        // The plugin's own place, which only root may write to. Our state directory may be another user's.
+        state_dir: String::new(),
+    })
+}
+
+/// Plugins of a kind that can prepare.
+fn able(plugins: &Plugins, kind: ClassKind) -> Vec<PluginInfo> {
+    let mut able = plugins.usable();
+    able.retain(|plugin| {
+        plugin.manifest.classes.iter().any(|class| {
+            class.kind == kind && class.capabilities.iter().any(|name| name == "prepare")
+        })
+    });
+    able
+}
+
+async fn block_devices(
+    plugins: &Plugins,
+    args: &PrepareArgs,
+    request: &PrepareRequest,
+) -> PrepareReport {
+    let able = able(plugins, ClassKind::Bdev);
+    if able.is_empty() {
+        return failure(
+            "NVMe SSDs cannot be prepared",
+            "no plugin that is installed can do it",
+            "put libdaos_bdev_nvme_spdk.so into plugins_dir (see `daos_server plugin list`)",
+        );
+    }
+    ask(plugins, able, args, request).await
+}
+
+async fn memory(plugins: &Plugins, args: &PrepareArgs, request: &PrepareRequest) -> PrepareReport {
+    let able = able(plugins, ClassKind::Scm);
+    if !able.is_empty() {
+        let request = PrepareRequest {
+            devices: Vec::new(),
+            exclude: Vec::new(),
+            hugepages: None,
+            ..request.clone()
+        };
+        return ask(plugins, able, args, &request).await;
+    }
+    no_memory_plugin(&nvdimms(Path::new(NVDIMMS)), args.scm_only && !args.status)
+}
+
+/// Names of the persistent memory modules.
+fn nvdimms(devices: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(devices).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut modules: Vec<String> = names.filter(|name| name.starts_with("nmem")).collect();
+    modules.sort();
+    modules
+}
+
+/// What there is to say without a plugin for persistent memory; it is a failure only when somebody wanted
+/// nothing else, and there is some.
+fn no_memory_plugin(modules: &[String], wanted: bool) -> PrepareReport {
+    if modules.is_empty() {
+        return PrepareReport {
+            notes: vec![
+                "nothing to prepare: this machine has no persistent memory, and scm_class ram needs no \
+                 preparation"
+                    .to_owned(),
+            ],
+            ..PrepareReport::default()
+        };
+    }
+    let found = format!(
+        "persistent memory ({}) is left as it is",
+        modules.join(", ")
+    );
+    let cause = "no plugin that is installed prepares it";
+    if wanted {
+        return failure(
+            &found,
+            cause,
+            "use scm_class ram, or install a plugin for scm_class dcpm",
+        );
+    }
+    PrepareReport {
+        notes: vec![format!(
+            "{found}: {cause}; scm_class ram needs no preparation"
+        )],
+        ..PrepareReport::default()
+    }
+}
+
+fn failure(what: &str, cause: &str, remedy: &str) -> PrepareReport {
+    PrepareReport {
+        faults: vec![PrepareFault {
+            address: String::new(),
+            what: what.to_owned(),
+            cause: cause.to_owned(),
+            remedy: remedy.to_owned(),
+        }],
+        ..PrepareReport::default()
+    }
+}
+
+/// Asks one plugin after the other, and puts their answers together.
+async fn ask(
+    plugins: &Plugins,
+    able: Vec<PluginInfo>,
+    args: &PrepareArgs,
+    request: &PrepareRequest,
+) -> PrepareReport {
+    let mut all = PrepareReport::default();
+    for plugin in able {
+        match plugins.prepare(&plugin, request, args.reset).await {
+            Ok(report) => {
+                all.devices.extend(report.devices);
+                all.hugepages.extend(report.hugepages);
+                all.steps.extend(report.steps);
+                all.checks.extend(report.checks);
+                all.faults.extend(report.faults);
+                all.notes.extend(report.notes);
+            }
+            Err(fault) => all.faults.push(PrepareFault {
+                address: String::new(),
+                what: format!("plugin {}: {}", plugin.name(), fault.what),
+                cause: fault.cause.clone(),
+                remedy: fault.remedy.clone(),
+            }),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> PrepareArgs {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Program {
+            #[command(flatten)]
+            args: PrepareArgs,
+        }
+        let words = ["prepare"].into_iter().chain(line.split_whitespace());
+        Program::try_parse_from(words)
+            .unwrap_or_else(|e| panic!("{line}: {e}"))
+            .args
+    }
+
+    fn wish(line: &str, config: &Config) -> PrepareRequest {
+        request(&args(line), config, String::new()).unwrap()
+    }
+
+    #[test]
+    fn who_gets_the_devices() {
+        assert_eq!(target_user(Some("bob"), Some("alice"), true), "bob");
+        assert_eq!(target_user(None, Some("alice"), true), "alice");
+        assert_eq!(target_user(None, Some("alice"), false), "");
+        assert_eq!(target_user(None, None, true), "");
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let list =
+            |entries: &[&str]| -> Vec<String> { entries.iter().map(|e| (*e).to_owned()).collect() };
+        let mut config = Config::default();
+        config.bdev_include = list(&["0000:41:00.0", "0000:42:00.0"]);
+        config.bdev_exclude = list(&["0000:42:00.0"]);
+        config.nr_hugepages = 77;
+        let request = wish("-n", &config);
+        assert_eq!(request.devices, list(&["0000:41:00.0"]));
+        assert_eq!(request.exclude, list(&["0000:42:00.0"]));
+        assert_eq!(request.hugepages, Some(77));
+        let request = wish("-p 8 -w 0000.42.00.0,43:00.1", &config);
+        assert_eq!(request.devices, list(&["0000:42:00.0", "0000:43:00.1"]));
+        assert!(request.exclude.is_empty());
+        assert_eq!(request.hugepages, Some(8));
+        assert_eq!(wish("--status", &config).mode, PrepareMode::Status);
+        assert_eq!(wish("--dry-run", &config).mode, PrepareMode::Plan);
+        assert!(super::request(&args("-w sda"), &config, String::new()).is_err());
+        assert!(super::request(&args("-w ,"), &config, String::new()).is_err());
+    }
+
+    #[test]
+    fn memory_without_a_plugin_is_told_truthfully() {
+        let none = no_memory_plugin(&[], true);
+        assert!(none.faults.is_empty() && none.notes[0].contains("nothing to prepare"));
+        let modules = ["nmem0".to_owned()];
+        assert!(no_memory_plugin(&modules, false).faults.is_empty());
+        assert!(no_memory_plugin(&modules, false).notes[0].contains("nmem0"));
+        assert_eq!(no_memory_plugin(&modules, true).faults.len(), 1);
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["nmem1", "nmem0", "region0"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        assert_eq!(nvdimms(dir.path()), ["nmem0", "nmem1"]);
+        assert!(nvdimms(&dir.path().join("absent")).is_empty());
+    }
+}
