@@ -1,0 +1,59 @@
+//! A load made to fit a device, with a remark on everything that had to change.
+
+use crate::load::{Job, Load, SizeShare};
+use daos_plugin_api::abi::BdevGeometry;
+
+/// The jobs, one for each copy, with sizes and depths that the device can take.
+///
+/// # Errors
+/// There are more jobs than the device has queues.
+pub(crate) fn fit(
+    load: &Load,
+    geometry: &BdevGeometry,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Job>, String> {
+    let block = geometry.block_size;
+    let most =
+        (u64::from(geometry.max_transfer_blocks) * u64::from(block)).min(u64::from(u32::MAX));
+    // A whole number of blocks by construction.
+    let most = most as u32 / block * block;
+    let mut jobs = Vec::new();
+    for job in &load.jobs {
+        let mut job = job.clone();
+        let mut fit_all = |sizes: &mut Vec<SizeShare>, what: &str| {
+            for size in sizes {
+                let fitted = size.bytes.next_multiple_of(block).min(most);
+                if fitted != size.bytes {
+                    notes.push(format!(
+                        "{what} of {} bytes became such of {fitted}: the device has blocks of {block} and takes {most} at once",
+                        size.bytes
+                    ));
+                    size.bytes = fitted;
+                }
+            }
+        };
+        if job.pattern.read_percent > 0 {
+            fit_all(&mut job.read_sizes, "reads");
+        }
+        if job.writes() {
+            fit_all(&mut job.write_sizes, "writes");
+        }
+        if job.depth > geometry.max_queue_depth {
+            notes.push(format!(
+                "job {:?}: {} requests under way instead of {}, which is the most that the device takes",
+                job.name, geometry.max_queue_depth, job.depth
+            ));
+            job.depth = geometry.max_queue_depth;
+        }
+        jobs.extend((0..job.copies).map(|_| job.clone()));
+    }
+    if jobs.len() > geometry.max_queues as usize {
+        return Err(format!(
+            "the load has {} jobs with their copies, the device has {} queues; lower numjobs",
+            jobs.len(),
+            geometry.max_queues
+        ));
+    }
+    notes.dedup();
+    Ok(jobs)
+}
