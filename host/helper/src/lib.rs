@@ -26,6 +26,7 @@ pub mod serve;
 
 pub use error::{Cause, Death, HelperError, PluginError};
 pub use operation::{
-    DeviceInspection, LabelRequest, LabelState, LabelWritten, MountFile, Operation,
+    BurnInDevice, BurnInRequest, DeviceInspection, LabelRequest, LabelState, LabelWritten,
+    MountFile, Operation,
 };
-pub use pool::{CallOptions, Cancel, HelperPool, PoolOptions, Progress, ProgressFn};
+pub use pool::{CallOptions, Cancel, HelperPool, PoolOptions, Progress, ProgressFn, ReportFn};

@@ -1,10 +1,17 @@
 //! What a helper can be asked to do.
 
+use daos_burnin::Load;
+use daos_burnin::consent::Access;
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use uuid::Uuid;
+
+/// Longest burn-in, if its load does not say when it ends.
+const BURN_IN_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Time for a burn-in beside its load.
+const BURN_IN_MARGIN: Duration = Duration::from_secs(300);
 
 /// One operation. The first ten are the plugin's control face, the others are the helper's own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +71,28 @@ pub enum Operation {
         /// Which file.
         file: MountFile,
     },
+    /// Burns block devices in; reports are [`daos_burnin::Update`]s. Ends early, and well, when cancelled.
+    BurnIn(Box<BurnInRequest>),
+}
+
+/// Request of [`Operation::BurnIn`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BurnInRequest {
+    /// The run.
+    pub run: Uuid,
+    /// What to do.
+    pub load: Load,
+    /// The devices, side by side.
+    pub devices: Vec<BurnInDevice>,
+}
+
+/// A device of a [`BurnInRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BurnInDevice {
+    /// The device.
+    pub device: DeviceSpec,
+    /// Whether it may be written to; looked at again with the device open.
+    pub access: Access,
 }
 
 impl Operation {
@@ -86,12 +115,18 @@ impl Operation {
             Self::ReadMountFile { .. } => "read_mount_file",
             Self::WriteMountFile { .. } => "write_mount_file",
             Self::RemoveMountFile { .. } => "remove_mount_file",
+            Self::BurnIn(_) => "burn_in",
         }
     }
 
     /// Time that an operation may take when the caller does not say: generous for work on whole
     /// devices, short for questions.
     pub fn default_deadline(&self) -> Duration {
+        if let Self::BurnIn(request) = self {
+            // Reading back takes a quarter of the load's time or a few seconds; opening and closing take a while.
+            let load = request.load.duration_ms().map(Duration::from_millis);
+            return load.map_or(BURN_IN_LIMIT, |load| load + load / 4) + BURN_IN_MARGIN;
+        }
         Duration::from_secs(match self {
             Self::Validate(_) => 10,
             Self::Devices(_) | Self::Health(_) => 30,
@@ -102,7 +137,7 @@ impl Operation {
             Self::Scan | Self::Mount(_) | Self::Unmount(_) => 60,
             Self::Prepare(_) | Self::Release(_) => 300,
             Self::Firmware(_) => 900,
-            Self::Format(_) => 3600,
+            Self::Format(_) | Self::BurnIn(_) => 3600,
         })
     }
 }
@@ -168,6 +203,27 @@ pub struct DeviceInspection {
     pub content: String,
     /// Our label.
     pub label: LabelState,
+}
+
+impl DeviceInspection {
+    /// What would be lost if the device was overwritten, in words; `None` = nothing.
+    pub fn holds(&self) -> Option<String> {
+        match &self.label {
+            LabelState::Present { label, .. } => Some(format!(
+                "data of engine {}, device {} of {}",
+                label.engine,
+                label.index + 1,
+                label.count
+            )),
+            LabelState::Differ { first, second } => Some(format!(
+                "two labels that differ (engines {} and {})",
+                first.engine, second.engine
+            )),
+            LabelState::Damaged { detail } => Some(format!("a damaged label: {detail}")),
+            LabelState::None if self.blank => None,
+            LabelState::None => Some(self.content.clone()),
+        }
+    }
 }
 
 /// What both copies of a label say together.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Number of this protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Daemon to helper. The first message is `Start`, the only one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,6 +77,13 @@ pub enum Event {
         total: u64,
         /// Which step.
         what: String,
+    },
+    /// A document of a call that tells more than progress, such as what a burn-in has measured.
+    Report {
+        /// Number of the call.
+        id: u64,
+        /// The document; its type depends on the operation.
+        document: Value,
     },
     /// A log line of the plugin, or of the helper.
     Log {

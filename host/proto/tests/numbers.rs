@@ -115,6 +115,10 @@ fn method_names_are_those_of_the_protocol() {
     let wanted = [
         "/ctl.CtlSvc/StorageFormat",
         "/ctl.CtlSvc/StorageScan",
+        "/daos_host.v1.BurnInSvc/Report",
+        "/daos_host.v1.BurnInSvc/Start",
+        "/daos_host.v1.BurnInSvc/Stop",
+        "/daos_host.v1.BurnInSvc/Watch (stream)",
         "/daos_host.v1.HostSvc/FormatStorage (stream)",
         "/daos_host.v1.HostSvc/NetworkScan",
         "/daos_host.v1.HostSvc/OpenResponder (stream)",

@@ -14,7 +14,7 @@ use crate::protocol::{Start, VERSION};
 use daos_loader::{AllowList, Origin, PluginFile, PluginInfo, Policy, StateDir};
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value};
-use session::{Ended, Session};
+use session::{Ended, Listener, Session};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -84,6 +84,9 @@ pub struct Progress {
 /// Receives progress, on a runtime thread; must not block.
 pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
+/// Receives documents, on a runtime thread; must not block.
+pub type ReportFn = Arc<dyn Fn(Value) + Send + Sync>;
+
 /// How one operation is made: all optional.
 #[derive(Clone, Default)]
 pub struct CallOptions {
@@ -91,6 +94,8 @@ pub struct CallOptions {
     pub deadline: Option<Duration>,
     /// Receives progress.
     pub progress: Option<ProgressFn>,
+    /// Receives what the operation reports besides.
+    pub report: Option<ReportFn>,
     /// Cancels the operation. So does dropping its future.
     pub cancel: Option<Cancel>,
 }
@@ -166,6 +171,12 @@ impl HelperPool {
                 log: Vec::new(),
             })
         })
+    }
+
+    /// A pool with the same options and processes of its own, for an operation that takes long and must not keep others
+    /// waiting.
+    pub fn separate(&self) -> Self {
+        Self::new(self.inner.options.clone())
     }
 
     /// Process id of a plugin's helper, if one runs and is idle.
@@ -249,9 +260,12 @@ impl Inner {
         let deadline = options
             .deadline
             .unwrap_or_else(|| operation.default_deadline());
-        let progress = options.progress.as_deref();
+        let listener = Listener {
+            progress: options.progress.as_deref(),
+            report: options.report.as_deref(),
+        };
         let result = session
-            .call(operation, deadline, self.options.grace, progress, cancel)
+            .call(operation, deadline, self.options.grace, listener, cancel)
             .await;
         match result {
             Err(Ended {

@@ -23,6 +23,13 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Events that may wait to be looked at; then the helper waits too.
 const BACKLOG: usize = 256;
 
+/// Who listens while an operation works.
+#[derive(Clone, Copy)]
+pub(super) struct Listener<'a> {
+    pub(super) progress: Option<&'a (dyn Fn(Progress) + Send + Sync)>,
+    pub(super) report: Option<&'a (dyn Fn(Value) + Send + Sync)>,
+}
+
 /// A failed operation.
 pub(super) struct Ended {
     pub(super) cause: Cause,
@@ -148,7 +155,7 @@ impl Session {
         operation: Operation,
         deadline: Duration,
         grace: Duration,
-        progress: Option<&(dyn Fn(Progress) + Send + Sync)>,
+        listener: Listener<'_>,
         cancel: &Cancel,
     ) -> Result<Value, Ended> {
         self.ring.clear();
@@ -198,8 +205,13 @@ impl Session {
                     total,
                     what,
                 })) => {
-                    if let Some(progress) = progress.filter(|_| of == id) {
+                    if let Some(progress) = listener.progress.filter(|_| of == id) {
                         progress(Progress { done, total, what });
+                    }
+                }
+                Some(Ok(Event::Report { id: of, document })) => {
+                    if let Some(report) = listener.report.filter(|_| of == id) {
+                        report(document);
                     }
                 }
                 Some(Ok(Event::Done { id: of, answer })) if of == id => return Ok(answer),
@@ -295,6 +307,7 @@ fn variant(event: &Event) -> &'static str {
         Event::Refused { .. } => "refused",
         Event::Failed { .. } => "failed",
         Event::Progress { .. } => "progress",
+        Event::Report { .. } => "report",
         Event::Log { .. } => "log",
         Event::Done { .. } => "done",
         Event::Error { .. } => "error",

@@ -2,7 +2,9 @@
 
 use super::{CallOptions, HelperPool};
 use crate::error::{Cause, HelperError};
-use crate::operation::{DeviceInspection, LabelRequest, LabelWritten, MountFile, Operation};
+use crate::operation::{
+    BurnInRequest, DeviceInspection, LabelRequest, LabelWritten, MountFile, Operation,
+};
 use daos_loader::PluginInfo;
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport};
 use serde::de::DeserializeOwned;
@@ -128,6 +130,17 @@ impl HelperPool {
         options: CallOptions,
     ) -> Result<Value> {
         self.typed(plugin, Operation::Firmware(request), options)
+            .await
+    }
+
+    /// Burns block devices in.
+    pub async fn burn_in(
+        &self,
+        plugin: &PluginInfo,
+        request: BurnInRequest,
+        options: CallOptions,
+    ) -> Result<()> {
+        self.typed(plugin, Operation::BurnIn(Box::new(request)), options)
             .await
     }
 

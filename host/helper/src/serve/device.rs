@@ -6,7 +6,7 @@ use daos_media::signature::{self, Content};
 use daos_media::steps;
 use daos_plugin_api::abi::{BdevGeometry, Status};
 use daos_plugin_api::control::DeviceSpec;
-use daos_plugin_api::host::{CallOptions, Instance, SyncBdev};
+use daos_plugin_api::host::{BdevDevice, CallOptions, Instance, SyncBdev};
 use daos_plugin_api::sdk::Error;
 use std::time::Duration;
 
@@ -21,12 +21,14 @@ struct Open {
 }
 
 fn open(instance: &Instance, device: &DeviceSpec, options: CallOptions<'_>) -> Result<Open, Error> {
-    let opened = instance.open_bdev(device, options)?;
-    let geometry = *opened.geometry();
+    with_queue(&instance.open_bdev(device, options)?)
+}
+
+fn with_queue(opened: &BdevDevice) -> Result<Open, Error> {
     Ok(Open {
         bytes: opened.size(),
-        bdev: SyncBdev::new(&opened, REQUEST)?,
-        geometry,
+        bdev: SyncBdev::new(opened, REQUEST)?,
+        geometry: *opened.geometry(),
     })
 }
 
@@ -36,6 +38,13 @@ impl Open {
         Layout::of(g.block_count, g.block_size).map_err(|e| {
             Error::new(Status::INVALID, "the device cannot carry a label").cause(e.to_string())
         })
+    }
+
+    /// Bytes at either end in which contents are recognised.
+    fn window(&self) -> usize {
+        let block = self.geometry.block_size as usize;
+        let all = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        signature::WINDOW.min(all).next_multiple_of(block)
     }
 
     fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
@@ -89,11 +98,27 @@ pub(super) fn inspect(
     device: &DeviceSpec,
     options: CallOptions<'_>,
 ) -> Result<DeviceInspection, Error> {
-    let mut open = open(instance, device, options)?;
-    let block = open.geometry.block_size as usize;
-    let window =
-        usize::try_from(open.bytes).map_or(signature::WINDOW, |b| b.min(signature::WINDOW));
-    let window = window.next_multiple_of(block);
+    look(&mut open(instance, device, options)?)
+}
+
+/// The same of a device that is open already.
+pub(super) fn inspect_open(device: &BdevDevice) -> Result<DeviceInspection, Error> {
+    look(&mut with_queue(device)?)
+}
+
+/// Overwrites with zeroes where a label, a partition table or a file system is recognised: whatever was on the device,
+/// nobody takes it for that any more.
+pub(super) fn clear_ends(device: &BdevDevice) -> Result<(), Error> {
+    let mut open = with_queue(device)?;
+    let window = open.window();
+    let zeroes = vec![0; window];
+    open.bdev.write(0, &zeroes)?;
+    open.bdev.write(open.bytes - window as u64, &zeroes)?;
+    open.bdev.flush()
+}
+
+fn look(open: &mut Open) -> Result<DeviceInspection, Error> {
+    let window = open.window();
     let head = open.read(0, window)?;
     let tail = open.read(open.bytes - window as u64, window)?;
     let content = signature::detect(&head, &tail, open.bytes);

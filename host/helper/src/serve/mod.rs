@@ -3,6 +3,7 @@
 //! The main thread executes operations. A second thread reads the connection, so that cancellation
 //! and the end of the daemon are noticed while the plugin works or hangs.
 
+mod burnin;
 mod confine;
 mod device;
 mod link;
@@ -165,7 +166,8 @@ fn work_off(instance: &Instance, link: &Link, work: &Receiver<Work>, cancellatio
             cancel: Some(&cancellation.wanted),
             progress: Some(&progress),
         };
-        let result = execute(instance, operation, options);
+        let report = |document: Value| link.send(&Event::Report { id, document });
+        let result = execute(instance, operation, options, &report);
         cancellation.current.store(0, Ordering::SeqCst);
         let event = match result {
             Ok(answer) => Event::Done { id, answer },
@@ -182,6 +184,7 @@ fn execute(
     instance: &Instance,
     operation: Operation,
     options: CallOptions<'_>,
+    report: &(dyn Fn(Value) + Sync),
 ) -> Result<Value, Error> {
     let document = |op: ControlOp, request: &Value| {
         let answer = instance.control(op, &request.to_string(), options)?;
@@ -217,6 +220,10 @@ fn execute(
             content,
         } => encode(&mount_files::write(&device, file, &content)?),
         Operation::RemoveMountFile { device, file } => encode(&mount_files::remove(&device, file)?),
+        Operation::BurnIn(request) => {
+            burnin::run(instance, &request, options, report);
+            Ok(Value::Null)
+        }
     }
 }
 

@@ -15,13 +15,31 @@ pub struct Lease {
     /// Start time of that process in clock ticks since boot: tells it from a later process that
     /// got the same id.
     pub started: u64,
-    /// Index of the engine in the config.
+    /// Index of the engine in the config; 0 for a burn-in.
     pub engine: u32,
+    /// The burn-in that has the device, if it is no engine that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn_in: Option<String>,
     /// Seconds since 1970.
     pub since: u64,
 }
 
 impl Lease {
+    /// Who has the device, in words.
+    pub fn holder(&self) -> String {
+        match &self.burn_in {
+            Some(run) => format!("burn-in {run} (process {})", self.pid),
+            None => format!("engine {} (process {})", self.engine, self.pid),
+        }
+    }
+
+    fn remedy(&self) -> String {
+        match &self.burn_in {
+            Some(run) => format!("wait for its end, or: daos_shell storage burn-in stop {run}"),
+            None => "stop that engine, or give the engines different devices".to_owned(),
+        }
+    }
+
     /// Whether the holder still runs.
     pub fn is_live(&self) -> bool {
         start_time(self.pid) == Some(self.started)
@@ -39,7 +57,7 @@ pub struct Leases {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// Somebody else has the device.
-    #[error("{device} is in use by engine {} (process {}); stop that engine, or give the engines different devices", holder.engine, holder.pid)]
+    #[error("{device} is in use by {}; {}", holder.holder(), holder.remedy())]
     Held {
         /// The device.
         device: String,
@@ -51,7 +69,7 @@ pub enum LeaseError {
     NoProcess {
         /// Its id.
         pid: u32,
-        /// Its engine.
+        /// Its engine; 0 for a burn-in.
         engine: u32,
     },
     /// The record cannot be kept.
@@ -76,11 +94,35 @@ impl StateDir {
     /// # Errors
     /// One of them is held by another live process; `pid` is gone; the record cannot be written.
     pub fn lease(&self, devices: &[String], engine: u32, pid: u32) -> Result<(), LeaseError> {
+        self.take(devices, engine, pid, None)
+    }
+
+    /// Gives all of `devices` to a burn-in of the daemon's process `pid`, or none.
+    ///
+    /// # Errors
+    /// As for [`StateDir::lease`]; another burn-in of the same process counts as another holder.
+    pub fn lease_to_burn_in(
+        &self,
+        devices: &[String],
+        run: &str,
+        pid: u32,
+    ) -> Result<(), LeaseError> {
+        self.take(devices, 0, pid, Some(run))
+    }
+
+    fn take(
+        &self,
+        devices: &[String],
+        engine: u32,
+        pid: u32,
+        burn_in: Option<&str>,
+    ) -> Result<(), LeaseError> {
         let started = start_time(pid).ok_or(LeaseError::NoProcess { pid, engine })?;
+        let other = |l: &&Lease| l.pid != pid || l.burn_in.as_deref() != burn_in;
         self.update(FILE, |leases: &mut Leases| {
             leases.devices.retain(|_, lease| lease.is_live());
             for device in devices {
-                if let Some(holder) = leases.devices.get(device).filter(|l| l.pid != pid) {
+                if let Some(holder) = leases.devices.get(device).filter(other) {
                     let (device, holder) = (device.clone(), holder.clone());
                     return (false, Err(LeaseError::Held { device, holder }));
                 }
@@ -90,12 +132,27 @@ impl StateDir {
                     pid,
                     started,
                     engine,
+                    burn_in: burn_in.map(str::to_owned),
                     since: now(),
                 };
                 leases.devices.insert(device.clone(), lease);
             }
             (true, Ok(()))
         })?
+    }
+
+    /// Ends every lease of a burn-in.
+    ///
+    /// # Errors
+    /// The change cannot be written.
+    pub fn release_burn_in(&self, run: &str) -> Result<(), StateError> {
+        self.update(FILE, |leases: &mut Leases| {
+            let before = leases.devices.len();
+            leases
+                .devices
+                .retain(|_, l| l.burn_in.as_deref() != Some(run) && l.is_live());
+            (leases.devices.len() != before, ())
+        })
     }
 
     /// Ends every lease of a process.
@@ -162,5 +219,28 @@ mod tests {
         assert_eq!(state.leases().unwrap().devices["nvme:b"].pid, me);
         state.release(me).unwrap();
         assert!(state.leases().unwrap().devices.is_empty());
+    }
+
+    #[test]
+    fn burn_ins_of_one_process_are_different_holders() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(scratch.path().join("state")).unwrap();
+        let me = std::process::id();
+        let both = names(&["file:a", "file:b"]);
+        state.lease_to_burn_in(&both, "b1", me).unwrap();
+        for result in [
+            state.lease_to_burn_in(&names(&["file:b"]), "b2", me),
+            state.lease(&names(&["file:b"]), 3, me),
+        ] {
+            let error = result.unwrap_err().to_string();
+            assert!(
+                error.contains("burn-in b1") && error.contains("burn-in stop b1"),
+                "{error}"
+            );
+        }
+        state.release_burn_in("b2").unwrap();
+        assert_eq!(state.leases().unwrap().devices.len(), 2);
+        state.release_burn_in("b1").unwrap();
+        state.lease(&both, 3, me).unwrap();
     }
 }
