@@ -4,6 +4,7 @@
 //! operations happen in one helper process per plugin, data moves in the engines.
 
 mod attach_file;
+mod burnin;
 mod check;
 mod cli;
 mod engine;

@@ -48,7 +48,7 @@ pub(crate) async fn scan(
         Ok(leases) => response.devices.iter_mut().for_each(|d| {
             if let Some(lease) = leases.devices.get(&format!("{}:{}", d.class, d.address)) {
                 d.r#use = DeviceUse::Busy.into();
-                d.use_reason = format!("engine {} (process {})", lease.engine, lease.pid);
+                d.use_reason = lease.holder();
             }
         }),
         Err(error) => tracing::warn!("who has which device is not known: {error}"),

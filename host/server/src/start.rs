@@ -1,11 +1,12 @@
 //! The life of a server: configuration, plugins, control plane, engines, end.
 
+use crate::burnin::Burnins;
 use crate::cli::Cli;
 use crate::engine::{Supervisor, Upcalls, supervise};
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
-use crate::services::{HostService, LayerService, MgmtService};
+use crate::services::{BurnInService, HostService, LayerService, MgmtService};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::{attach_file, check, fault_domain, launch, logging, port_holder};
@@ -13,6 +14,7 @@ use anyhow::{Context, bail};
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
 use daos_proto::host::ServerPhase;
+use daos_proto::host::burn_in_svc_server::BurnInSvcServer;
 use daos_proto::host::host_svc_server::HostSvcServer;
 use daos_proto::host::layer_svc_server::LayerSvcServer;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
@@ -144,11 +146,13 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     );
     info!("DAOS control server listening on {control_addr}");
     let pools = Arc::new(Pools::new(Arc::clone(&state)));
+    let burnins = Arc::new(Burnins::new(Arc::clone(&plugins), Arc::clone(&state)));
     let host = HostService::new(
         Arc::clone(&state),
         Arc::clone(&plugins),
         supervisors.clone(),
         Arc::clone(&pools),
+        Arc::clone(&burnins),
     );
     let layers = LayerService {
         state: Arc::clone(&state),
@@ -160,6 +164,9 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
             .add_service(HostSvcServer::new(host))
             .add_service(MgmtSvcServer::new(mgmt))
             .add_service(LayerSvcServer::new(layers))
+            .add_service(BurnInSvcServer::new(BurnInService::new(Arc::clone(
+                &burnins,
+            ))))
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
                 // An error means that the state is gone, which is the end as well.
                 let _ = stopping.wait_for(|stop| *stop).await;
@@ -168,6 +175,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
     let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
     for (index, supervisor) in supervisors.iter().enumerate() {
+        let _way = burnins.make_way(&[index]).await;
         launch::start_engine(&state, &plugins, supervisor, index).await;
     }
     plugins.rest().await;
@@ -181,6 +189,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         let plugins = Arc::clone(&plugins);
         async move { plugins.end().await }
     });
+    let burnt = tokio::spawn(async move { burnins.end().await });
     let mut ends = Vec::new();
     for supervisor in supervisors {
         ends.push(tokio::spawn(
@@ -205,6 +214,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     // Ends within the grace time of the helpers.
     let _ = helpers.await;
+    let _ = burnt.await;
     drop(held);
     info!("stopped");
     Ok(true)

@@ -38,6 +38,11 @@ impl Plugins {
         self.helpers.stop().await;
     }
 
+    /// Helpers of their own, for work that takes long.
+    pub(crate) fn separate_helpers(&self) -> HelperPool {
+        self.helpers.separate()
+    }
+
     /// Ends the helpers for good; what they are doing is cancelled.
     pub(crate) async fn end(&self) {
         self.helpers.end().await;

@@ -1,5 +1,6 @@
 //! `daos_host.v1.HostSvc`: administration of this host.
 
+use crate::burnin::Burnins;
 use crate::engine::Supervisor;
 use crate::launch;
 use crate::network;
@@ -37,6 +38,7 @@ struct Inner {
     plugins: Arc<Plugins>,
     supervisors: Vec<Supervisor>,
     pools: Arc<Pools>,
+    burnins: Arc<Burnins>,
     responders: Responders,
     /// Held while a format runs, from its plan to its end.
     formatting: Mutex<()>,
@@ -48,6 +50,7 @@ impl HostService {
         plugins: Arc<Plugins>,
         supervisors: Vec<Supervisor>,
         pools: Arc<Pools>,
+        burnins: Arc<Burnins>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -55,6 +58,7 @@ impl HostService {
                 plugins,
                 supervisors,
                 pools,
+                burnins,
                 responders: Responders::new(),
                 formatting: Mutex::new(()),
             }),
@@ -90,6 +94,7 @@ impl Inner {
         for index in engines.iter().map(|index| *index as usize) {
             let supervisor = &self.supervisors[index];
             if launch::may_start(self.state.engine(index).state) {
+                let _way = self.burnins.make_way(&[index]).await;
                 launch::start_engine(&self.state, &self.plugins, supervisor, index).await;
             }
         }
@@ -114,23 +119,38 @@ impl Inner {
                 "wait for its end, then ask `system query`",
             )
         })?;
-        let plan = storage::plan(&self.plugins, &self.state, &request).await?;
-        events.send(Event::Plan(plan.message.clone()));
+        let plan = || storage::plan(&self.plugins, &self.state, &self.burnins, &request);
+        let mut planned = plan().await?;
+        events.send(Event::Plan(planned.message.clone()));
         if request.plan_only {
             return Ok(());
         }
-        if !request.plan_id.is_empty() && request.plan_id != plan.message.plan_id {
+        if !request.plan_id.is_empty() && request.plan_id != planned.message.plan_id {
             return Err(refused(
                 "the storage is not what it was when the plan was made",
                 "something changed between the plan and the format",
                 "look at the new plan and decide again",
             ));
         }
-        let mut refusals = plan.message.targets.iter().flat_map(|t| &t.refusals);
-        if let Some(first) = refusals.next() {
+        if let Some(first) = planned.refusal() {
             return Err(Box::new(first.clone()));
         }
-        storage::execute(&self.plugins, &self.state, &self.supervisors, plan, &events).await;
+        let way = self.burnins.make_way(&planned.engines()).await;
+        if way.stopped() {
+            // Devices that a burn-in had could not be looked at before.
+            planned = plan().await?;
+            if let Some(first) = planned.refusal() {
+                return Err(Box::new(first.clone()));
+            }
+        }
+        storage::execute(
+            &self.plugins,
+            &self.state,
+            &self.supervisors,
+            planned,
+            &events,
+        )
+        .await;
         Ok(())
     }
 }

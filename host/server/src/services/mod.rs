@@ -1,9 +1,11 @@
 //! The gRPC services of the control plane.
 
+mod burnin;
 mod host;
 mod layers;
 mod mgmt;
 
+pub(crate) use burnin::BurnInService;
 pub(crate) use host::HostService;
 pub(crate) use layers::LayerService;
 pub(crate) use mgmt::MgmtService;

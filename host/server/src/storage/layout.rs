@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 
 /// Devices of one kind, and the plugin that drives them.
 #[derive(Clone)]
-pub(super) struct Tier {
-    pub(super) plugin: PluginInfo,
-    pub(super) class: String,
+pub(crate) struct Tier {
+    pub(crate) plugin: PluginInfo,
+    pub(crate) class: String,
     /// Contents die with the process that opened the device.
-    pub(super) ephemeral: bool,
-    pub(super) devices: Vec<DeviceSpec>,
+    pub(crate) ephemeral: bool,
+    pub(crate) devices: Vec<DeviceSpec>,
 }
 
 /// All devices of an engine.
@@ -36,14 +36,24 @@ pub(super) async fn layout(
     config: &Config,
     index: usize,
 ) -> Result<Layout, Trouble> {
-    let server = &config.servers[index];
     let mut layout = scm_layout(plugins, config, index).await?;
-    // The class alone may be a default; devices come from one of these keys.
-    if !server.bdev_list.is_empty() || server.bdev_number.is_some() {
-        let bdev = tier(plugins, config, index, ClassKind::Bdev, &plugins.schemas()).await?;
-        layout.bdev = Some(bdev).filter(|t| !t.devices.is_empty());
-    }
+    layout.bdev = bdevs(plugins, config, index).await?;
     Ok(layout)
+}
+
+/// The block devices of engine `index`, if it has any. Reads only.
+pub(crate) async fn bdevs(
+    plugins: &Plugins,
+    config: &Config,
+    index: usize,
+) -> Result<Option<Tier>, Trouble> {
+    let server = &config.servers[index];
+    // The class alone may be a default; devices come from one of these keys.
+    if server.bdev_list.is_empty() && server.bdev_number.is_none() {
+        return Ok(None);
+    }
+    let bdev = tier(plugins, config, index, ClassKind::Bdev, &plugins.schemas()).await?;
+    Ok(Some(bdev).filter(|t| !t.devices.is_empty()))
 }
 
 /// The same as if the engine had no block devices.

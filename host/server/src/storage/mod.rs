@@ -7,5 +7,7 @@ mod layout;
 mod plan;
 
 pub(crate) use assess::{Assessment, assess};
+pub(crate) use content::Content;
 pub(crate) use execute::{Events, execute};
+pub(crate) use layout::{Tier, bdevs};
 pub(crate) use plan::plan;

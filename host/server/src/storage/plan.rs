@@ -4,6 +4,7 @@
 use super::assess::{content, mounted, superblock, unusable};
 use super::content::Content;
 use super::layout::{Layout, layout};
+use crate::burnin::Burnins;
 use crate::fabric::{self, Fabric};
 use crate::plugins::{Plugins, Trouble};
 use crate::state::State;
@@ -19,6 +20,19 @@ use std::collections::BTreeSet;
 pub(crate) struct Plan {
     pub(crate) message: FormatPlan,
     pub(super) engines: Vec<EnginePlan>,
+}
+
+impl Plan {
+    /// The first thing that stands in the way.
+    pub(crate) fn refusal(&self) -> Option<&Fault> {
+        let mut refusals = self.message.targets.iter().flat_map(|t| &t.refusals);
+        refusals.next()
+    }
+
+    /// Indices of the engines.
+    pub(crate) fn engines(&self) -> Vec<usize> {
+        self.engines.iter().map(|engine| engine.index).collect()
+    }
 }
 
 /// Plan of one engine.
@@ -37,6 +51,7 @@ pub(super) struct EnginePlan {
 pub(crate) async fn plan(
     plugins: &Plugins,
     state: &State,
+    burnins: &Burnins,
     request: &FormatStorageRequest,
 ) -> Result<Plan, Trouble> {
     let mut message = FormatPlan {
@@ -53,7 +68,7 @@ pub(crate) async fn plan(
         for device in layout.bdev.iter().flat_map(|t| &t.devices) {
             message
                 .targets
-                .push(plan_bdev(plugins, request, index, &layout, device).await?);
+                .push(plan_bdev(plugins, burnins, request, index, &layout, device).await?);
         }
         if let Some(fault) = running(state, index) {
             message.targets[first].refusals.insert(0, fault);
@@ -205,6 +220,7 @@ async fn plan_scm(
 
 async fn plan_bdev(
     plugins: &Plugins,
+    burnins: &Burnins,
     request: &FormatStorageRequest,
     index: usize,
     layout: &Layout,
@@ -222,7 +238,13 @@ async fn plan_bdev(
         )),
         ..PlannedTarget::default()
     };
-    let content = match content(plugins, tier, device).await {
+    // A burn-in is stopped before the format begins; what is there it has seen.
+    let held = burnins.content(&format!("{}:{}", tier.class, device.address));
+    let content = match held {
+        Some(content) => Ok(content),
+        None => content(plugins, tier, device).await,
+    };
+    let content = match content {
         Ok(content) => content,
         Err(fault) => {
             planned.refusals.push(*fault);
