@@ -4,6 +4,7 @@
 //! Every document is a `serde` structure with a `text()`; conversions from the control plane's
 //! messages stand beside them.
 
+pub mod burnin;
 mod engines;
 mod envelope;
 mod fault;
@@ -11,6 +12,7 @@ mod format;
 mod layers;
 mod network;
 mod ping;
+pub mod plot;
 mod plugins;
 mod scan;
 mod table;

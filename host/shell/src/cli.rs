@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
     version,
     after_help = "Examples:\n  daos_shell -i -l node1,node2:10001 storage scan\n  daos_shell -i -l node1 storage \
                   format\n  daos_shell -i pool create tank --size 50%\n  daos_shell -i system query --json\n\nExit status: 0 if every host answered and \
-                  succeeded, 1 if any failed, 2 for a wrong command line."
+                  succeeded, 1 if any failed, 2 for a wrong command line, 3 if a burn-in found errors."
 )]
 pub(crate) struct Cli {
     /// Hosts to talk to, as host or host:port, separated by commas. The port defaults to 10001.
@@ -78,6 +78,9 @@ pub(crate) enum StorageCommand {
     /// allows it.
     #[command(visible_alias = "f")]
     Format(FormatArgs),
+    /// Burn block devices in: a long, slow, verified load that finds bad ones before data is on them.
+    #[command(subcommand)]
+    BurnIn(Box<crate::burnin::BurnInCommand>),
     /// Inject faults and delays into block devices of running engines, and measure them.
     #[command(subcommand)]
     Layers(LayersCommand),
@@ -321,6 +324,12 @@ mod tests {
             "daos_shell -i pool query tank",
             "daos_shell -i pool destroy tank -r -f",
             "daos_shell -i pool destroy -u 4f3c1b6e-0000-4000-8000-000000000001 -f",
+            "daos_shell -i storage burn-in start --all --dry-run",
+            "daos_shell -i storage burn-in start kdev:/dev/sdb --duration 1h --rwmixread 70 --bs 4k/50:64k/50 --iodepth 8",
+            "daos_shell -i storage burn-in start a --job-file x.fio --destroy-data a --consent a -f",
+            "daos_shell -i storage burn-in status b1 --follow",
+            "daos_shell -i storage burn-in stop --all",
+            "daos_shell -i storage burn-in report b1 --html b1.html --json",
             "daos_shell -i system start",
             "daos_shell -i storage layers list -r 0,1",
             "daos_shell -i storage layers clear --json",
@@ -343,6 +352,12 @@ mod tests {
             "pool create tank -s Z0",
             "pool create tank -z 101%",
             "pool create tank -s 1G -r 0 -k 1",
+            "storage burn-in start",
+            "storage burn-in start --all sdb",
+            "storage burn-in start a --consent a",
+            "storage burn-in start a --force",
+            "storage burn-in start a --job-file x --bs 4k",
+            "storage burn-in stop",
             "network ping",
             "network ping 0 -S 0",
             "network ping 0 -S 2m",

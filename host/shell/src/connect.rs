@@ -2,6 +2,7 @@
 
 use crate::cli::Cli;
 use anyhow::{Context, bail};
+use daos_proto::host::burn_in_svc_client::BurnInSvcClient;
 use daos_proto::host::host_svc_client::HostSvcClient;
 use daos_proto::host::layer_svc_client::LayerSvcClient;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
@@ -16,11 +17,17 @@ use tonic::{Request, Status};
 /// Port of the control plane when none is given.
 const DEFAULT_PORT: u16 = 10001;
 
+/// Most bytes of a burn-in's record: 64 devices with all their points and errors stay below.
+const MAX_RECORD: usize = 64 << 20;
+
 /// A client of one host's own service.
 pub(crate) type HostClient = HostSvcClient<InterceptedService<Channel, Identify>>;
 
 /// A client of a host's layers over block devices.
 pub(crate) type LayerClient = LayerSvcClient<InterceptedService<Channel, Identify>>;
+
+/// A client of one host's burn-ins.
+pub(crate) type BurnInClient = BurnInSvcClient<InterceptedService<Channel, Identify>>;
 
 /// A client of a system's management service.
 pub(crate) type MgmtClient = MgmtSvcClient<InterceptedService<Channel, Identify>>;
@@ -93,6 +100,13 @@ pub(crate) fn host_client(channel: Channel) -> HostClient {
 /// A client of a host's layers over block devices.
 pub(crate) fn layer_client(channel: Channel) -> LayerClient {
     LayerSvcClient::with_interceptor(channel, Identify)
+}
+
+/// Connects to one host's burn-ins. Their records have a point for each interval of a run.
+pub(crate) async fn connect_burn_in(host: &str, timeout: Duration) -> anyhow::Result<BurnInClient> {
+    let channel = channel(host, timeout).await?;
+    let client = BurnInSvcClient::with_interceptor(channel, Identify);
+    Ok(client.max_decoding_message_size(MAX_RECORD))
 }
 
 /// Connects to the management service of the system that a host belongs to.

@@ -3,9 +3,11 @@
 //! Needs no storage library and no privileges; runs wherever the nodes' control port is reached.
 
 mod ask;
+mod burnin;
 mod cli;
 mod connect;
 mod fanout;
+mod file;
 mod format;
 mod layers;
 mod ping;
@@ -53,8 +55,7 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(run(&cli)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             if cli.json {
                 let envelope = daos_report::Envelope::<()>::failed(None, format!("{error:#}"));
@@ -67,27 +68,35 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the command; `Ok(false)` when a host failed and was reported.
-async fn run(cli: &Cli) -> anyhow::Result<bool> {
+/// Runs the command; the exit status when all that is to be said has been said.
+async fn run(cli: &Cli) -> anyhow::Result<u8> {
     let hosts = connect::hosts(cli)?;
+    if let Command::Storage(StorageCommand::BurnIn(command)) = &cli.command {
+        return burnin::run(cli, command, &hosts).await;
+    }
+    Ok(if simple(cli, &hosts).await? { 0 } else { 1 })
+}
+
+/// Runs a command that succeeds or fails; `Ok(false)` when a host failed and was reported.
+async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
     match &cli.command {
-        Command::Storage(StorageCommand::Scan) => query::storage_scan(cli, &hosts).await,
-        Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, &hosts).await,
-        Command::Storage(StorageCommand::Layers(what)) => layers::run(cli, what, &hosts).await,
-        Command::Pool(PoolCommand::Create(args)) => pool::create::run(cli, args, &hosts).await,
+        Command::Storage(StorageCommand::Scan) => query::storage_scan(cli, hosts).await,
+        Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, hosts).await,
+        Command::Storage(StorageCommand::Layers(what)) => layers::run(cli, what, hosts).await,
+        Command::Pool(PoolCommand::Create(args)) => pool::create::run(cli, args, hosts).await,
         Command::Pool(PoolCommand::List { no_query }) => {
-            pool::show::list(cli, *no_query, &hosts).await
+            pool::show::list(cli, *no_query, hosts).await
         }
-        Command::Pool(PoolCommand::Query { pool }) => pool::show::query(cli, pool, &hosts).await,
-        Command::Pool(PoolCommand::Destroy(args)) => pool::destroy::run(cli, args, &hosts).await,
-        Command::Network(NetworkCommand::Scan(args)) => {
-            query::network_scan(cli, args, &hosts).await
-        }
-        Command::Network(NetworkCommand::Ping(args)) => ping::run(cli, args, &hosts).await,
-        Command::Plugin(PluginCommand::List) => query::plugin_list(cli, &hosts).await,
-        Command::System(SystemCommand::Query) => query::system_query(cli, &hosts).await,
-        Command::System(SystemCommand::Start) => start::run(cli, &hosts).await,
-        Command::System(SystemCommand::Stop { force }) => stop::run(cli, *force, &hosts).await,
-        Command::Completion { .. } | Command::Manpage => Ok(true), // handled before
+        Command::Pool(PoolCommand::Query { pool }) => pool::show::query(cli, pool, hosts).await,
+        Command::Pool(PoolCommand::Destroy(args)) => pool::destroy::run(cli, args, hosts).await,
+        Command::Network(NetworkCommand::Scan(args)) => query::network_scan(cli, args, hosts).await,
+        Command::Network(NetworkCommand::Ping(args)) => ping::run(cli, args, hosts).await,
+        Command::Plugin(PluginCommand::List) => query::plugin_list(cli, hosts).await,
+        Command::System(SystemCommand::Query) => query::system_query(cli, hosts).await,
+        Command::System(SystemCommand::Start) => start::run(cli, hosts).await,
+        Command::System(SystemCommand::Stop { force }) => stop::run(cli, *force, hosts).await,
+        // Handled before.
+        Command::Storage(StorageCommand::BurnIn(_)) => Ok(true),
+        Command::Completion { .. } | Command::Manpage => Ok(true),
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 /// Measures and prints.
 pub(crate) async fn run(cli: &Cli, args: &PingArgs, hosts: &[String]) -> anyhow::Result<bool> {
     if let Some(file) = &args.plot {
-        plot::check(file)?;
+        crate::file::check(file, "--plot")?;
     }
     let plugins_dir = args.plugins_dir.clone().or_else(default_plugins_dir);
     let report = match args.target.parse::<u32>() {
