@@ -52,6 +52,7 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         "empty",
         br#"{"daos_data":{"config":[]},"subsystems":[]}"#.to_vec(),
     );
+    add("fio-job", "mixed", FIO_JOB.as_bytes().to_vec());
     add("helper-events", "ready", br#""ready""#.to_vec());
     add(
         "helper-events",
@@ -123,6 +124,9 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     add("plugin-file", "elf", elf());
     seeds
 }
+
+const FIO_JOB: &str = "# load\n[global]\nruntime=2h\ntime_based\nverify=crc32c\n[mixed]\nrw=randrw\nrwmixread=70\n\
+    bssplit=4k/60:64k/40,8k\niodepth=8\nnumjobs=2\nrate_iops=500,\n[stream]\nrw=write\nbs=,1m\nsize=10%\noffset=1g\nrate=50m\n";
 
 /// The example with its comment signs taken off where a key follows.
 fn uncommented(example: &str) -> String {

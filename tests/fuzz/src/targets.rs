@@ -19,6 +19,7 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("control-documents", control_documents),
     ("device-config", device_config),
     ("drpc-packets", drpc_packets),
+    ("fio-job", fio_job),
     ("helper-events", helper_events),
     ("index-value", index_value),
     ("label", label),
@@ -68,6 +69,26 @@ fn drpc_packets(data: &[u8]) {
                 whole = again.push(&out).expect("packets of our own");
             }
             assert_eq!(whole.as_deref(), Some(&message[..]));
+        }
+    }
+}
+
+fn fio_job(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match daos_burnin::fio::parse("job.fio", text) {
+        Ok(load) => {
+            load.check().expect("what was read can be run");
+            let document = serde_json::to_string(&load).expect("a load is a document");
+            assert_eq!(
+                serde_json::from_str::<daos_burnin::Load>(&document).ok(),
+                Some(load)
+            );
+        }
+        Err(error) => {
+            assert!(!error.what.is_empty(), "refused without a reason");
+            assert!((1..=text.lines().count().max(1)).contains(&error.line));
         }
     }
 }

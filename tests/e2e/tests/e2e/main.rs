@@ -1,6 +1,7 @@
 //! The real programs together. Modules are named after what they prove; see `daos_e2e` for what a test
 //! stands on.
 
+mod burn_in;
 mod command_lines;
 mod config_effects;
 mod data;
