@@ -409,7 +409,15 @@ impl Record {
 
     /// Hundredths that are done, as far as that can be told from the time.
     pub fn percent(&self) -> u64 {
-        if self.state != RunState::Running {
+        let ended_by_itself = match self.state {
+            RunState::Running => false,
+            RunState::Passed => true,
+            _ => self
+                .devices
+                .iter()
+                .all(|d| d.phase == Phase::Done && !d.cut_short),
+        };
+        if ended_by_itself {
             return 100;
         }
         let Some(duration) = self.load.duration_ms().filter(|ms| *ms > 0) else {
@@ -418,7 +426,7 @@ impl Record {
         let slowest = self
             .devices
             .iter()
-            .filter(|d| d.phase != Phase::Done)
+            .filter(|d| d.phase != Phase::Done || d.cut_short)
             .map(|d| d.elapsed_ms)
             .min();
         slowest.map_or(99, |ms| (ms * 100 / duration).min(99))
@@ -550,5 +558,9 @@ mod tests {
         assert_eq!(run.percent(), 99);
         run.end(1, RunState::Passed, "");
         assert_eq!(run.percent(), 100);
+        run.devices[0].elapsed_ms = 450_000;
+        run.devices[0].cut_short = true;
+        run.end(1, RunState::Stopped, "");
+        assert_eq!(run.percent(), 50, "it was stopped half way");
     }
 }

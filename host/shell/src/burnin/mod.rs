@@ -274,6 +274,8 @@ async fn status(
     following: bool,
     hosts: &[String],
 ) -> anyhow::Result<u8> {
+    // A list of everything says how runs ended, and is none of them.
+    let asked = following || !runs.is_empty();
     let answers = if following {
         let runs = hosts
             .iter()
@@ -286,7 +288,13 @@ async fn status(
         })
         .await
     };
-    finish(cli, answers, |records| report::list(records))
+    let complete = answers.values().all(Result::is_ok);
+    let status = finish(cli, answers, |records| report::list(records))?;
+    Ok(match (asked, complete) {
+        (true, _) => status,
+        (false, true) => WELL,
+        (false, false) => FAILED,
+    })
 }
 
 async fn stop(cli: &Cli, runs: Vec<String>, hosts: &[String]) -> anyhow::Result<u8> {
