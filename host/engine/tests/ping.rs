@@ -2,9 +2,10 @@
 
 mod common;
 
+use common::fabric::{client_options, plugins_dir};
 use common::raw::{Raw, put};
 use common::{Shape, Storage};
-use daos_client::{Client, EngineUri, Options, Pinger};
+use daos_client::{Client, EngineUri, Pinger};
 use daos_wire::{Opcode, Request, RmaDescriptor, WireStatus};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +24,7 @@ fn ping(sequence: u64, rma: RmaDescriptor) -> Request<'static> {
 }
 
 fn ping_all_sizes(uri: &EngineUri, target: u32) {
-    let mut pinger = Pinger::open(uri, target, "lo", None).unwrap();
+    let mut pinger = Pinger::open(uri, target, "lo", plugins_dir()).unwrap();
     for size in [0, 1, 64, 4096, 4097, 65536, 65537, 1 << 20] {
         for _ in 0..3 {
             let took = pinger.ping(size, PATIENCE).unwrap();
@@ -99,7 +100,7 @@ impl Responder {
     fn start(seconds: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_daos_io_server"))
             .args(["--respond", seconds])
-            .env("D_PROVIDER", "tcp")
+            .args(common::fabric::arguments())
             .env("D_INTERFACE", "lo")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -141,15 +142,16 @@ fn a_responder_sends_back_what_it_is_sent_and_ends_with_its_input() {
     let mut responder = Responder::start("600");
     ping_all_sizes(&responder.uri, 0);
     // Several at a time, and whoever wants more than a ping is told.
-    let mut two = [0; 2].map(|_| Pinger::open(&responder.uri, 0, "lo", None).unwrap());
+    let mut two = [0; 2].map(|_| Pinger::open(&responder.uri, 0, "lo", plugins_dir()).unwrap());
     for pinger in &mut two {
         pinger.ping(100_000, PATIENCE).unwrap();
     }
     let runtime = common::runtime();
     let refused = runtime.block_on(async {
-        let mut options = Options::uri(responder.uri.clone());
-        options.interface = "lo".to_owned();
-        Client::connect(options).await.err().unwrap()
+        Client::connect(client_options(&responder.uri))
+            .await
+            .err()
+            .unwrap()
     });
     assert!(refused.to_string().contains("pings only"), "{refused}");
     drop(responder.process.stdin.take());
@@ -159,7 +161,7 @@ fn a_responder_sends_back_what_it_is_sent_and_ends_with_its_input() {
 #[test]
 fn a_responder_ends_after_its_time() {
     let responder = Responder::start("1");
-    let mut pinger = Pinger::open(&responder.uri, 0, "lo", None).unwrap();
+    let mut pinger = Pinger::open(&responder.uri, 0, "lo", plugins_dir()).unwrap();
     assert_eq!(responder.end(), Some(0));
     let gone = pinger.ping(64, Duration::from_secs(2)).unwrap_err();
     assert!(gone.to_string().contains("firewall"), "{gone}");

@@ -85,8 +85,7 @@ fn size_of(seed: u64) -> usize {
 /// Writes and overwrites until the engine is gone; notes what was acknowledged, and what may have
 /// happened without an answer.
 async fn load(uri: EngineUri, round: u64, acknowledged: Acknowledged, maybe: Acknowledged) {
-    let mut options = daos_client::Options::uri(uri);
-    options.interface = "lo".into();
+    let mut options = common::fabric::client_options(&uri);
     options.deadline = Duration::from_secs(2);
     options.attempt = Duration::from_secs(2);
     let Ok(client) = daos_client::Client::connect(options).await else {
@@ -136,7 +135,17 @@ fn everything_acknowledged_survives_kill_9() {
             Arc::clone(&acknowledged),
             Arc::clone(&maybe),
         ));
-        std::thread::sleep(Duration::from_millis(150 + 130 * round));
+        // A client takes its time to start, over libfabric more than half a second.
+        let begun = std::time::Instant::now();
+        let before = acknowledged.lock().unwrap().clone();
+        while *acknowledged.lock().unwrap() == before {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "nothing is acknowledged"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(130 * round));
         let status = process.signal(Signal::SIGKILL);
         assert!(!status.success());
         rt.block_on(writer).unwrap();
@@ -219,14 +228,18 @@ fn exit_codes_and_last_lines_say_why_it_does_not_start() {
         let last = text.lines().last().unwrap_or_default().to_owned();
         (output.status.code(), last)
     };
-    let (code, last) = run(&["--no-server"], &["--provider", "tcp"]);
+    let (code, last) = run(
+        &["--no-server"],
+        &["--provider", common::fabric::provider()],
+    );
     assert_eq!(code, Some(2));
     assert!(last.contains("D_PROVIDER"), "{last}");
     let (code, last) = run(&["--no-server", "--bdev-plugin", "/nonexistent/x.so"], &[]);
     assert_eq!(code, Some(2));
     assert!(last.contains("/nonexistent/x.so"), "{last}");
-    let allowed = r#"{"scm-ram": {}, "fabric-tcp": {}}"#;
-    let (code, last) = run(&["--no-server", "--allow-plugins", allowed], &[]);
+    let fabric = common::fabric::instance().manifest().name.clone();
+    let allowed = format!(r#"{{"scm-ram": {{}}, "{fabric}": {{}}}}"#);
+    let (code, last) = run(&["--no-server", "--allow-plugins", &allowed], &[]);
     assert_eq!(code, Some(2));
     assert!(last.contains("bdev class `file`"), "{last}");
     // Nobody listens on daos_server.sock.

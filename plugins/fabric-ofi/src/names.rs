@@ -21,9 +21,10 @@ const fn plain(full: &'static [&'static str; 1]) -> Known {
 const KNOWN: &[Known] = &[
     Known {
         name: "tcp",
-        // Its own datagram endpoints came with libfabric 2; before, the layer is sounder than `net`, which
-        // is the same in the making: it stops reading from a peer at a message without a RECV.
-        full: &["tcp", "tcp;ofi_rxm", "net"],
+        // The layer first, also where libfabric 2 has datagram endpoints of tcp's own (in 1.17 that is `net`): they
+        // stop reading from a peer while some messages of it have no RECV, so that an engine whose buffers are all in
+        // use, waiting for that peer's memory, would wait for ever.
+        full: &["tcp;ofi_rxm", "tcp", "net"],
     },
     Known {
         name: "verbs",
@@ -140,7 +141,7 @@ mod tests {
                 "{spelled}"
             );
         }
-        let tcp = ["tcp", "tcp;ofi_rxm", "net"].map(str::to_owned);
+        let tcp = ["tcp;ofi_rxm", "tcp", "net"].map(str::to_owned);
         assert_eq!(candidates("ofi+tcp", &[]), Some(tcp.to_vec()));
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(unreachable_pub, reason = "a module of test programs")]
 
+pub mod fabric;
 pub mod power;
 pub mod raw;
 
@@ -209,9 +210,10 @@ impl Storage {
         let mount = self.mount.display();
         let socket_dir = self.dir.path().display();
         let (targets, helpers) = (self.shape.targets, self.shape.helpers);
-        format!("-t {targets} -x {helpers} -f 0 -g test -d {socket_dir} -T 2 -I 0 -r 0 -H 0 -s {mount} --provider tcp --interface lo")
+        format!("-t {targets} -x {helpers} -f 0 -g test -d {socket_dir} -T 2 -I 0 -r 0 -H 0 -s {mount} --interface lo")
             .split(' ')
             .map(str::to_owned)
+            .chain(fabric::arguments())
             .collect()
     }
 
@@ -275,8 +277,7 @@ pub const CONTAINER: Uuid = Uuid::from_u128(0xb);
 
 /// A client of the engine behind `uri`.
 pub async fn client(uri: &daos_wire::EngineUri) -> Client {
-    let mut options = daos_client::Options::uri(uri.clone());
-    options.interface = "lo".into();
+    let mut options = fabric::client_options(uri);
     options.deadline = Duration::from_secs(60);
     Client::connect(options).await.expect("connected")
 }

@@ -74,8 +74,8 @@ impl Machine {
         let plugins = Plugins {
             scm: instance(&self.scm),
             bdev: instance(&self.bdev),
-            fabric: super::plugin("fabric-tcp"),
-            provider: "tcp".into(),
+            fabric: super::fabric::instance(),
+            provider: super::fabric::provider().into(),
         };
         let indexes = Arc::clone(&self.indexes);
         let open_index: OpenIndex = Arc::new(move |path, limit, _| {

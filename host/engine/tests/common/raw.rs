@@ -21,10 +21,14 @@ pub struct Said {
     pub count: u32,
 }
 
+/// Memory that the plugin has during an operation.
+#[repr(align(64))]
+struct Scratch([u8; 256]);
+
 /// One endpoint of a client.
 pub struct Raw {
     endpoint: Endpoint, // first: dropped before the memory below
-    memory: HashMap<u64, Vec<u8>>,
+    memory: HashMap<u64, (Vec<u8>, Box<Scratch>)>,
     values: Vec<(FabricMemory, Vec<u8>)>,
     domain: FabricDomain,
     next: u64,
@@ -38,14 +42,15 @@ impl Raw {
     /// An endpoint for target `target` of an engine, with room for a hundred replies.
     pub fn new(client: Uuid, uri: &EngineUri, target: usize) -> Self {
         let request = FabricOpenRequest {
-            provider: "tcp".into(),
+            provider: super::fabric::provider().into(),
             interface: "lo".into(),
             port: 0,
             config: serde_json::Map::new(),
         };
-        let domain = super::plugin("fabric-tcp")
+        let domain = super::fabric::instance()
             .open_fabric(&request, CallOptions::default())
             .expect("a domain");
+        assert!(domain.info().scratch_size as usize <= size_of::<Scratch>());
         let mut endpoint = domain
             .open_endpoint(CallOptions::default())
             .expect("an endpoint");
@@ -69,6 +74,7 @@ impl Raw {
 
     fn submit(&mut self, op: FabricOp, mut memory: Vec<u8>) {
         self.next += 1;
+        let mut scratch = Box::new(Scratch([0; 256]));
         let request = FabricRequest {
             op,
             reserved: [0; 7],
@@ -85,13 +91,13 @@ impl Raw {
             remote_addr: 0,
             remote_key: 0,
             user: self.next,
-            scratch: std::ptr::null_mut(),
+            scratch: scratch.0.as_mut_ptr(),
         };
-        // SAFETY: the memory stays in the map until its completion is polled or the endpoint is
-        // gone; fabric-tcp wants no scratch.
+        // SAFETY: memory and scratch stay in the map until the completion is polled or the endpoint is
+        // gone.
         let taken = unsafe { self.endpoint.submit(&[request]) };
         assert_eq!(taken, Ok(1), "tests stay below the limits");
-        self.memory.insert(self.next, memory);
+        self.memory.insert(self.next, (memory, scratch));
     }
 
     pub fn send(&mut self, request: &Request<'_>) {
@@ -159,7 +165,7 @@ impl Raw {
         }; 32];
         let count = self.endpoint.poll(&mut done).expect("polled");
         for completion in &done[..count] {
-            let memory = self.memory.remove(&completion.user).expect("under way");
+            let (memory, _) = self.memory.remove(&completion.user).expect("under way");
             if completion.op == FabricOp::RECV {
                 let reply = Reply::decode(&memory[..completion.len as usize]).expect("a reply");
                 assert_eq!(reply.client, self.client);

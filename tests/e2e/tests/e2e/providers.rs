@@ -113,7 +113,7 @@ fn the_best_tcp() {
     assert!(
         server
             .log()
-            .contains("chose the best of tcp, tcp;ofi_rxm, net"),
+            .contains("chose the best of tcp;ofi_rxm, tcp, net"),
         "{}",
         server.log()
     );
