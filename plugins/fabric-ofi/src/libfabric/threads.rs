@@ -9,9 +9,9 @@
 
 use super::sys;
 
-/// Providers that take `FI_THREAD_COMPLETION`, by libfabric's full name: with the layer `ofi_rxm` there are then no
-/// locks around endpoint and queue, neither in the layer nor in what is below it; the table of registrations
-/// keeps its lock.
+/// Providers that are asked for `FI_THREAD_COMPLETION`, by libfabric's full name: where the layer `ofi_rxm` grants it there
+/// are no locks around endpoint and queue, neither in the layer nor in what is below it; the table of registrations
+/// keeps its lock. `ofi_rxm` of 1.17 grants `FI_THREAD_SAFE` whatever it is asked.
 const COMPLETION: &[&str] = &["tcp;ofi_rxm", "verbs;ofi_rxm"];
 
 /// The level to ask for; `FI_THREAD_SAFE` for all others.
