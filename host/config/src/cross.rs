@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Config;
 use crate::validate::Check;
-use crate::values::{is_below, normalise_pci, plain_path};
+use crate::values::{is_below, normalise_namespace, plain_path};
 
 /// A value, and the key path it is at.
 struct Use {
@@ -91,6 +91,7 @@ fn devices(c: &Config, check: &mut Check<'_>) {
     let hint = "a device belongs to one server; list another one";
     unique(check, &scm, Code::DuplicateScmDevice, "SCM device", hint);
     unique(check, &bdev, Code::DuplicateBdevDevice, "device", hint);
+    controllers(c, check);
     let mounts = scm_mounts(c);
     let scm: BTreeMap<&str, &Use> = scm.iter().map(|s| (s.value.as_str(), s)).collect();
     for b in &bdev {
@@ -112,15 +113,43 @@ fn devices(c: &Config, check: &mut Check<'_>) {
     }
 }
 
-fn excluded(c: &Config, check: &mut Check<'_>, device: &Use) {
-    if normalise_pci(&device.value).is_none() {
-        return;
+/// One process drives a controller with all of its namespaces.
+fn controllers(c: &Config, check: &mut Check<'_>) {
+    let mut owners: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for (i, server) in c.servers.iter().enumerate() {
+        for (n, device) in server.bdev_list.iter().enumerate() {
+            let Some((controller, _)) = normalise_namespace(device) else {
+                continue;
+            };
+            let path = format!("servers[{i}].bdev_list[{n}]");
+            match owners.get(&controller) {
+                Some((owner, other))
+                    if *owner != i && c.servers[*owner].bdev_list.iter().all(|d| d != device) =>
+                {
+                    let message = format!("{device} of {path} is on the controller of {other}");
+                    let d = Diagnostic::error(Code::DuplicateBdevDevice, message).hint(
+                        "a controller with all of its namespaces belongs to one server; list another one",
+                    );
+                    check.conflict(&path, other, d);
+                }
+                Some(_) => {}
+                None => {
+                    owners.insert(controller, (i, path));
+                }
+            }
+        }
     }
-    if let Some(n) = c.bdev_exclude.iter().position(|e| *e == device.value) {
+}
+
+fn excluded(c: &Config, check: &mut Check<'_>, device: &Use) {
+    let Some((controller, _)) = normalise_namespace(&device.value) else {
+        return;
+    };
+    if let Some(n) = c.bdev_exclude.iter().position(|e| *e == controller) {
         let message = format!("{} is excluded by bdev_exclude", device.value);
         let d = Diagnostic::error(Code::BdevExcluded, message).hint("remove it from one of them");
         check.conflict(&device.path, &format!("bdev_exclude[{n}]"), d);
-    } else if !c.bdev_include.is_empty() && !c.bdev_include.contains(&device.value) {
+    } else if !c.bdev_include.is_empty() && !c.bdev_include.contains(&controller) {
         let message = format!("{} is not among bdev_include", device.value);
         let d = Diagnostic::error(Code::BdevExcluded, message)
             .hint("add it to bdev_include, or remove bdev_include");

@@ -335,7 +335,7 @@ pub(crate) fn storage(r: &mut Reader, s: &Section<'_>, c: &mut ServerConfig) {
     if let Some(list) = s.list(r, "bdev_list") {
         c.bdev_list = list
             .into_iter()
-            .map(|d| values::normalise_pci(&d).unwrap_or(d))
+            .map(|d| values::normalise_namespace(&d).map_or(d, |(_, whole)| whole))
             .collect();
     }
     c.bdev_number = s.int(r, "bdev_number").or(c.bdev_number);

@@ -36,6 +36,24 @@ pub fn normalise_pci(text: &str) -> Option<String> {
     Some(format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
 }
 
+/// A PCI address in its normal form, with the namespace that may follow it (`0000:81:00.0/2`): the
+/// controller, and the whole. Anything else is `None`.
+pub(crate) fn normalise_namespace(text: &str) -> Option<(String, String)> {
+    let (address, namespace) = match text.split_once('/') {
+        Some((address, id)) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => {
+            (address, Some(id))
+        }
+        Some(_) => return None,
+        None => (text, None),
+    };
+    let controller = normalise_pci(address)?;
+    let whole = match namespace {
+        Some(id) => format!("{controller}/{id}"),
+        None => controller.clone(),
+    };
+    Some((controller, whole))
+}
+
 /// Splits `NAME=value`. The value may be empty and may contain '='.
 pub(crate) fn env_var(text: &str) -> Result<EnvVar, String> {
     let (name, value) = text
@@ -131,6 +149,27 @@ pub(crate) fn is_below(inner: &str, outer: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_of_pci_addresses() {
+        let both = |text: &str| normalise_namespace(text);
+        assert_eq!(
+            both("0000.DA.00.1/12"),
+            Some(("0000:da:00.1".to_owned(), "0000:da:00.1/12".to_owned()))
+        );
+        assert_eq!(
+            both("81:00.0"),
+            Some(("0000:81:00.0".to_owned(), "0000:81:00.0".to_owned()))
+        );
+        for other in [
+            "0000:81:00.0/",
+            "0000:81:00.0/x",
+            "/dev/sdc",
+            "0000:81:00.0/1/2",
+        ] {
+            assert_eq!(both(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn pci_addresses() {

@@ -225,6 +225,16 @@ fn servers_must_not_share() {
             Code::DuplicateBdevDevice,
         ),
         (
+            "bdev_list: ['0000:81:00.0/1']",
+            "bdev_list: ['0000.81.00.0/2']",
+            Code::DuplicateBdevDevice,
+        ),
+        (
+            "bdev_list: ['81:00.0/1']",
+            "bdev_list: ['0000.81.00.0/1']",
+            Code::DuplicateBdevDevice,
+        ),
+        (
             "bdev_list: [/dev/sdb]",
             "bdev_list: [/dev//sdb]",
             Code::DuplicateBdevDevice,

@@ -2,6 +2,7 @@
 
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
+use nvme_pci::PciAddress;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -24,6 +25,17 @@ pub(crate) enum Memory {
     Host,
 }
 
+/// How a write with forced unit access becomes durable.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Fua {
+    /// By the bit of the command.
+    #[default]
+    Device,
+    /// By a flush after the write, for controllers that do not heed the bit.
+    Flush,
+}
+
 /// Settings of the plugin.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +43,7 @@ pub(crate) struct Settings {
     /// Huge pages to reserve at start in MiB; 0 = as needed.
     pub(crate) memory_mib: u32,
     pub(crate) memory: Memory,
+    pub(crate) fua: Fua,
 }
 
 impl Settings {
@@ -38,7 +51,7 @@ impl Settings {
         serde_json::from_value(Value::Object(settings)).map_err(|error| {
             invalid("the settings of plugin bdev-nvme-spdk are wrong")
                 .cause(error.to_string())
-                .remedy("memory_mib takes a number of MiB, memory takes hugepages or host")
+                .remedy("memory_mib takes a number of MiB, memory hugepages or host, fua device or flush")
         })
     }
 }
@@ -59,9 +72,9 @@ impl Name {
             None => (text, Some(None)),
             Some((address, id)) => (address, id.parse().ok().filter(|id| *id > 0).map(Some)),
         };
-        match (address_of(address), namespace) {
-            (Some(controller), Some(namespace)) => Ok(Self {
-                controller,
+        match (address.parse::<PciAddress>(), namespace) {
+            (Ok(controller), Some(namespace)) => Ok(Self {
+                controller: controller.to_string(),
                 namespace,
             }),
             _ => Err(invalid(format!("{text:?} is not a PCI address")).remedy(
@@ -78,26 +91,6 @@ impl fmt::Display for Name {
             Some(id) => write!(f, "{}/{id}", self.controller),
         }
     }
-}
-
-/// The normal form of a PCI address - and nothing that could lead out of the folder of devices.
-fn address_of(text: &str) -> Option<String> {
-    let parts: Vec<&str> = text.split([':', '.']).collect();
-    let (domain, rest) = match parts.as_slice() {
-        [domain, rest @ ..] if rest.len() == 3 => (*domain, rest),
-        rest if rest.len() == 3 => ("0000", rest),
-        _ => return None,
-    };
-    let hex = |part: &str, digits: std::ops::RangeInclusive<usize>| {
-        (digits.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit()))
-            .then(|| u32::from_str_radix(part, 16).ok())
-            .flatten()
-    };
-    let domain = hex(domain, 4..=8)?;
-    let bus = hex(rest[0], 2..=2)?;
-    let device = hex(rest[1], 2..=2).filter(|device| *device < 32)?;
-    let function = hex(rest[2], 1..=1).filter(|function| *function < 8)?;
-    Some(format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
 }
 
 #[derive(Deserialize)]

@@ -1,12 +1,18 @@
 //! An attached controller: admin work, reset, removal. Shared by the devices (namespaces) and queues on it.
 
+mod attached;
+mod inquiry;
+
+pub(crate) use attached::Controllers;
+pub(crate) use inquiry::{Identity, Info, Namespace, namespace_info};
+
+use crate::flight::{self, Flight};
 use crate::gate::{Gate, State};
-use crate::pci::{Identity, Namespace};
 use crate::{env, sys};
 use daos_plugin_api::abi::{BdevEvent, Status};
 use daos_plugin_api::sdk::{Error, Result};
-use std::collections::{HashMap, VecDeque};
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::collections::VecDeque;
+use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -42,37 +48,31 @@ pub(crate) enum Phase {
     Removed = 2,
 }
 
-/// What the controller says about itself.
-pub(crate) struct Info {
-    pub(crate) model: String,
-    pub(crate) serial: String,
-    pub(crate) firmware: String,
-    pub(crate) io_queues: u32,
-    pub(crate) queue_depth: u32,
-    pub(crate) numa_node: i32,
-    pub(crate) volatile_cache: bool,
-    /// Takes memory in pieces of any shape; otherwise pieces must be whole blocks.
-    pub(crate) any_pieces: bool,
+/// An open queue.
+struct Open {
+    gate: Arc<Gate>,
+    flight: *mut Flight,
 }
 
 /// An attached controller.
-pub(crate) struct Controller {
+pub(crate) struct Attached {
+    /// Not to be used any more once the phase is [`Phase::Removed`].
     handle: *mut sys::spdk_nvme_ctrlr,
     pub(crate) address: String,
     pub(crate) info: Info,
-    /// Gates of the open queues. The lock also serialises reset, removal, opening and closing.
-    gates: Mutex<Vec<Arc<Gate>>>,
+    /// The open queues. The lock also serialises reset, removal, opening and closing.
+    queues: Mutex<Vec<Open>>,
     listeners: Mutex<Vec<Weak<Events>>>,
     phase: AtomicU8,
 }
 
 // SAFETY: the driver locks its controller structure by itself; calls that it wants serialised are
-// made under `gates`.
-unsafe impl Send for Controller {}
+// made under `queues`.
+unsafe impl Send for Attached {}
 // SAFETY: as above.
-unsafe impl Sync for Controller {}
+unsafe impl Sync for Attached {}
 
-impl Controller {
+impl Attached {
     /// Takes the controller at a PCI address. The environment runs already.
     pub(crate) fn attach(address: &str) -> Result<Arc<Self>> {
         let text = CString::new(address).map_err(|_| {
@@ -99,32 +99,19 @@ impl Controller {
                 "check that {address} is an NVMe device bound to vfio-pci and not in use elsewhere"
             )));
         }
-        // SAFETY: all members are plain data, for which zeroes are valid values.
-        let mut raw: sys::daos_spdk_controller_info = unsafe { std::mem::zeroed() };
-        // SAFETY: an attached controller and room for the answer.
-        let outcome = unsafe { sys::daos_spdk_controller_info(handle, &mut raw) };
-        if outcome != 0 {
-            // SAFETY: attached above, nothing else refers to it.
-            unsafe { sys::spdk_nvme_detach(handle) };
-            return Err(
-                Error::new(Status::IO, format!("controller {address} does not answer"))
-                    .cause(std::io::Error::from_raw_os_error(-outcome).to_string()),
-            );
-        }
+        let info = match Info::ask(handle, address) {
+            Ok(info) => info,
+            Err(error) => {
+                // SAFETY: attached above, nothing else refers to it.
+                unsafe { sys::spdk_nvme_detach(handle) };
+                return Err(error);
+            }
+        };
         let controller = Arc::new(Self {
             handle,
             address: address.to_owned(),
-            info: Info {
-                model: text_of(&raw.model),
-                serial: text_of(&raw.serial),
-                firmware: text_of(&raw.firmware),
-                io_queues: raw.io_queues,
-                queue_depth: raw.queue_entries.min(QUEUE_ENTRIES) - 1,
-                numa_node: raw.numa_node,
-                volatile_cache: raw.volatile_cache,
-                any_pieces: raw.sgl,
-            },
-            gates: Mutex::new(Vec::new()),
+            info,
+            queues: Mutex::new(Vec::new()),
             listeners: Mutex::new(Vec::new()),
             phase: AtomicU8::new(Phase::Working as u8),
         });
@@ -134,62 +121,6 @@ impl Controller {
             sys::spdk_nvme_ctrlr_register_aer_callback(handle, Some(asynchronous_event), argument)
         };
         Ok(controller)
-    }
-
-    /// The namespace `id`, if it is active. The pointer is good as long as the controller is.
-    pub(crate) fn namespace(&self, id: u32) -> Option<*mut sys::spdk_nvme_ns> {
-        // SAFETY: an attached controller.
-        let ns = unsafe {
-            if !sys::spdk_nvme_ctrlr_is_active_ns(self.handle, id) {
-                return None;
-            }
-            sys::spdk_nvme_ctrlr_get_ns(self.handle, id)
-        };
-        (!ns.is_null()).then_some(ns)
-    }
-
-    pub(crate) fn first_namespace(&self) -> u32 {
-        // SAFETY: an attached controller.
-        unsafe { sys::spdk_nvme_ctrlr_get_first_active_ns(self.handle) }
-    }
-
-    /// Who the controller is, and its active namespaces.
-    pub(crate) fn identity(&self) -> Identity {
-        let mut namespaces = Vec::new();
-        let mut id = self.first_namespace();
-        while id != 0 {
-            if let Some(ns) = self.namespace(id) {
-                let info = namespace_info(ns);
-                namespaces.push(Namespace {
-                    id,
-                    bytes: info.blocks * u64::from(info.block_size),
-                    block_size: info.block_size,
-                    metadata: info.metadata_size,
-                });
-            }
-            // SAFETY: an attached controller.
-            id = unsafe { sys::spdk_nvme_ctrlr_get_next_active_ns(self.handle, id) };
-        }
-        Identity {
-            model: self.info.model.clone(),
-            serial: self.info.serial.clone(),
-            firmware: self.info.firmware.clone(),
-            namespaces,
-        }
-    }
-
-    /// Its SMART / health information log page.
-    pub(crate) fn health_page(&self) -> Result<[u8; sys::DAOS_SPDK_HEALTH_BYTES as usize]> {
-        let mut page = [0; sys::DAOS_SPDK_HEALTH_BYTES as usize];
-        // SAFETY: an attached controller and room for the page.
-        let code = unsafe { sys::daos_spdk_health_page(self.handle, page.as_mut_ptr()) };
-        if code != 0 {
-            return Err(Error::io(
-                format!("cannot read the health of {}", self.address),
-                std::io::Error::from_raw_os_error(-code),
-            ));
-        }
-        Ok(page)
     }
 
     /// Events of this controller are copied into `events` from now on.
@@ -209,22 +140,41 @@ impl Controller {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Opens a hardware queue for the calling thread and puts `gate` under this controller's control.
-    pub(crate) fn open_queue(
+    /// Opens a hardware queue for the calling thread, puts it into `flight`, and `gate` under this
+    /// controller's control.
+    ///
+    /// # Safety
+    /// The flight lives until `close_queue`, and its owner passes the gate before it touches it.
+    pub(crate) unsafe fn open_queue(
         &self,
         depth: u32,
         gate: &Arc<Gate>,
-    ) -> Result<*mut sys::spdk_nvme_qpair> {
-        let mut gates = lock(&self.gates);
+        flight: *mut Flight,
+    ) -> Result<()> {
+        let mut queues = lock(&self.queues);
         let qpair = self.new_qpair(depth)?;
-        gates.push(gate.clone());
-        Ok(qpair)
+        // SAFETY: the caller vouches for the flight, which nobody else knows yet.
+        unsafe { (*flight).qpair = qpair };
+        queues.push(Open {
+            gate: gate.clone(),
+            flight,
+        });
+        Ok(())
     }
 
-    /// A new hardware queue for one that was given back when the device was lost.
-    pub(crate) fn replace_queue(&self, depth: u32) -> Result<*mut sys::spdk_nvme_qpair> {
-        let _serial = lock(&self.gates);
-        self.new_qpair(depth)
+    /// Puts a new hardware queue into a flight whose own was given back when the device was lost.
+    ///
+    /// # Safety
+    /// On the queue's thread, outside of its gate; `flight` is the one of `open_queue` and unborrowed.
+    pub(crate) unsafe fn replace_queue(&self, depth: u32, flight: *mut Flight) -> Result<()> {
+        let _serial = lock(&self.queues);
+        // SAFETY: the caller vouches for the flight; whoever else touches it holds the lock.
+        unsafe {
+            if (*flight).qpair.is_null() {
+                (*flight).qpair = self.new_qpair(depth)?;
+            }
+        }
+        Ok(())
     }
 
     fn new_qpair(&self, depth: u32) -> Result<*mut sys::spdk_nvme_qpair> {
@@ -261,37 +211,13 @@ impl Controller {
     /// Closes a queue: afterwards the device touches no memory of it, whatever state it is in.
     ///
     /// # Safety
-    /// On the queue's thread; `qpair` (unless null) is open and not used again. Its completion
+    /// On the queue's thread, outside of its gate; `flight` is the one of `open_queue` and unborrowed. Completion
     /// callbacks run before this returns.
-    pub(crate) unsafe fn close_queue(&self, qpair: *mut sys::spdk_nvme_qpair, gate: &Arc<Gate>) {
-        let mut gates = lock(&self.gates);
-        gates.retain(|g| !Arc::ptr_eq(g, gate));
-        // SAFETY: the caller vouches for the queue.
-        unsafe { self.free_qpair(qpair, &gates) };
-    }
-
-    /// Gives the hardware queue of a lost device back, ending what was outstanding on it.
-    ///
-    /// # Safety
-    /// As for `close_queue`.
-    pub(crate) unsafe fn retire_queue(&self, qpair: *mut sys::spdk_nvme_qpair) {
-        // Not under the lock: the queue's thread is inside its gate, and a reset waits for that with the lock held.
-        // SAFETY: the caller vouches for the queue.
-        if unsafe { sys::spdk_nvme_ctrlr_free_io_qpair(qpair) } != 0 {
-            self.stop_dma();
-        }
-    }
-
-    unsafe fn free_qpair(
-        &self,
-        qpair: *mut sys::spdk_nvme_qpair,
-        gates: &MutexGuard<'_, Vec<Arc<Gate>>>,
-    ) {
-        if qpair.is_null() {
-            return;
-        }
-        // SAFETY: the caller vouches for the queue.
-        if unsafe { sys::spdk_nvme_ctrlr_free_io_qpair(qpair) } != 0 {
+    pub(crate) unsafe fn close_queue(&self, flight: *mut Flight, gate: &Arc<Gate>) {
+        let mut queues = lock(&self.queues);
+        queues.retain(|queue| !Arc::ptr_eq(&queue.gate, gate));
+        // SAFETY: the caller vouches for the flight.
+        if !unsafe { flight::retire(flight, Status::RESET) } {
             // The controller did not confirm the deletion and may still use the queue's memory.
             tracing::error!(
                 address = self.address,
@@ -299,14 +225,15 @@ impl Controller {
             );
             self.stop_dma();
             self.set_phase(Phase::Failed);
-            for gate in gates.iter() {
-                gate.hold();
-                gate.set(State::Lost);
+            for queue in queues.iter() {
+                queue.gate.hold();
+                queue.gate.set(State::Lost);
             }
         }
     }
 
-    fn stop_dma(&self) {
+    /// Takes the right to move data from the device.
+    pub(crate) fn stop_dma(&self) {
         // SAFETY: an attached controller.
         if unsafe { sys::daos_spdk_set_dma(self.handle, false) } != 0 {
             tracing::error!(
@@ -318,7 +245,7 @@ impl Controller {
 
     /// Resets the controller. Every queue on it drains and waits for `reconnect`.
     pub(crate) fn reset(&self) -> Result<()> {
-        let gates = lock(&self.gates);
+        let queues = lock(&self.queues);
         if self.phase() == Phase::Removed {
             return Err(Error::new(
                 Status::DEVICE_GONE,
@@ -327,8 +254,8 @@ impl Controller {
             .cause("the device was removed"));
         }
         self.announce(BdevEvent::RESET_BEGIN);
-        for gate in gates.iter() {
-            gate.hold();
+        for queue in queues.iter() {
+            queue.gate.hold();
         }
         // SAFETY: an attached controller; no thread is inside the driver with a queue of it, since the
         // driver sets the queues up again from this thread.
@@ -347,8 +274,8 @@ impl Controller {
             self.stop_dma();
         }
         self.set_phase(phase);
-        for gate in gates.iter() {
-            gate.set(state);
+        for queue in queues.iter() {
+            queue.gate.set(state);
         }
         self.announce(BdevEvent::RESET_END);
         if outcome != 0 {
@@ -366,13 +293,7 @@ impl Controller {
         }
         // SAFETY: an attached controller.
         if unsafe { sys::daos_spdk_is_removed(self.handle) } {
-            let gates = lock(&self.gates);
-            self.set_phase(Phase::Removed);
-            for gate in gates.iter() {
-                gate.hold();
-                gate.set(State::Lost);
-            }
-            self.announce(BdevEvent::REMOVED);
+            self.let_go();
             return Ok(());
         }
         // SAFETY: as above; the driver locks by itself.
@@ -381,6 +302,38 @@ impl Controller {
             Err(Status::IO)
         } else {
             Ok(())
+        }
+    }
+
+    /// Gives a controller back that the kernel wants or that is gone: all that was under way ends, and the kernel,
+    /// which waits for this, need not wait for the host to close what it has open.
+    fn let_go(&self) {
+        let queues = lock(&self.queues);
+        for queue in queues.iter() {
+            queue.gate.hold();
+            // SAFETY: the queue's thread is outside of its gate and stays there; the flight lives until
+            // `close_queue`, which waits for the lock. Whether a device that is gone confirms is no matter: it
+            // loses its mappings below.
+            unsafe { flight::retire(queue.flight, Status::DEVICE_GONE) };
+        }
+        self.set_phase(Phase::Removed);
+        // SAFETY: attached in `attach`; no queue is left, and nobody uses the handle in this phase.
+        unsafe { self.detach() };
+        for queue in queues.iter() {
+            queue.gate.set(State::Lost);
+        }
+        drop(queues);
+        self.announce(BdevEvent::REMOVED);
+    }
+
+    /// # Safety
+    /// Once; nothing uses the handle afterwards.
+    unsafe fn detach(&self) {
+        // SAFETY: the caller vouches for the handle.
+        unsafe {
+            sys::spdk_nvme_ctrlr_register_aer_callback(self.handle, None, std::ptr::null_mut());
+            sys::spdk_nvme_detach(self.handle);
+            sys::daos_spdk_sigbus_after();
         }
     }
 
@@ -415,24 +368,13 @@ impl Controller {
     }
 }
 
-impl Drop for Controller {
+impl Drop for Attached {
     fn drop(&mut self) {
-        // SAFETY: attached in `attach`; devices and queues hold the controller alive, so none is left.
-        unsafe {
-            sys::spdk_nvme_ctrlr_register_aer_callback(self.handle, None, std::ptr::null_mut());
-            sys::spdk_nvme_detach(self.handle);
-            sys::daos_spdk_sigbus_after();
+        if self.phase() != Phase::Removed {
+            // SAFETY: attached in `attach`; devices and queues hold the controller alive, so none is left.
+            unsafe { self.detach() };
         }
     }
-}
-
-/// What the driver knows of a namespace, which belongs to an attached controller.
-pub(crate) fn namespace_info(ns: *mut sys::spdk_nvme_ns) -> sys::daos_spdk_namespace_info {
-    // SAFETY: all members are plain data, for which zeroes are valid values.
-    let mut info = unsafe { std::mem::zeroed() };
-    // SAFETY: the caller got the namespace from its controller; there is room for the answer.
-    unsafe { sys::daos_spdk_namespace_info(ns, &mut info) };
-    info
 }
 
 unsafe extern "C" fn asynchronous_event(
@@ -440,7 +382,7 @@ unsafe extern "C" fn asynchronous_event(
     completion: *const sys::spdk_nvme_cpl,
 ) {
     // SAFETY: `attach` registered the controller, which takes the registration back before it goes.
-    let controller = unsafe { &*argument.cast::<Controller>() };
+    let controller = unsafe { &*argument.cast::<Attached>() };
     // SAFETY: the driver passes a completion.
     let notice = unsafe { sys::daos_spdk_notice(completion) };
     if matches!(
@@ -456,34 +398,8 @@ unsafe extern "C" fn asynchronous_event(
 /// The aborted command's own completion tells how it ended.
 unsafe extern "C" fn ignore(_argument: *mut c_void, _completion: *const sys::spdk_nvme_cpl) {}
 
-fn text_of(field: &[c_char]) -> String {
-    let bytes: Vec<u8> = field.iter().map(|c| *c as u8).collect();
-    CStr::from_bytes_until_nul(&bytes)
-        .map(|text| text.to_string_lossy().trim().to_owned())
-        .unwrap_or_default()
-}
-
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// The controllers that are attached, by address: devices on one controller share it.
-#[derive(Default)]
-pub(crate) struct Controllers(Mutex<HashMap<String, Weak<Controller>>>);
-
-impl Controllers {
-    /// The controller at `address`, attached now unless it is; see [`env::start`] for `memory_mib`.
-    pub(crate) fn attach(&self, address: &str, memory_mib: u32) -> Result<Arc<Controller>> {
-        // Held all the time: one is attached at a time.
-        let mut controllers = lock(&self.0);
-        if let Some(controller) = controllers.get(address).and_then(Weak::upgrade) {
-            return Ok(controller);
-        }
-        env::start(memory_mib)?;
-        let controller = Controller::attach(address)?;
-        controllers.insert(address.to_owned(), Arc::downgrade(&controller));
-        Ok(controller)
-    }
 }

@@ -1,13 +1,12 @@
 //! A device: one namespace of a controller.
 
 use crate::config::Name;
-use crate::controller::{Controller, Events, lock, namespace_info};
-use crate::health;
+use crate::controller::{Attached, Events, Phase, lock, namespace_info};
 use crate::queue::{Limits, SpdkQueue};
 use crate::sys;
 use crate::task::SCRATCH_SIZE;
 use daos_plugin_api::abi::{BdevEvent, BdevGeometry, Status};
-use daos_plugin_api::control::{ClassKind, DeviceRecord};
+use daos_plugin_api::control::{ClassKind, DeviceRecord, HealthRecord};
 use daos_plugin_api::sdk::{Bdev, CallContext, Error, Result};
 use serde_json::{Map, Value};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,9 +28,9 @@ pub(crate) type OpenNames = Arc<Mutex<Vec<Name>>>;
 
 /// An open namespace.
 pub struct SpdkDevice {
-    controller: Arc<Controller>,
+    controller: Arc<Attached>,
     ns: *mut sys::spdk_nvme_ns,
-    /// Controller and namespace, in one spelling.
+    /// Attached and namespace, in one spelling.
     name: Name,
     text: String,
     /// As the config spells it.
@@ -40,6 +39,7 @@ pub struct SpdkDevice {
     info: sys::daos_spdk_namespace_info,
     blocks: AtomicU64,
     events: Arc<Events>,
+    flush_after: bool,
 }
 
 // SAFETY: the namespace belongs to the controller, which lives as long; the driver only reads it
@@ -50,12 +50,13 @@ unsafe impl Sync for SpdkDevice {}
 
 impl SpdkDevice {
     /// Opens namespace `id` of the controller (the first active one if `None`), which the config
-    /// calls `address`.
+    /// calls `address`. `flush_after`: forced unit access is a flush after the write.
     pub(crate) fn open(
-        controller: Arc<Controller>,
+        controller: Arc<Attached>,
         id: Option<u32>,
         address: &str,
         open_names: &OpenNames,
+        flush_after: bool,
     ) -> Result<Self> {
         let id = id.unwrap_or_else(|| controller.first_namespace());
         let name = Name {
@@ -104,10 +105,11 @@ impl SpdkDevice {
             open_names: open_names.clone(),
             info,
             events,
+            flush_after,
         })
     }
 
-    /// Controller and number of the namespace.
+    /// Attached and number of the namespace.
     pub(crate) fn name(&self) -> &str {
         &self.text
     }
@@ -128,6 +130,7 @@ impl SpdkDevice {
             unmap: self.info.deallocate_blocks != 0,
             write_zeroes: self.info.write_zeroes,
             compare: self.info.compare,
+            flush_after: self.flush_after,
         }
     }
 }
@@ -172,6 +175,9 @@ impl Bdev for SpdkDevice {
 
     fn poll_admin(&self) -> Result<(), Status> {
         self.controller.poll()?;
+        if self.controller.phase() == Phase::Removed {
+            return Ok(());
+        }
         // SAFETY: the namespace lives as long as the controller.
         let blocks = unsafe { sys::spdk_nvme_ns_get_num_sectors(self.ns) };
         if blocks != 0 && self.blocks.swap(blocks, Ordering::Relaxed) != blocks {
@@ -206,7 +212,15 @@ impl Bdev for SpdkDevice {
     }
 
     fn health(&self, _call: CallContext<'_>) -> Result<Map<String, Value>> {
-        Ok(health::of(&self.controller.health_page()?))
+        let page = self.controller.health_page()?;
+        let health = HealthRecord::from_nvme_smart(&page).map(serde_json::to_value);
+        match health {
+            Some(Ok(Value::Object(health))) => Ok(health),
+            _ => Err(Error::new(
+                Status::INTERNAL,
+                format!("the health of {} cannot be written down", self.text),
+            )),
+        }
     }
 }
 

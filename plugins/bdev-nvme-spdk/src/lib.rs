@@ -17,11 +17,11 @@ mod device;
 #[cfg(spdk)]
 mod env;
 #[cfg(spdk)]
+mod flight;
+#[cfg(spdk)]
 mod gate;
 #[cfg(spdk)]
-mod health;
-#[cfg(spdk)]
-mod pci;
+mod held;
 #[cfg(spdk)]
 mod plugin;
 #[cfg(spdk)]

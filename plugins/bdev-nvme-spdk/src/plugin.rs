@@ -1,16 +1,16 @@
 //! The plugin: what the host asks of it, and I/O memory.
 
-use crate::config::{CLASS, Memory, Name, Settings, device_list, invalid};
+use crate::config::{CLASS, Fua, Memory, Name, Settings, device_list, invalid};
 use crate::controller::{Controllers, lock};
 use crate::device::{OpenNames, SpdkDevice};
-use crate::pci::Machine;
-use crate::{env, scan, wipe};
+use crate::{env, held, scan, wipe};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
     ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, PrepareReport,
     PrepareRequest, ScanReport,
 };
 use daos_plugin_api::sdk::{Bdev, BdevPlugin, CallContext, Error, Host, Plugin, Result};
+use nvme_pci::{Controller, Machine, Processes, System};
 use serde_json::{Map, Value};
 
 /// The manifest of the plugin (JSON).
@@ -27,9 +27,18 @@ pub struct BdevNvme {
 daos_plugin_api::declare_plugin!(BdevNvme, bdev);
 
 impl BdevNvme {
+    /// The controller of a namespace, as sysfs shows it.
+    fn find(&self, name: &Name) -> Option<Controller> {
+        Controller::read(self.machine.tree(), name.controller.parse().ok()?)
+    }
+
+    fn processes(&self) -> Processes {
+        Processes::others(self.machine.tree())
+    }
+
     /// Opens a namespace for this process alone.
     fn device(&self, name: &Name, address: &str) -> Result<SpdkDevice> {
-        let function = self.machine.function(&name.controller).ok_or_else(|| {
+        let function = self.find(name).ok_or_else(|| {
             Error::new(Status::NOT_FOUND, format!("{address} does not exist"))
                 .cause(format!(
                     "there is no NVMe controller at {}",
@@ -41,12 +50,12 @@ impl BdevNvme {
         if !lock(&self.open_names)
             .iter()
             .any(|open| open.controller == name.controller)
-            && let Some(reason) = self.machine.in_use(&function)
+            && let Some(reason) = held::reason(&self.machine, &function, &self.processes())
         {
             return Err(
                 Error::new(Status::BUSY, format!("{address} cannot be opened"))
                     .cause(reason)
-                    .remedy(if function.is_ours() {
+                    .remedy(if function.is_for_user_space() {
                         "stop whoever holds it"
                     } else {
                         "give it to a user-space driver: daos_server storage prepare"
@@ -56,7 +65,14 @@ impl BdevNvme {
         let controller = self
             .controllers
             .attach(&name.controller, self.settings.memory_mib)?;
-        SpdkDevice::open(controller, name.namespace, address, &self.open_names)
+        let flush_after = self.settings.fua == Fua::Flush;
+        SpdkDevice::open(
+            controller,
+            name.namespace,
+            address,
+            &self.open_names,
+            flush_after,
+        )
     }
 
     /// The configured device of a request.
@@ -88,7 +104,8 @@ impl Plugin for BdevNvme {
     }
 
     fn scan(&self, call: CallContext<'_>) -> Result<ScanReport> {
-        let functions = self.machine.functions()?;
+        let functions = Controller::all(self.machine.tree());
+        let processes = self.processes();
         let mut report = ScanReport::default();
         for (done, function) in functions.iter().enumerate() {
             call.check_cancelled()?;
@@ -97,32 +114,24 @@ impl Plugin for BdevNvme {
                 functions.len() as u64,
                 "examining NVMe controllers",
             );
-            let attach = || {
-                self.controllers
-                    .attach(&function.address, self.settings.memory_mib)
-            };
-            scan::examine(&self.machine, function, attach, &mut report);
+            let address = function.address.to_string();
+            let attach = || self.controllers.attach(&address, self.settings.memory_mib);
+            let in_use = held::reason(&self.machine, function, &processes);
+            scan::examine(function, in_use, attach, &mut report);
         }
         Ok(report)
     }
 
-    fn prepare(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
-        preparation(nvme_pci::prepare(call, &wanted(request)?)?)
-    }
-
-    fn release(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
-        preparation(nvme_pci::release(call, &wanted(request)?)?)
-    }
-
     fn devices(&self, _call: CallContext<'_>, request: ClassRequest) -> Result<Vec<DeviceSpec>> {
         let mut specs = Vec::new();
+        let processes = self.processes();
         for (index, (address, name)) in (0..).zip(device_list(&request.config)?) {
-            let (state, detail) = match self.machine.function(&name.controller) {
+            let (state, detail) = match self.find(&name) {
                 None => (
                     DeviceState::Missing,
                     format!("there is no NVMe controller at {}", name.controller),
                 ),
-                Some(function) => match self.machine.in_use(&function) {
+                Some(function) => match held::reason(&self.machine, &function, &processes) {
                     None => (DeviceState::Present, String::new()),
                     Some(reason) => (DeviceState::InUse, reason),
                 },
@@ -139,6 +148,14 @@ impl Plugin for BdevNvme {
             });
         }
         Ok(specs)
+    }
+
+    fn prepare(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        hand_over(request, |request| nvme_pci::prepare(call, request))
+    }
+
+    fn release(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        hand_over(request, |request| nvme_pci::release(call, request))
     }
 
     fn format(&self, call: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
@@ -191,16 +208,17 @@ impl BdevPlugin for BdevNvme {
     }
 }
 
-/// Request of a preparation.
-fn wanted(request: Map<String, Value>) -> Result<PrepareRequest> {
-    serde_json::from_value(Value::Object(request))
-        .map_err(|e| invalid("the request to prepare makes no sense").cause(e.to_string()))
-}
-
-/// Answer of a preparation.
-fn preparation(report: PrepareReport) -> Result<Value> {
-    serde_json::to_value(report)
-        .map_err(|e| Error::new(Status::INTERNAL, "cannot encode the answer").cause(e.to_string()))
+/// Runs preparation or release on its documents.
+fn hand_over(
+    request: Map<String, Value>,
+    work: impl FnOnce(&PrepareRequest) -> Result<PrepareReport>,
+) -> Result<Value> {
+    let request = serde_json::from_value(Value::Object(request)).map_err(|error| {
+        invalid("the request to prepare devices is malformed").cause(error.to_string())
+    })?;
+    serde_json::to_value(work(&request)?).map_err(|error| {
+        Error::new(Status::INTERNAL, "the report cannot be written").cause(error.to_string())
+    })
 }
 
 #[cfg(test)]

@@ -1,17 +1,13 @@
 //! A queue: one hardware queue pair, used by one thread.
 
-use crate::controller::{Controller, Phase};
+use crate::controller::{Attached, Phase};
+use crate::flight::{self, Flight, start};
 use crate::gate::{Gate, State};
 use crate::sys;
-use crate::task::{List, Task, next_segment, reset_segments, status_of};
+use crate::task::Task;
 use daos_plugin_api::abi::{BdevOp, Completion, Request, Status, Wait};
 use daos_plugin_api::sdk::{BdevQueue, Result};
-use std::ffi::{c_int, c_void};
 use std::sync::Arc;
-
-/// Blocks of one write-zeroes command (its field has 16 bits, zero-based) and of one deallocation.
-const MAX_ZEROES: u64 = 1 << 16;
-const MAX_DEALLOCATE: u64 = u32::MAX as u64;
 
 /// How long the thread of an idle queue may sleep, in microseconds. Nothing happens meanwhile.
 const IDLE_US: u64 = 100_000;
@@ -29,35 +25,13 @@ pub(crate) struct Limits {
     pub(crate) unmap: bool,
     pub(crate) write_zeroes: bool,
     pub(crate) compare: bool,
-}
-
-/// What the completion callbacks work on. Reached through a raw pointer only, and never borrowed
-/// across a call into the driver, since callbacks run inside those.
-struct Flight {
-    ns: *mut sys::spdk_nvme_ns,
-    /// Null once it was given back.
-    qpair: *mut sys::spdk_nvme_qpair,
-    /// In the driver's hands.
-    outstanding: List,
-    /// Finished, not yet polled.
-    done: List,
-    /// Between two commands of a long operation, waiting for the driver to have room.
-    waiting: List,
-    /// What an abort that nobody asked for means at the moment.
-    aborted: Status,
-    /// Aborts that the driver had no room for, if any are left.
-    aborts_wait: bool,
-}
-
-impl Flight {
-    fn len(&self) -> usize {
-        self.outstanding.len() + self.done.len() + self.waiting.len()
-    }
+    /// Forced unit access is a flush after the write.
+    pub(crate) flush_after: bool,
 }
 
 /// An open queue.
 pub struct SpdkQueue {
-    controller: Arc<Controller>,
+    controller: Arc<Attached>,
     gate: Arc<Gate>,
     limits: Limits,
     depth: u32,
@@ -67,28 +41,25 @@ pub struct SpdkQueue {
 impl SpdkQueue {
     /// Opens a queue on the calling thread. `ns` belongs to `controller`.
     pub(crate) fn open(
-        controller: &Arc<Controller>,
+        controller: &Arc<Attached>,
         ns: *mut sys::spdk_nvme_ns,
         limits: Limits,
         depth: u32,
     ) -> Result<Self> {
         let gate = Arc::new(Gate::new());
-        let qpair = controller.open_queue(depth, &gate)?;
-        let flight = Flight {
-            ns,
-            qpair,
-            outstanding: List::new(),
-            done: List::new(),
-            waiting: List::new(),
-            aborted: Status::RESET,
-            aborts_wait: false,
-        };
+        let flight = Box::into_raw(Box::new(Flight::new(ns, limits.flush_after)));
+        // SAFETY: the flight is new, and goes in `drop`, after the queue was closed.
+        if let Err(error) = unsafe { controller.open_queue(depth, &gate, flight) } {
+            // SAFETY: made above; the controller does not know it.
+            drop(unsafe { Box::from_raw(flight) });
+            return Err(error);
+        }
         Ok(Self {
             controller: controller.clone(),
             gate,
             limits,
             depth,
-            flight: Box::into_raw(Box::new(flight)),
+            flight,
         })
     }
 
@@ -130,19 +101,6 @@ impl SpdkQueue {
         });
         let total: u128 = segments.iter().map(|s| s.len as u128).sum();
         (!shape || total != u128::from(request.blocks) * block as u128).then_some(Status::INVALID)
-    }
-
-    /// Ends what waits between two commands.
-    fn drop_waiting(&mut self) {
-        // SAFETY: the queue's own structure, on its thread, outside of the driver.
-        let flight = unsafe { &mut *self.flight };
-        while let Some(task) = flight.waiting.pop() {
-            // SAFETY: tasks of a list are live.
-            unsafe {
-                (*task).status = flight.aborted;
-                flight.done.push(task);
-            }
-        }
     }
 
     /// Lets what waits between two commands go on.
@@ -191,15 +149,10 @@ impl SpdkQueue {
 
     /// Gives the hardware queue of a lost device back: what was outstanding ends.
     fn retire(&mut self) {
-        // SAFETY: the queue's own structure, on its thread; the callbacks find it unborrowed.
-        unsafe {
-            (*self.flight).aborted = self.loss();
-            let qpair = std::mem::replace(&mut (*self.flight).qpair, std::ptr::null_mut());
-            if !qpair.is_null() {
-                self.controller.retire_queue(qpair);
-            }
+        // SAFETY: on the queue's thread, outside of the driver; nothing borrows the flight.
+        if !unsafe { flight::retire(self.flight, self.loss()) } {
+            self.controller.stop_dma();
         }
-        self.drop_waiting();
     }
 
     /// Why a lost queue takes nothing.
@@ -275,7 +228,8 @@ impl BdevQueue for SpdkQueue {
                             < 0
                 };
                 if inside.state == State::Drain {
-                    self.drop_waiting()
+                    // SAFETY: on the queue's thread, outside of the driver.
+                    unsafe { flight::drop_waiting(self.flight) }
                 } else {
                     self.resume_waiting();
                     // SAFETY: the queue's own structure, on its thread.
@@ -337,16 +291,14 @@ impl BdevQueue for SpdkQueue {
                 sys::spdk_nvme_qpair_process_completions(qpair, 0);
             }
         }
-        self.drop_waiting();
+        // SAFETY: on the queue's thread, outside of the driver.
+        unsafe { flight::drop_waiting(self.flight) };
         drop(inside);
         // SAFETY: as above. Outside of the gate: a reset could wait for us with the lock held.
         unsafe {
-            if (*self.flight).qpair.is_null() {
-                (*self.flight).qpair = self
-                    .controller
-                    .replace_queue(self.depth)
-                    .map_err(|error| error.status)?;
-            }
+            self.controller
+                .replace_queue(self.depth, self.flight)
+                .map_err(|error| error.status)?;
             (*self.flight).aborted = Status::RESET;
         }
         if gate.reopen(State::Drain) {
@@ -362,141 +314,8 @@ impl Drop for SpdkQueue {
         // SAFETY: last use, on the queue's thread; the driver's callbacks run before `close_queue`
         // returns, so nothing refers to the flight afterwards.
         unsafe {
-            let qpair = std::mem::replace(&mut (*self.flight).qpair, std::ptr::null_mut());
-            self.controller.close_queue(qpair, &self.gate);
+            self.controller.close_queue(self.flight, &self.gate);
             drop(Box::from_raw(self.flight));
         }
-    }
-}
-
-/// Gives the next command of `task` to the driver, or finishes the task. False = the driver has no
-/// room and the task was left alone; with `keep` it waits in line instead.
-///
-/// # Safety
-/// On the queue's thread with `flight` unborrowed; `task` is live and in no list.
-unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> bool {
-    // SAFETY: the caller vouches for both; no borrow is held across `issue`, inside which the
-    // completion callback may run.
-    unsafe {
-        (*flight).outstanding.push(task);
-        let code = issue(flight, task);
-        // Memory that the device cannot reach: the driver runs the callback and returns an error as well.
-        if code == 0 || (*task).ended {
-            return true;
-        }
-        (*flight).outstanding.remove(task);
-        if code == -libc::ENOMEM && (*flight).len() > 0 {
-            if keep {
-                (*flight).waiting.push(task);
-            }
-            return false;
-        }
-        (*task).status = match -code {
-            libc::ENOMEM => Status::NO_MEMORY,
-            libc::EINVAL => Status::INVALID,
-            _ => Status::IO,
-        };
-        (*flight).done.push(task);
-        true
-    }
-}
-
-/// One command. Returns the driver's code; not 0 = there will be no callback after this.
-unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
-    // SAFETY: as for `start`.
-    unsafe {
-        let (ns, qpair) = ((*flight).ns, (*flight).qpair);
-        let (op, lba, blocks) = ((*task).op, (*task).lba, (*task).blocks);
-        let flags = if (*task).fua { sys::daos_spdk_fua } else { 0 };
-        let step = match op {
-            BdevOp::WRITE_ZEROES => blocks.min(MAX_ZEROES),
-            BdevOp::UNMAP => blocks.min(MAX_DEALLOCATE),
-            _ => blocks,
-        };
-        // Before the call: the callback may run inside it.
-        (*task).lba = lba.wrapping_add(step);
-        (*task).blocks = blocks - step;
-        let (count, argument) = (step as u32, task.cast::<c_void>());
-        let (reset, next) = (Some(reset_segments as _), Some(next_segment as _));
-        let code = match op {
-            BdevOp::READ => sys::spdk_nvme_ns_cmd_readv(
-                ns,
-                qpair,
-                lba,
-                count,
-                Some(completed),
-                argument,
-                0,
-                reset,
-                next,
-            ),
-            BdevOp::WRITE => sys::spdk_nvme_ns_cmd_writev(
-                ns,
-                qpair,
-                lba,
-                count,
-                Some(completed),
-                argument,
-                flags,
-                reset,
-                next,
-            ),
-            BdevOp::COMPARE => sys::spdk_nvme_ns_cmd_comparev(
-                ns,
-                qpair,
-                lba,
-                count,
-                Some(completed),
-                argument,
-                0,
-                reset,
-                next,
-            ),
-            BdevOp::WRITE_ZEROES => sys::spdk_nvme_ns_cmd_write_zeroes(
-                ns,
-                qpair,
-                lba,
-                count,
-                Some(completed),
-                argument,
-                flags,
-            ),
-            BdevOp::UNMAP => {
-                sys::daos_spdk_deallocate(ns, qpair, lba, count, Some(completed), argument)
-            }
-            _ => sys::spdk_nvme_ns_cmd_flush(ns, qpair, Some(completed), argument),
-        };
-        if code != 0 && !(*task).ended {
-            (*task).lba = lba;
-            (*task).blocks = blocks;
-        }
-        code
-    }
-}
-
-/// The driver's callback: one for each command it took, and one for a command it refuses for its memory.
-unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::spdk_nvme_cpl) {
-    let task = argument.cast::<Task>();
-    // SAFETY: the driver passes the task of a command that it held until now, on the queue's thread,
-    // inside a call that does not borrow the flight.
-    unsafe {
-        let flight = (*task).queue.cast::<Flight>();
-        (*flight).outstanding.remove(task);
-        let mut status = status_of(sys::daos_spdk_outcome(completion));
-        if status == Status::CANCELLED && !(*task).cancelled {
-            status = (*flight).aborted;
-        }
-        let more = (*task).blocks > 0;
-        if status.is_ok() && more {
-            if (*task).cancelled {
-                status = Status::CANCELLED;
-            } else {
-                start(flight, task, true);
-                return;
-            }
-        }
-        (*task).status = status;
-        (*task).ended = true;
-        (*flight).done.push(task);
     }
 }

@@ -1,23 +1,22 @@
 //! What a scan says of a controller: from the kernel's driver where that has it, else by a look through SPDK.
 
 use crate::config::{CLASS, Name};
-use crate::controller::Controller;
-use crate::pci::{Function, Identity, Machine};
+use crate::controller::{Attached, Identity, Namespace};
 use daos_plugin_api::control::{ClassKind, DeviceRecord, ScanReport};
 use daos_plugin_api::sdk::Result;
+use nvme_pci::Controller;
 use serde_json::{Map, json};
 use std::sync::Arc;
 
 /// Adds a record for each namespace of a controller, or one for a controller that cannot be looked into.
-/// `attach` takes the controller, which resets it: never one that somebody holds.
+/// `attach` takes the controller, which resets it: never one that is in use.
 pub(crate) fn examine(
-    machine: &Machine,
-    function: &Function,
-    attach: impl FnOnce() -> Result<Arc<Controller>>,
+    function: &Controller,
+    mut in_use: Option<String>,
+    attach: impl FnOnce() -> Result<Arc<Attached>>,
     report: &mut ScanReport,
 ) {
-    let mut in_use = machine.in_use(function);
-    let identity = if function.is_ours() && in_use.is_none() {
+    let identity = if function.is_for_user_space() && in_use.is_none() {
         match attach() {
             Ok(controller) => controller.identity(),
             Err(error) => {
@@ -28,14 +27,34 @@ pub(crate) fn examine(
             }
         }
     } else {
-        function.identity().unwrap_or_default()
+        of_kernel(function)
     };
     report.devices.extend(records(function, &identity, in_use));
 }
 
-fn records(function: &Function, identity: &Identity, in_use: Option<String>) -> Vec<DeviceRecord> {
+/// What the kernel's driver tells.
+fn of_kernel(function: &Controller) -> Identity {
+    let namespaces = function.namespaces.iter().map(|namespace| Namespace {
+        id: namespace.id,
+        bytes: namespace.size,
+        block_size: namespace.block_size,
+        metadata: None,
+    });
+    Identity {
+        model: function.model.clone(),
+        serial: function.serial.clone(),
+        firmware: function.firmware.clone(),
+        namespaces: namespaces.collect(),
+    }
+}
+
+fn records(
+    function: &Controller,
+    identity: &Identity,
+    in_use: Option<String>,
+) -> Vec<DeviceRecord> {
     let mut details = Map::from_iter([
-        ("controller".to_owned(), json!(function.address)),
+        ("controller".to_owned(), json!(function.address.to_string())),
         ("pci_id".to_owned(), json!(function.id)),
         (
             "driver".to_owned(),
@@ -56,16 +75,19 @@ fn records(function: &Function, identity: &Identity, in_use: Option<String>) -> 
         details,
     };
     if identity.namespaces.is_empty() {
-        return vec![record(function.address.clone(), 0, 0, details)];
+        return vec![record(function.address.to_string(), 0, 0, details)];
     }
     let single = identity.namespaces.len() == 1;
     let records = identity.namespaces.iter().map(|namespace| {
         let name = Name {
-            controller: function.address.clone(),
+            controller: function.address.to_string(),
             namespace: (!single).then_some(namespace.id),
         };
         details.insert("namespace".to_owned(), json!(namespace.id));
-        let format = format!("{}+{}", namespace.block_size, namespace.metadata);
+        let format = match namespace.metadata {
+            Some(metadata) => format!("{}+{metadata}", namespace.block_size),
+            None => namespace.block_size.to_string(),
+        };
         details.insert("block_format".to_owned(), json!(format));
         record(
             name.to_string(),
@@ -75,4 +97,73 @@ fn records(function: &Function, identity: &Identity, in_use: Option<String>) -> 
         )
     });
     records.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daos_plugin_api::abi::Status;
+    use daos_plugin_api::sdk::Error;
+
+    fn controller(driver: &str, namespaces: &[(u32, u32)]) -> Controller {
+        Controller {
+            address: "0000:41:00.0".parse().unwrap(),
+            id: "1b36:0010".to_owned(),
+            driver: Some(driver.to_owned()),
+            driver_override: String::new(),
+            numa_node: 1,
+            iommu_group: None,
+            peers: Vec::new(),
+            model: "Some Model".to_owned(),
+            serial: "S1".to_owned(),
+            firmware: "1.0".to_owned(),
+            namespaces: namespaces
+                .iter()
+                .map(|(id, block_size)| nvme_pci::Namespace {
+                    name: format!("nvme0n{id}"),
+                    id: *id,
+                    size: 1 << 20,
+                    block_size: *block_size,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn several_namespaces_are_named_by_their_numbers() {
+        let addresses = |namespaces: &[(u32, u32)]| -> Vec<(String, u64, u32)> {
+            let mut report = ScanReport::default();
+            let reason = Some("bound to the kernel driver nvme".to_owned());
+            let never = || panic!("the kernel has it");
+            examine(&controller("nvme", namespaces), reason, never, &mut report);
+            let records = report.devices.into_iter();
+            assert!(report.notes.is_empty());
+            records
+                .map(|d| {
+                    assert_eq!((d.serial.as_str(), d.numa_node), ("S1", 1));
+                    assert!(d.in_use.is_some());
+                    (d.address, d.size, d.block_size)
+                })
+                .collect()
+        };
+        let plain = "0000:41:00.0".to_owned();
+        assert_eq!(addresses(&[(7, 512)]), [(plain.clone(), 1 << 20, 512)]);
+        assert_eq!(
+            addresses(&[(1, 512), (5, 4096)]),
+            [
+                (format!("{plain}/1"), 1 << 20, 512),
+                (format!("{plain}/5"), 1 << 20, 4096)
+            ]
+        );
+        assert_eq!(addresses(&[]), [(plain, 0, 0)]);
+    }
+
+    #[test]
+    fn one_that_cannot_be_attached_is_listed_with_the_reason() {
+        let mut report = ScanReport::default();
+        let refused = || Err(Error::new(Status::NOT_FOUND, "no").cause("busy"));
+        examine(&controller("vfio-pci", &[]), None, refused, &mut report);
+        assert_eq!(report.devices[0].in_use.as_deref(), Some("busy"));
+        assert_eq!(report.notes.len(), 1);
+    }
 }

@@ -57,6 +57,14 @@ impl Processes {
         all
     }
 
+    /// The same without this process: for those who drive devices themselves.
+    pub fn others(tree: &Tree) -> Self {
+        let mut all = Self::read(tree);
+        let own = std::process::id();
+        all.list.retain(|uses| uses.process.pid != own);
+        all
+    }
+
     /// Whether every process could be looked into.
     pub fn is_complete(&self) -> bool {
         self.complete

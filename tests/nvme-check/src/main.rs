@@ -3,9 +3,10 @@
 //! ```text
 //! usage: nvme-check PLUGIN.so GROUP [SETTINGS]
 //!        nvme-check PLUGIN.so conformance ADDRESS [FILTER]
+//!        nvme-check PLUGIN.so speed ADDRESS randread|randwrite|read|write BYTES DEPTH SECONDS
 //! ```
 //!
-//! Groups: `device`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
+//! Groups: `kernel`, `device`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
 //! device); SETTINGS is the plugin's settings as JSON. `conformance` runs the suite that every backend
 //! passes on one device, or those of its cases whose name has FILTER in it. Prints a line per case and
 //! exits 1 if one failed.
@@ -14,12 +15,14 @@ mod conformance;
 mod dead;
 mod device;
 mod io;
+mod kernel;
 mod load;
 mod qemu;
 mod removal;
 mod reset;
 mod rig;
 mod sigbus;
+mod speed;
 
 use load::Plugin;
 use std::process::ExitCode;
@@ -66,6 +69,13 @@ fn run(path: &str, group: &str, arguments: &[String]) -> Result<bool, String> {
             let address = argument(0).ok_or("which device?")?;
             return Ok(conformance::passes(table, address, argument(1)));
         }
+        "speed" => {
+            let work = speed::Work::parse(arguments).ok_or("speed of what?")?;
+            let plugin = Plugin::new(table, serde_json::Map::new())?;
+            println!("IOPS {:.1}", speed::measure(&plugin, &work)?);
+            return Ok(true);
+        }
+        "kernel" => kernel::CASES,
         "device" => device::CASES,
         "io" => io::CASES,
         "reset" => reset::CASES,

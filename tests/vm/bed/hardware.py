@@ -10,6 +10,8 @@ With `nvdimm`, one NVDIMM of 512 MiB on each node beside them.
 import dataclasses
 import pathlib
 
+import power
+
 MIB = 1 << 20
 
 # Images and their size. The NVDIMMs end in a label area of 2 MiB, and what is before it must be a
@@ -32,6 +34,8 @@ class Machine:
     """Both nodes together."""
     iommu: bool = True
     nvdimm: bool = False
+    power: bool = False
+    """Log what nvme-4096 is told to write, so that its power can be cut (power.py)."""
 
     @property
     def monitor_socket(self) -> pathlib.Path:
@@ -47,6 +51,8 @@ class Machine:
         for name, size in images.items():
             with open(self.work / name, "xb") as image:
                 image.truncate(size)
+        if self.power:
+            power.prepare(self.work / "nvme-4096")
 
     def command(self) -> list[str]:
         return [
@@ -107,15 +113,18 @@ class Machine:
         return arguments
 
     def _nvme(self) -> list[str]:
-        def raw(name: str) -> list[str]:
-            return ["-blockdev", f"driver=raw,node-name={name},file.driver=file,file.filename={self.work / name}"]
+        def raw(name: str, file: str = "") -> list[str]:
+            # The file has a name of its own, so that something else can be put in its place while the guest runs.
+            file = file or f"file.driver=file,file.node-name={name}-file,file.filename={self.work / name}"
+            return ["-blockdev", f"driver=raw,node-name={name},{file}"]
 
         blocks_4096 = "logical_block_size=4096,physical_block_size=4096"
         return [
             "-object", "throttle-group,id=throttle-512",
             "-blockdev", "driver=throttle,node-name=disk-512,throttle-group=throttle-512,"
             f"file.driver=raw,file.file.driver=file,file.file.filename={self.work / 'nvme-512'}",
-            *raw("nvme-mixed-1"), *raw("nvme-mixed-2"), *raw("nvme-4096"),
+            *raw("nvme-mixed-1"), *raw("nvme-mixed-2"),
+            *raw("nvme-4096", power.blockdev(self.work / "nvme-4096") if self.power else ""),
             "-device", "nvme,id=nvme-512,serial=EMU0512,drive=disk-512,bus=slot1",
             "-device", "nvme,id=nvme-mixed,serial=EMUMIXED,bus=slot2",
             "-device", f"nvme-ns,drive=nvme-mixed-1,bus=nvme-mixed,nsid=1,{blocks_4096}",

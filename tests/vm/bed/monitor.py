@@ -3,8 +3,11 @@
 import json
 import pathlib
 import socket
+import struct
 import threading
 import time
+
+import power
 
 
 def connect(path: pathlib.Path, deadline_s: float = 10.0) -> socket.socket:
@@ -48,18 +51,28 @@ class Monitor:
 
 
 def serve_requests(path: pathlib.Path, monitor: Monitor) -> threading.Thread:
-    """Runs every line that the guest writes to its second serial port as a QMP command and answers there."""
+    """Runs every line that the guest writes to its second serial port as a QMP command and answers there.
+
+    A command of ours among them: `cut-power` with the arguments `disk` and `seed`, see power.py."""
     port = connect(path)
+    cutter = power.Cutter(path.parent)
+
+    def run(command: dict) -> dict:
+        if command.get("execute") == "cut-power":
+            return cutter.cut(monitor.execute, command["arguments"]["disk"], command["arguments"]["seed"])
+        return monitor.execute(command)
 
     def loop() -> None:
         with port, port.makefile("rb") as lines:
             for line in lines:
                 try:
-                    answer = monitor.execute(json.loads(line))
+                    answer = run(json.loads(line))
                 except ValueError as error:
                     answer = {"error": {"desc": f"not JSON: {error}"}}
-                except OSError:
+                except ConnectionError:
                     return  # QEMU has ended
+                except (OSError, KeyError, struct.error) as error:
+                    answer = {"error": {"desc": f"{type(error).__name__}: {error}"}}
                 try:
                     port.sendall(json.dumps(answer).encode() + b"\n")
                 except OSError:

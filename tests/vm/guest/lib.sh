@@ -59,6 +59,23 @@ throttle() {
 	qmp "{\"execute\":\"qom-set\",\"arguments\":{\"path\":\"/objects/throttle-512\",\"property\":\"limits\",\"value\":{\"iops-total\":$1}}}" >/dev/null
 }
 
+# cut_power DISK SEED: what the disk was not told to keep is lost, or not, by chance. Nobody may use it meanwhile; needs
+# "# vm: --power". Prints what was written, forced and at risk.
+cut_power() {
+	qmp "{\"execute\":\"cut-power\",\"arguments\":{\"disk\":\"$1\",\"seed\":$2}}"
+}
+
+# fail_io DISK read|write: from now on each read or write of a disk (nvme-mixed-1, nvme-mixed-2) fails as on a medium that
+# is worn out. mend_io DISK: no more.
+fail_io() {
+	qmp "{\"execute\":\"blockdev-add\",\"arguments\":{\"driver\":\"blkdebug\",\"node-name\":\"$1-errors\",\"image\":\"$1-file\",\"inject-error\":[{\"event\":\"none\",\"iotype\":\"$2\",\"errno\":5,\"once\":false}]}}" >/dev/null
+	qmp "{\"execute\":\"blockdev-reopen\",\"arguments\":{\"options\":[{\"driver\":\"raw\",\"node-name\":\"$1\",\"file\":\"$1-errors\"}]}}" >/dev/null
+}
+mend_io() {
+	qmp "{\"execute\":\"blockdev-reopen\",\"arguments\":{\"options\":[{\"driver\":\"raw\",\"node-name\":\"$1\",\"file\":\"$1-file\"}]}}" >/dev/null
+	qmp "{\"execute\":\"blockdev-del\",\"arguments\":{\"node-name\":\"$1-errors\"}}" >/dev/null
+}
+
 # unplug NAME / plug NAME ADDRESS: removes a controller (nvme-512, nvme-mixed, nvme-4096) as an operator's
 # button press would; returns when the kernel has let it go.
 unplug() {

@@ -1,9 +1,13 @@
 # Plugin bdev-nvme-spdk on vfio-pci: devices, queues, memory and data; reset, abort, a dead controller, removal.
 # vm: --timeout 300
+check() { "$VM_BUILD/nvme-check" "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$@"; }
+modprobe nvme
+# The driver finds namespaces in the background.
+until [ "$(ls /sys/block | grep -c '^nvme')" -ge 4 ]; do sleep 0.1; done
+check kernel
 hugepages 128
 bind vfio-pci "$NVME_512" "$NVME_MIXED" "$NVME_4096"
 mark "devices bound"
-check() { "$VM_BUILD/nvme-check" "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$@"; }
 check device
 check io
 mark "with memory of the plugin's"

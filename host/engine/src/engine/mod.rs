@@ -253,8 +253,9 @@ impl Engine {
     pub fn poll_devices(&self) {
         use daos_plugin_api::abi::BdevEvent;
         for (index, device) in self.layers.devices().iter().enumerate() {
+            let address = &self.formatted.devices[index].address;
             if let Err(status) = device.poll_admin() {
-                tracing::error!(device = index, %status, "device administration failed");
+                tracing::error!(device = index, address, %status, "device administration failed");
             }
             while let Some(event) = device.next_event() {
                 let what = match event.kind {
@@ -265,7 +266,7 @@ impl Engine {
                     BdevEvent::RESET_END => "was reset",
                     _ => "reports something this version does not know",
                 };
-                tracing::warn!(device = index, "device {what}");
+                tracing::warn!(device = index, address, "device {address} {what}");
                 if event.kind == BdevEvent::REMOVED {
                     for target in self.targets.iter().filter(|t| t.device == index) {
                         target.shared.device_gone.store(true, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 //! plane.
 
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 use super::Device;
 
@@ -217,7 +218,12 @@ fn subsystems<'a>(devices: &'a [Device], options: &'a Options) -> Vec<Subsystem<
             Params::Nvme(NvmeOptions::default()),
         ),
     ];
-    config.extend(devices.iter().filter_map(device));
+    let mut controllers = BTreeSet::new();
+    config.extend(devices.iter().filter_map(|device| {
+        // One call attaches a controller with all of its namespaces.
+        let again = device.class == "nvme" && !controllers.insert(controller(&device.address));
+        if again { None } else { entry_of(device) }
+    }));
     let period_us = if options.hotplug.is_some() {
         5_000_000
     } else {
@@ -250,8 +256,13 @@ fn subsystems<'a>(devices: &'a [Device], options: &'a Options) -> Vec<Subsystem<
     subsystems
 }
 
+/// The controller of a namespace: its PCI address without the namespace that may follow it.
+fn controller(address: &str) -> &str {
+    address.split('/').next().unwrap_or(address)
+}
+
 /// How SPDK gets at a device; `None` for classes that it does not know.
-fn device(device: &Device) -> Option<Entry<'_>> {
+fn entry_of(device: &Device) -> Option<Entry<'_>> {
     let (name, address) = (device.name.as_str(), device.address.as_str());
     Some(match device.class.as_str() {
         "nvme" => entry(
@@ -259,7 +270,7 @@ fn device(device: &Device) -> Option<Entry<'_>> {
             Params::Attach {
                 trtype: "PCIe",
                 name,
-                traddr: address,
+                traddr: controller(address),
             },
         ),
         "file" => entry(

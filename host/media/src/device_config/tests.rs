@@ -49,6 +49,22 @@ fn an_nvme_file_is_that_of_the_control_plane() {
 }
 
 #[test]
+fn a_controller_is_attached_once_for_all_of_its_namespaces() {
+    let names = ["0000:82:00.0/1", "0000:81:00.0", "0000:82:00.0/2"];
+    let devices = (0..).zip(names).map(|(n, name)| device(n, "nvme", name));
+    let text = compact(&config(devices.collect()).render(&Options::default()));
+    let attached: Vec<&str> = text
+        .split(r#""traddr":""#)
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert_eq!(attached, ["0000:82:00.0", "0000:81:00.0"]);
+    for name in names {
+        assert!(text.contains(&format!(r#""address":"{name}""#)), "{text}");
+    }
+}
+
+#[test]
 fn classes_and_options() {
     let devices = vec![
         device(0, "file", "/srv/b0"),

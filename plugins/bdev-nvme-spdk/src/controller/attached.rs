@@ -1,0 +1,28 @@
+//! The controllers of this process.
+
+use super::{Attached, Phase, lock};
+use crate::env;
+use daos_plugin_api::sdk::Result;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+
+/// The controllers that are attached, by address: devices on one controller share it.
+#[derive(Default)]
+pub(crate) struct Controllers(Mutex<HashMap<String, Weak<Attached>>>);
+
+impl Controllers {
+    /// The controller at `address`, attached now unless it is; see [`env::start`] for `memory_mib`.
+    pub(crate) fn attach(&self, address: &str, memory_mib: u32) -> Result<Arc<Attached>> {
+        // Held all the time: one is attached at a time.
+        let mut controllers = lock(&self.0);
+        if let Some(controller) = controllers.get(address).and_then(Weak::upgrade)
+            && controller.phase() != Phase::Removed
+        {
+            return Ok(controller);
+        }
+        env::start(memory_mib)?;
+        let controller = Attached::attach(address)?;
+        controllers.insert(address.to_owned(), Arc::downgrade(&controller));
+        Ok(controller)
+    }
+}

@@ -1,0 +1,223 @@
+//! What of a queue the driver's callbacks work on: the requests under way, and how they move.
+
+use crate::sys;
+use crate::task::{List, Task, next_segment, reset_segments, status_of};
+use daos_plugin_api::abi::{BdevOp, Status};
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+/// Blocks of one write-zeroes command (its field has 16 bits, zero-based) and of one deallocation.
+const MAX_ZEROES: u64 = 1 << 16;
+const MAX_DEALLOCATE: u64 = u32::MAX as u64;
+
+/// What the completion callbacks work on. Reached through a raw pointer only, and never borrowed
+/// across a call into the driver, since callbacks run inside those.
+pub(crate) struct Flight {
+    ns: *mut sys::spdk_nvme_ns,
+    /// Null once it was given back.
+    pub(crate) qpair: *mut sys::spdk_nvme_qpair,
+    /// In the driver's hands.
+    pub(crate) outstanding: List,
+    /// Finished, not yet polled.
+    pub(crate) done: List,
+    /// Between two commands of a long operation, waiting for the driver to have room.
+    pub(crate) waiting: List,
+    /// What an abort that nobody asked for means at the moment.
+    pub(crate) aborted: Status,
+    /// Aborts that the driver had no room for, if any are left.
+    pub(crate) aborts_wait: bool,
+    /// Forced unit access is a flush after the write.
+    flush_after: bool,
+}
+
+impl Flight {
+    /// Without a hardware queue yet, for a namespace. `flush_after`: forced unit access is a flush after the write.
+    pub(crate) fn new(ns: *mut sys::spdk_nvme_ns, flush_after: bool) -> Self {
+        Self {
+            ns,
+            qpair: ptr::null_mut(),
+            outstanding: List::new(),
+            done: List::new(),
+            waiting: List::new(),
+            aborted: Status::RESET,
+            aborts_wait: false,
+            flush_after,
+        }
+    }
+
+    /// Requests that the host has not got back.
+    pub(crate) fn len(&self) -> usize {
+        self.outstanding.len() + self.done.len() + self.waiting.len()
+    }
+}
+
+/// Ends what waits between two commands.
+///
+/// # Safety
+/// As for `retire`.
+pub(crate) unsafe fn drop_waiting(flight: *mut Flight) {
+    // SAFETY: the caller vouches that nobody else looks at the flight.
+    let flight = unsafe { &mut *flight };
+    while let Some(task) = flight.waiting.pop() {
+        // SAFETY: tasks of a list are live.
+        unsafe {
+            (*task).status = flight.aborted;
+            flight.done.push(task);
+        }
+    }
+}
+
+/// Gives the hardware queue back, if there is one: all that was under way ends with `reason`. False = the
+/// controller did not confirm, and may still use the queue's memory.
+///
+/// # Safety
+/// On the queue's thread, or on another while the queue's is held outside of its gate; nothing borrows the flight.
+pub(crate) unsafe fn retire(flight: *mut Flight, reason: Status) -> bool {
+    // SAFETY: the caller vouches for the flight; the callbacks find it unborrowed.
+    unsafe {
+        (*flight).aborted = reason;
+        let qpair = ptr::replace(&raw mut (*flight).qpair, ptr::null_mut());
+        let confirmed = qpair.is_null() || sys::spdk_nvme_ctrlr_free_io_qpair(qpair) == 0;
+        drop_waiting(flight);
+        confirmed
+    }
+}
+
+/// Gives the next command of `task` to the driver, or finishes the task. False = the driver has no
+/// room and the task was left alone; with `keep` it waits in line instead.
+///
+/// # Safety
+/// On the queue's thread with `flight` unborrowed; `task` is live and in no list.
+pub(crate) unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> bool {
+    // SAFETY: the caller vouches for both; no borrow is held across `issue`, inside which the
+    // completion callback may run.
+    unsafe {
+        (*flight).outstanding.push(task);
+        let code = issue(flight, task);
+        // Memory that the device cannot reach: the driver runs the callback and returns an error as well.
+        if code == 0 || (*task).ended {
+            return true;
+        }
+        (*flight).outstanding.remove(task);
+        if code == -libc::ENOMEM && (*flight).len() > 0 {
+            if keep {
+                (*flight).waiting.push(task);
+            }
+            return false;
+        }
+        (*task).status = match -code {
+            libc::ENOMEM => Status::NO_MEMORY,
+            libc::EINVAL => Status::INVALID,
+            _ => Status::IO,
+        };
+        (*flight).done.push(task);
+        true
+    }
+}
+
+/// One command. Returns the driver's code; not 0 = there will be no callback after this.
+unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
+    // SAFETY: as for `start`.
+    unsafe {
+        let (ns, qpair) = ((*flight).ns, (*flight).qpair);
+        let (op, lba, blocks) = ((*task).op, (*task).lba, (*task).blocks);
+        let forced = (*task).fua && !(*flight).flush_after;
+        let flags = if forced { sys::daos_spdk_fua } else { 0 };
+        let step = match op {
+            BdevOp::WRITE_ZEROES => blocks.min(MAX_ZEROES),
+            BdevOp::UNMAP => blocks.min(MAX_DEALLOCATE),
+            _ => blocks,
+        };
+        // Before the call: the callback may run inside it.
+        (*task).lba = lba.wrapping_add(step);
+        (*task).blocks = blocks - step;
+        let (count, argument) = (step as u32, task.cast::<c_void>());
+        let (reset, next) = (Some(reset_segments as _), Some(next_segment as _));
+        let code = match op {
+            BdevOp::READ => sys::spdk_nvme_ns_cmd_readv(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                0,
+                reset,
+                next,
+            ),
+            BdevOp::WRITE => sys::spdk_nvme_ns_cmd_writev(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                flags,
+                reset,
+                next,
+            ),
+            BdevOp::COMPARE => sys::spdk_nvme_ns_cmd_comparev(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                0,
+                reset,
+                next,
+            ),
+            BdevOp::WRITE_ZEROES => sys::spdk_nvme_ns_cmd_write_zeroes(
+                ns,
+                qpair,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                flags,
+            ),
+            BdevOp::UNMAP => {
+                sys::daos_spdk_deallocate(ns, qpair, lba, count, Some(completed), argument)
+            }
+            _ => sys::spdk_nvme_ns_cmd_flush(ns, qpair, Some(completed), argument),
+        };
+        if code != 0 && !(*task).ended {
+            (*task).lba = lba;
+            (*task).blocks = blocks;
+        }
+        code
+    }
+}
+
+/// The driver's callback: one for each command it took, and one for a command it refuses for its memory.
+unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::spdk_nvme_cpl) {
+    let task = argument.cast::<Task>();
+    // SAFETY: the driver passes the task of a command that it held until now, on the queue's thread,
+    // inside a call that does not borrow the flight.
+    unsafe {
+        let flight = (*task).queue.cast::<Flight>();
+        (*flight).outstanding.remove(task);
+        let mut status = status_of(sys::daos_spdk_outcome(completion));
+        if status == Status::CANCELLED && !(*task).cancelled {
+            status = (*flight).aborted;
+        }
+        let more = (*task).blocks > 0;
+        if status.is_ok() && more {
+            if (*task).cancelled {
+                status = Status::CANCELLED;
+            } else {
+                start(flight, task, true);
+                return;
+            }
+        }
+        if status.is_ok() && (*task).fua && (*flight).flush_after && !(*task).cancelled {
+            (*task).fua = false;
+            (*task).op = BdevOp::FLUSH;
+            start(flight, task, true);
+            return;
+        }
+        (*task).status = status;
+        (*task).ended = true;
+        (*flight).done.push(task);
+    }
+}

@@ -1,0 +1,129 @@
+//! I/O per second of one device through the plugin file, for tests/vm/bench.
+
+use crate::load::Plugin;
+use daos_plugin_api::abi::{BdevOp, Completion, IoVec, Request, Status};
+use daos_plugin_api::host::CallOptions;
+use std::time::{Duration, Instant};
+
+/// Completions between two looks at the clock, which is slow on emulated machines.
+const BETWEEN: u64 = 64;
+
+/// What to measure: "ADDRESS randread|randwrite|read|write BYTES DEPTH SECONDS".
+pub(crate) struct Work {
+    address: String,
+    op: BdevOp,
+    random: bool,
+    bytes: usize,
+    depth: usize,
+    time: Duration,
+}
+
+impl Work {
+    pub(crate) fn parse(words: &[String]) -> Option<Self> {
+        let [address, pattern, bytes, depth, seconds] = words else {
+            return None;
+        };
+        let (op, random) = match pattern.as_str() {
+            "randread" => (BdevOp::READ, true),
+            "randwrite" => (BdevOp::WRITE, true),
+            "read" => (BdevOp::READ, false),
+            "write" => (BdevOp::WRITE, false),
+            _ => return None,
+        };
+        Some(Self {
+            address: address.clone(),
+            op,
+            random,
+            bytes: bytes.parse().ok()?,
+            depth: depth.parse().ok()?,
+            time: Duration::from_secs(seconds.parse().ok()?),
+        })
+    }
+}
+
+/// Runs it; I/O per second.
+pub(crate) fn measure(plugin: &Plugin, work: &Work) -> Result<f64, String> {
+    let device = plugin.open(&work.address).map_err(|e| e.to_string())?;
+    let geometry = *device.geometry();
+    let blocks = (work.bytes / geometry.block_size as usize) as u64;
+    let places = geometry.block_count / blocks;
+    let memory = device
+        .allocate(work.depth * work.bytes)
+        .map_err(|e| e.to_string())?;
+    let scratch_size = (geometry.scratch_size as usize).next_multiple_of(64);
+    let mut scratch = vec![0u8; work.depth * scratch_size + 64];
+    let scratch = scratch.as_mut_ptr();
+    let scratch = scratch.wrapping_add(scratch.align_offset(64));
+    let iovecs: Vec<IoVec> = (0..work.depth)
+        .map(|slot| IoVec {
+            ptr: memory.ptr().wrapping_add(slot * work.bytes),
+            len: work.bytes,
+        })
+        .collect();
+    let mut queue = device
+        .open_queue(work.depth as u32, CallOptions::default())
+        .map_err(|e| e.to_string())?;
+    let (mut next, mut seed) = (0, 0x9e37_79b9_7f4a_7c15u64);
+    let mut request = |slot: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        next += 1;
+        let place = if work.random { seed } else { next } % places;
+        Request {
+            op: work.op,
+            flags: 0,
+            reserved: 0,
+            iov_count: 1,
+            lba: place * blocks,
+            blocks,
+            iov: &iovecs[slot],
+            tag: slot as u64,
+            scratch: scratch.wrapping_add(slot * scratch_size),
+        }
+    };
+    let mut batch: Vec<Request> = (0..work.depth).map(&mut request).collect();
+    let mut room = vec![
+        Completion {
+            tag: 0,
+            status: Status::OK,
+            reserved: 0,
+        };
+        work.depth
+    ];
+    let (mut done, mut looked, mut outstanding) = (0u64, 0u64, 0usize);
+    let mut over = false;
+    let begun = Instant::now();
+    loop {
+        if !batch.is_empty() {
+            // SAFETY: memory, vectors and scratch live until the end of this function, after the queue's use.
+            let taken = unsafe { queue.submit(&batch) }.map_err(|s| format!("submit: {s}"))?;
+            outstanding += taken;
+            batch.drain(..taken);
+        }
+        let got = queue.poll(&mut room).map_err(|s| format!("poll: {s}"))?;
+        outstanding -= got;
+        for completion in &room[..got] {
+            if !completion.status.is_ok() {
+                return Err(format!("a request ended with {}", completion.status));
+            }
+            if !over {
+                batch.push(request(completion.tag as usize));
+            }
+        }
+        done += got as u64;
+        if done - looked >= BETWEEN {
+            looked = done;
+            if !over && begun.elapsed() >= work.time {
+                over = true;
+                batch.clear();
+            }
+        }
+        if over && outstanding == 0 {
+            break;
+        }
+    }
+    let rate = done as f64 / begun.elapsed().as_secs_f64();
+    drop(queue);
+    Ok(rate)
+}

@@ -1,0 +1,107 @@
+# A site in a guest: a server with its engines, run by an unprivileged user. Sourced by scenarios.
+#
+#   SITE       its folder, in memory     SITE_USER  who runs it (root: SITE_USER=0 before sourcing)
+#   SITE_NVME  settings of bdev-nvme-spdk, set before site_config
+
+SITE=/mnt/site
+SITE_USER=${SITE_USER:-65534}
+SITE_NVME=
+
+# as_user COMMAND...: runs it as the site's user, with no limit of locked memory, which vfio counts.
+as_user() {
+	(
+		ulimit -l unlimited
+		exec setpriv --reuid "$SITE_USER" --regid "$SITE_USER" --clear-groups env HOME="$SITE" XDG_RUNTIME_DIR="$SITE/runtime" "$@"
+	)
+}
+
+# give ADDRESS...: lets the site's user open devices that vfio-pci holds.
+give() {
+	local address
+	for address in "$@"; do
+		chown "$SITE_USER" "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$address/iommu_group")")"
+	done
+}
+
+# site_config: makes the folders of the site and its configuration from the `servers:` entries on standard input.
+site_config() {
+	mkdir -p "$SITE/plugins" "$SITE/runtime"
+	chmod 755 /mnt
+	install -m 644 "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$SITE/plugins/"
+	cat >"$SITE/server.yml" <<YAML
+name: daos_server
+transport_config: {allow_insecure: true}
+state_dir: $SITE/state
+plugins_dir: $SITE/plugins
+plugins:
+  bdev-nvme-spdk: {settings: {$SITE_NVME}}
+  scm-ram: {}
+  fabric-tcp: {}
+provider: tcp
+fabric_iface: lo
+servers:
+$(cat)
+YAML
+	chown -R "$SITE_USER:$SITE_USER" "$SITE"
+}
+
+# server [ARGUMENT...]: starts the server in the background; its words are in $SITE/server.log.
+server() {
+	as_user "$VM_BUILD/daos_server" -o "$SITE/server.yml" start -i "$@" >>"$SITE/server.log" 2>&1 &
+	until pgrep -x daos_server >/dev/null; do sleep 0.1; done
+}
+
+# kill_all: ends the server and its engines as a loss of power would, as far as processes go.
+kill_all() {
+	# shellcheck disable=SC2046
+	kill -9 $(pgrep -x daos_server) $(engines)
+	# The last is a helper; names are cut off after 15 characters.
+	while pgrep -x 'daos_server|daos_io_server' || pgrep daos_server_hel; do sleep 0.1; done >/dev/null
+}
+
+shell() { as_user "$VM_BUILD/daos_shell" -i "$@"; }
+daos() { as_user "$VM_BUILD/daos" "$@"; }
+
+# words: what the server and its engines said, for a scenario that failed.
+words() {
+	tail -n 60 "$SITE/server.log"
+}
+
+# await PHASE: waits until the system is in that phase.
+await() {
+	local waited=0
+	until shell --json system query 2>/dev/null | grep -q "\"phase\": \"$1\""; do
+		waited=$((waited + 1))
+		if [ $waited -ge 240 ] || ! pgrep -x daos_server >/dev/null; then
+			words
+			fail "the system is not $1"
+		fi
+		sleep 0.5
+	done
+}
+
+# engines: process ids of the engines that run.
+engines() { pgrep -x daos_io_server; }
+
+# engine RANK: process of an engine.
+engine() { pgrep -f "daos_io_server.* -I $1 " || fail "engine $1 does not run"; }
+# load RANK [COUNT [SEED]]: writes values of all sizes, keeping a record of what was acknowledged.
+load() { daos workload write --rank "$1" --pool "pool$1" --cont work --acked "$SITE/acked$1" --depth 8 --count "${2:-60}" --size 1..128KiB --seed "${3:-1}"; }
+proof() { daos workload verify --rank "$1" --acked "$SITE/acked$1" || { words; fail "acknowledged values of rank $1 are lost $2"; }; }
+# acknowledged RANK COUNT: waits until so many writes are in the record.
+acknowledged() {
+	local waited=0
+	touch "$SITE/acked$1"
+	chown "$SITE_USER" "$SITE/acked$1"
+	until [ "$(wc -l <"$SITE/acked$1")" -ge "$2" ]; do
+		waited=$((waited + 1))
+		[ $waited -lt 600 ] || { words; fail "rank $1 acknowledges nothing"; }
+		sleep 0.1
+	done
+}
+
+# pool RANK: a pool of most of what a rank has, with a container.
+pool() {
+	shell pool create "pool$1" --ranks "$1" --size 60% >/dev/null
+	daos container create --rank "$1" --pool "pool$1" work >/dev/null
+}

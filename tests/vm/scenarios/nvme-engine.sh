@@ -1,0 +1,101 @@
+# The programs on NVMe under vfio-pci as an unprivileged user: scan, format, start, put and get; an engine that is killed
+# under load; two engines on two nodes, one of them on namespaces of 4096 and of 512 bytes; a loss of power; a medium that
+# fails; a device that is pulled out under load. The argument is the number of times that power is lost.
+# vm: --timeout 600 --memory 3072 --power
+cuts=${1:-1}
+. "$VM_SOURCE/tests/vm/guest/site.sh"
+hugepages 160
+bind vfio-pci "$NVME_MIXED" "$NVME_4096"
+give "$NVME_MIXED" "$NVME_4096"
+# These controllers do not heed the bit that makes a write durable.
+SITE_NVME="fua: flush"
+site_config <<YAML
+- targets: 2
+  nr_xs_helpers: 0
+  pinned_numa_node: 0
+  scm_mount: $SITE/scm0
+  scm_class: ram
+  scm_size: 1
+  bdev_class: nvme
+  bdev_list: ["$NVME_MIXED/1", "${NVME_MIXED//:/.}/2"]
+- targets: 1
+  nr_xs_helpers: 0
+  pinned_numa_node: 1
+  scm_mount: $SITE/scm1
+  scm_class: ram
+  scm_size: 1
+  bdev_class: nvme
+  bdev_list: ["$NVME_4096"]
+YAML
+server
+await maintenance
+mark "server started"
+shell --json storage scan >$SITE/scan
+for serial in EMUMIXED EMU4096; do grep -q "$serial" $SITE/scan || { cat $SITE/scan; fail "no $serial in the scan"; }; done
+shell storage format --force >$SITE/format || { words; fail "format"; }
+await ready
+mark "engines ready"
+for rank in 0 1; do pool $rank; done
+mark "pools and containers"
+
+head -c 900000 /dev/urandom >$SITE/value
+for rank in 0 1; do
+	daos object put --rank $rank --pool pool$rank --cont work 0.1 key value --file $SITE/value >/dev/null
+	daos object get --rank $rank --pool pool$rank --cont work 0.1 key value >$SITE/back
+	cmp $SITE/value $SITE/back || fail "rank $rank gives another value back"
+done
+mark "put and get"
+
+load 0 >/dev/null &
+writer=$!
+acknowledged 0 20
+first=$(engine 0)
+kill -9 "$first"
+# The client waits for the engine's return.
+wait $writer || { words; fail "writing over the death of the engine"; }
+[ "$(engine 0)" != "$first" ] || fail "it is the same engine"
+proof 0 "after kill -9"
+mark "engine killed under load"
+
+# SCM keeps what was stored in it, as it does on persistent memory; the device keeps what it was told to keep.
+for ((cut = 1; cut <= cuts; cut++)); do
+	load 1 100000 $cut >/dev/null 2>&1 &
+	writer=$!
+	acknowledged 1 $((cut * 20))
+	kill_all
+	kill $writer 2>/dev/null || true
+	wait $writer || true
+	cut_power nvme-4096 $cut
+	server
+	await ready
+	proof 1 "after loss of power $cut"
+done
+proof 0 "after a restart"
+mark "power lost and back $cuts times"
+
+fail_io nvme-mixed-1 write
+fail_io nvme-mixed-2 write
+! daos object put --rank 0 --pool pool0 --cont work --deadline 5 0.2 key value --file $SITE/value >$SITE/put 2>&1 || fail "a value is stored on a medium that fails"
+cat $SITE/put
+mend_io nvme-mixed-1
+mend_io nvme-mixed-2
+fail_io nvme-mixed-1 read
+fail_io nvme-mixed-2 read
+! daos object get --rank 0 --pool pool0 --cont work 0.1 key value >/dev/null 2>$SITE/get || fail "a value is read from a medium that fails"
+cat $SITE/get
+mend_io nvme-mixed-1
+mend_io nvme-mixed-2
+daos object get --rank 0 --pool pool0 --cont work 0.1 key value | cmp - $SITE/value || fail "the value is gone after errors of the medium"
+mark "medium failed and mended"
+
+load 1 100000 77 >$SITE/load1 2>&1 &
+writer=$!
+acknowledged 1 $((cuts * 20 + 10))
+unplug nvme-4096 "$NVME_4096"
+mark "device pulled out"
+grep -q "device $NVME_4096 was removed" $SITE/server.log || { words; fail "the engine does not say which device is gone"; }
+! wait $writer || fail "writes to a device that is gone succeed"
+cat $SITE/load1
+engine 1 >/dev/null
+proof 0 "on the other engine"
+mark "the other engine serves"
