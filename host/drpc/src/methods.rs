@@ -46,6 +46,8 @@ pub mod host {
     pub const LAYERS_LIST: i32 = 2;
     /// `daos_host.v1.SetLayersRequest` -> `daos_host.v1.EngineLayers`.
     pub const LAYERS_SET: i32 = 3;
+    /// `daos_host.v1.EngineDevicesRequest` -> `daos_host.v1.EngineDevices`.
+    pub const DEVICES: i32 = 4;
 }
 
 /// Methods of [`module::SRV`], engine to server.

@@ -1,18 +1,20 @@
 //! What the daemon asks our own engine over dRPC, and no other: module 1000 of its socket.
 
 use crate::catalogue::Handle;
+use crate::devices::Devices;
 use crate::layers::Layers;
 use crate::pools;
 use daos_drpc::methods::{host, module};
 use daos_drpc::{Module, Refusal, Reply, Request, reply};
 use daos_proto::ctl::ResponseStatus;
-use daos_proto::host::{DeviceLayers, EngineLayers, Fault, SetLayersRequest};
+use daos_proto::host::{DeviceLayers, EngineDevicesRequest, EngineLayers, Fault, SetLayersRequest};
 use std::sync::Arc;
 
 /// Answers those calls.
 pub(crate) struct HostCalls {
     pub(crate) catalogue: Handle,
     pub(crate) layers: Arc<Layers>,
+    pub(crate) devices: Devices,
 }
 
 impl Module for HostCalls {
@@ -38,6 +40,10 @@ impl Module for HostCalls {
                         Fault::new(ResponseStatus::CtlErrNvme, "bdev", 0, what, why, "")
                     });
                     reply(&answer)
+                }
+                host::DEVICES => {
+                    let asked: EngineDevicesRequest = request.decode()?;
+                    reply(&self.devices.list(&self.layers, asked.health))
                 }
                 _ => Err(Refusal::UnknownMethod),
             }

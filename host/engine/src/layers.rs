@@ -104,6 +104,14 @@ impl Layers {
         Ok(Arc::new(made))
     }
 
+    /// The devices as their plugin has them, for questions about the hardware.
+    pub fn plain_devices(&self) -> Vec<BdevDevice> {
+        lock(&self.stacks)
+            .iter()
+            .map(|s| s.base().clone())
+            .collect()
+    }
+
     /// The devices as targets use them.
     pub fn devices(&self) -> Vec<BdevDevice> {
         lock(&self.stacks).iter().map(|s| s.top().clone()).collect()

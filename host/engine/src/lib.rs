@@ -17,6 +17,7 @@ pub mod array;
 pub mod catalogue;
 pub mod clients;
 pub mod config;
+pub mod devices;
 pub mod engine;
 pub mod error;
 pub mod extents;

@@ -1,6 +1,7 @@
 //! The program: start, tell the daemon, serve until a signal, stop.
 
 use crate::config::Options;
+use crate::devices::Devices;
 use crate::engine::Engine;
 use crate::error::{StartError, exit};
 use crate::upcall::{self, Management};
@@ -81,6 +82,7 @@ async fn serve(
         &socket,
         Arc::clone(&management),
         Arc::clone(engine.layers()),
+        Devices(engine.formatted().devices.clone()),
     )?;
     let (stop, stopped) = oneshot::channel::<()>();
     let listener = tokio::spawn(server.serve(async {

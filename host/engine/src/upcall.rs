@@ -2,6 +2,7 @@
 
 use crate::catalogue::Handle;
 use crate::config::Options;
+use crate::devices::Devices;
 use crate::engine::Engine;
 use crate::error::StartError;
 use crate::host_calls::HostCalls;
@@ -93,10 +94,12 @@ pub fn listen(
     path: &Path,
     management: Arc<Management>,
     layers: Arc<Layers>,
+    devices: Devices,
 ) -> Result<Server, StartError> {
     let host = Arc::new(HostCalls {
         catalogue: management.catalogue.clone(),
         layers,
+        devices,
     });
     Server::bind(path, Router::new().with(management).with(host)).map_err(|e| {
         StartError::failed(format_args!(

@@ -56,6 +56,11 @@ impl Stack {
         }
     }
 
+    /// The device without its layers, as its plugin has it.
+    pub fn base(&self) -> &BdevDevice {
+        &self.base
+    }
+
     /// The device with all its layers: what queues are opened on.
     pub fn top(&self) -> &BdevDevice {
         &self.top

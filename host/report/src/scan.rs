@@ -1,7 +1,7 @@
 //! Devices of a host.
 
 use crate::plugins::kind_text;
-use crate::{FaultRow, bytes, gigabytes, table};
+use crate::{FaultRow, HealthRow, bytes, gigabytes, table};
 use daos_proto::host;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,6 +34,9 @@ pub struct DeviceRow {
     pub use_reason: String,
     pub details: BTreeMap<String, String>,
     pub fault: Option<FaultRow>,
+    /// When it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthRow>,
 }
 
 impl From<host::StorageScanDetailResponse> for ScanReport {
@@ -67,6 +70,7 @@ impl From<host::Device> for DeviceRow {
                 .map(|d| (d.key, d.value))
                 .collect(),
             fault: device.fault.as_ref().map(FaultRow::from),
+            health: device.health.map(HealthRow::from),
             class: device.class,
             plugin: device.plugin,
             address: device.address,
@@ -82,32 +86,18 @@ impl From<host::Device> for DeviceRow {
 }
 
 impl ScanReport {
-    /// The scan for people: NVMe controllers as the deployment guide shows them, then block
-    /// devices, memory and interfaces as tables, then what could not be asked.
+    /// The scan for people, without what only experts want to see.
     pub fn text(&self) -> String {
+        self.text_with(false)
+    }
+
+    /// The scan for people: NVMe controllers as the deployment guide shows them, then block
+    /// devices, memory and interfaces as tables, then health, then what could not be asked.
+    pub fn text_with(&self, verbose: bool) -> String {
         let mut text = String::new();
         let of = |kind: &'static str| self.devices.iter().filter(move |d| d.kind == kind);
         let nvme: Vec<_> = of("bdev").filter(|d| d.class == "nvme").collect();
-        if !nvme.is_empty() {
-            text += "NVMe SSD controller and constituent namespaces:\n";
-            for d in nvme {
-                // Writing to a String cannot fail.
-                let _ = writeln!(
-                    text,
-                    "\tPCI Addr:{} Serial:{} Model:{} Fwrev:{} Socket:{}",
-                    d.address,
-                    d.serial,
-                    d.model,
-                    d.firmware,
-                    d.numa_node.unwrap_or(-1)
-                );
-                let _ = writeln!(
-                    text,
-                    "\t\tNamespace: id:1 capacity:{}",
-                    gigabytes(d.size_bytes)
-                );
-            }
-        }
+        controllers(&mut text, &nvme, verbose);
         let others: Vec<_> = of("bdev").filter(|d| d.class != "nvme").collect();
         section(
             &mut text,
@@ -156,6 +146,27 @@ impl ScanReport {
                 ]
             }),
         );
+        if verbose {
+            let more = of("bdev")
+                .chain(of("scm"))
+                .filter(|d| d.class != "nvme" && !d.details.is_empty());
+            section(
+                &mut text,
+                "Details:",
+                &["ADDRESS", "CLASS", "DETAILS"],
+                more.map(|d| vec![d.address.clone(), d.class.clone(), details(d)]),
+            );
+        }
+        let health = self.devices.iter().filter_map(|d| {
+            let health = d.health.as_ref()?;
+            Some(vec![d.address.clone(), d.class.clone(), health.line()])
+        });
+        section(
+            &mut text,
+            "Health:",
+            &["ADDRESS", "CLASS", "HEALTH"],
+            health,
+        );
         if self.devices.is_empty() {
             text += "no devices found\n";
         }
@@ -163,6 +174,68 @@ impl ScanReport {
             let _ = writeln!(text, "\nplugin {plugin} could not be asked: {fault}");
         }
         text.trim_end().to_owned()
+    }
+}
+
+fn details(device: &DeviceRow) -> String {
+    let details: Vec<_> = device
+        .details
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    details.join(" ")
+}
+
+/// Controllers, each with its namespaces below it.
+fn controllers(text: &mut String, rows: &[&DeviceRow], verbose: bool) {
+    if rows.is_empty() {
+        return;
+    }
+    *text += "NVMe SSD controller and constituent namespaces:\n";
+    let controller_of = |row: &DeviceRow| {
+        let controller = row.address.split('/').next().unwrap_or_default();
+        row.details
+            .get("controller")
+            .cloned()
+            .unwrap_or_else(|| controller.to_owned())
+    };
+    let detail = |row: &DeviceRow, key: &str| row.details.get(key).cloned().unwrap_or_default();
+    let mut last = None;
+    for row in rows {
+        let controller = controller_of(row);
+        // Writing to a String cannot fail.
+        if last.as_ref() != Some(&controller) {
+            let _ = write!(
+                text,
+                "\tPCI Addr:{controller} Serial:{} Model:{} Fwrev:{} Socket:{}",
+                row.serial,
+                row.model,
+                row.firmware,
+                row.numa_node.unwrap_or(-1)
+            );
+            if verbose {
+                let (id, driver) = (detail(row, "pci_id"), detail(row, "driver"));
+                let _ = write!(text, " Id:{id} Driver:{driver} Use:{}", usage(row));
+            }
+            text.push('\n');
+        }
+        if row.size_bytes > 0 {
+            let id = row.details.get("namespace").map_or("1", String::as_str);
+            let _ = write!(
+                text,
+                "\t\tNamespace: id:{id} capacity:{}",
+                gigabytes(row.size_bytes)
+            );
+            if verbose {
+                let format = match detail(row, "block_format") {
+                    format if format.is_empty() => row.block_size.to_string(),
+                    format => format,
+                };
+                let _ = write!(text, " bytes:{} format:{format}", row.size_bytes);
+            }
+            text.push('\n');
+        }
+        last = Some(controller);
     }
 }
 
@@ -192,5 +265,77 @@ fn usage(device: &DeviceRow) -> String {
         (Some(fault), _) => fault.what.clone(),
         (None, "") => device.use_state.to_owned(),
         (None, reason) => format!("{} ({reason})", device.use_state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(address: &str, size: u64, details: &[(&str, &str)]) -> host::Device {
+        host::Device {
+            kind: host::Kind::Bdev.into(),
+            class: "nvme".to_owned(),
+            address: address.to_owned(),
+            serial: "PHKS7505005Y750BGN  ".to_owned(),
+            model: "INTEL SSDPED1K750GA".to_owned(),
+            firmware: "E2010325".to_owned(),
+            size_bytes: size,
+            block_size: 512,
+            numa_node: Some(1),
+            r#use: host::DeviceUse::Busy.into(),
+            use_reason: "bound to the kernel driver nvme".to_owned(),
+            details: details
+                .iter()
+                .map(|(key, value)| host::Detail {
+                    key: (*key).to_owned(),
+                    value: (*value).to_owned(),
+                })
+                .collect(),
+            ..host::Device::default()
+        }
+    }
+
+    #[test]
+    fn controllers_are_shown_as_the_guide_shows_them() {
+        let of = |namespace| {
+            [
+                ("controller", "0000:da:00.0"),
+                ("namespace", namespace),
+                ("driver", "nvme"),
+                ("pci_id", "8086:2701"),
+                ("block_format", "512+8"),
+            ]
+        };
+        let report = ScanReport::from(host::StorageScanDetailResponse {
+            devices: vec![
+                row("0000:81:00.0", 0, &[]),
+                row("0000:da:00.0/1", 750_156_374_016, &of("1")),
+                row("0000:da:00.0/7", 1_600_321_314_816, &of("7")),
+            ],
+            ..host::StorageScanDetailResponse::default()
+        });
+        let text = report.text();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = "Serial:PHKS7505005Y750BGN   Model:INTEL SSDPED1K750GA Fwrev:E2010325 Socket:1";
+        assert_eq!(
+            lines,
+            [
+                "NVMe SSD controller and constituent namespaces:".to_owned(),
+                format!("\tPCI Addr:0000:81:00.0 {tail}"),
+                format!("\tPCI Addr:0000:da:00.0 {tail}"),
+                "\t\tNamespace: id:1 capacity:750".to_owned(),
+                "\t\tNamespace: id:7 capacity:1600".to_owned(),
+            ]
+        );
+        let verbose = report.text_with(true);
+        assert!(
+            verbose.contains("Driver:nvme Use:busy (bound to the kernel driver nvme)"),
+            "{verbose}"
+        );
+        assert!(
+            verbose.contains("bytes:750156374016 format:512+8"),
+            "{verbose}"
+        );
     }
 }

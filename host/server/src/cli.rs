@@ -149,7 +149,8 @@ impl StartArgs {
 #[derive(Subcommand)]
 pub(crate) enum StorageCommand {
     /// List the devices that this machine's plugins see. Needs no configuration.
-    Scan,
+    #[command(visible_alias = "s")]
+    Scan(ScanArgs),
     /// Hand NVMe SSDs to user space (vfio-pci, or uio_pci_generic without an IOMMU), reserve huge pages and give
     /// both to a user; or take all of that back. Needs root, and no configuration.
     ///
@@ -165,6 +166,16 @@ pub(crate) enum StorageCommand {
                       neither."
     )]
     Prepare(PrepareArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct ScanArgs {
+    /// Show drivers, formats, who uses a device, and whatever else the plugins know.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Ask each device for its health. What a running engine holds is asked by `daos_shell storage scan --health`.
+    #[arg(long, visible_alias = "nvme-health")]
+    pub(crate) health: bool,
 }
 
 #[derive(Subcommand)]

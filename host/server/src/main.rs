@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             &cli.start.overrides(&StartArgs::default(), &cli.globals),
         ),
         Some(Command::Start(args)) => start::run(&cli, &args.overrides(&cli.start, &cli.globals)),
-        Some(Command::Storage(StorageCommand::Scan)) => scan::run(&cli),
+        Some(Command::Storage(StorageCommand::Scan(args))) => scan::run(&cli, args),
         Some(Command::Storage(StorageCommand::Prepare(args))) => match prepare::run(&cli, args) {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),

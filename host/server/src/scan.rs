@@ -1,7 +1,11 @@
-//! `storage scan`: asks every plugin what it sees.
+//! `storage scan`: asks every plugin what it sees, and running engines what they hold.
 
-use crate::cli::Cli;
+mod engines;
+mod health;
+
+use crate::cli::{Cli, ScanArgs};
 use crate::plugins::Plugins;
+use crate::state::State;
 use daos_config::{Config, Overrides};
 use daos_plugin_api::abi::Status as PluginStatus;
 use daos_plugin_api::control::{ClassKind, DeviceRecord};
@@ -11,9 +15,11 @@ use daos_proto::host::{
 };
 use daos_report::{Envelope, ScanReport, print_json};
 
-/// Scans for a request; plugins that fail are named, the others' devices are there.
+/// Scans for a request; plugins that fail are named, the others' devices are there. With the state of a server, its
+/// engines are asked for what they hold, which nobody else may open.
 pub(crate) async fn scan(
     plugins: &Plugins,
+    state: Option<&State>,
     request: &StorageScanDetailRequest,
 ) -> StorageScanDetailResponse {
     let mut response = StorageScanDetailResponse {
@@ -52,6 +58,12 @@ pub(crate) async fn scan(
             }
         }),
         Err(error) => tracing::warn!("who has which device is not known: {error}"),
+    }
+    if let Some(state) = state.filter(|_| wanted(ClassKind::Bdev)) {
+        engines::ask(state, request, &mut response).await;
+    }
+    if request.health {
+        health::ask(plugins, &mut response.devices).await;
     }
     response
         .devices
@@ -101,7 +113,7 @@ fn device(plugin: &str, record: DeviceRecord) -> Device {
 
 /// `daos_server storage scan`: with the configuration's plugins if there is one that can be read,
 /// with the defaults otherwise.
-pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
+pub(crate) fn run(cli: &Cli, args: &ScanArgs) -> anyhow::Result<bool> {
     let exe = std::env::current_exe()?;
     let overrides = cli
         .start
@@ -112,7 +124,11 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
         .enable_all()
         .build()?;
     let report = runtime.block_on(async {
-        let response = scan(&plugins, &StorageScanDetailRequest::default()).await;
+        let request = StorageScanDetailRequest {
+            health: args.health,
+            ..StorageScanDetailRequest::default()
+        };
+        let response = scan(&plugins, None, &request).await;
         plugins.rest().await;
         ScanReport::from(response)
     });
@@ -129,7 +145,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
             }
         })?;
     } else {
-        println!("{}", report.text());
+        println!("{}", report.text_with(args.verbose));
     }
     Ok(complete)
 }

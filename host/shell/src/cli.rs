@@ -68,9 +68,9 @@ pub(crate) enum Command {
 
 #[derive(Subcommand)]
 pub(crate) enum StorageCommand {
-    /// List the devices that the hosts' plugins see.
+    /// List the devices that the hosts' plugins see and that their engines hold.
     #[command(visible_alias = "s")]
-    Scan,
+    Scan(ScanArgs),
     /// Format the storage named in the hosts' configuration and start their engines.
     ///
     /// Every device is checked before the first byte is written. Storage that was formatted
@@ -266,6 +266,16 @@ pub(crate) struct PingArgs {
     /// Draw latency and bandwidth over size into this SVG file.
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<std::path::PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ScanArgs {
+    /// Show drivers, formats, who uses a device, and whatever else the plugins know.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Ask each device for its health; one that an engine holds is asked through the engine.
+    #[arg(long, visible_alias = "nvme-health")]
+    pub(crate) health: bool,
 }
 
 #[derive(Args)]

@@ -80,7 +80,7 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
 /// Runs a command that succeeds or fails; `Ok(false)` when a host failed and was reported.
 async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
     match &cli.command {
-        Command::Storage(StorageCommand::Scan) => query::storage_scan(cli, hosts).await,
+        Command::Storage(StorageCommand::Scan(args)) => query::storage_scan(cli, args, hosts).await,
         Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, hosts).await,
         Command::Storage(StorageCommand::Layers(what)) => layers::run(cli, what, hosts).await,
         Command::Pool(PoolCommand::Create(args)) => pool::create::run(cli, args, hosts).await,

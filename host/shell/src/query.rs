@@ -1,6 +1,6 @@
 //! Commands that only look.
 
-use crate::cli::{Cli, NetworkScanArgs};
+use crate::cli::{Cli, NetworkScanArgs, ScanArgs};
 use crate::fanout;
 use daos_proto::host::{
     NetworkScanRequest, PluginListRequest, ServerStateRequest, StorageScanDetailRequest,
@@ -8,11 +8,18 @@ use daos_proto::host::{
 use daos_report::{NetworkReport, PluginReport, ScanReport, ServerRow};
 
 /// `storage scan`.
-pub(crate) async fn storage_scan(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
-    let answers = fanout::ask(cli, hosts, |mut client| async move {
-        let answer = client
-            .storage_scan_detail(StorageScanDetailRequest::default())
-            .await?;
+pub(crate) async fn storage_scan(
+    cli: &Cli,
+    args: &ScanArgs,
+    hosts: &[String],
+) -> anyhow::Result<bool> {
+    let (health, verbose) = (args.health, args.verbose);
+    let answers = fanout::ask(cli, hosts, move |mut client| async move {
+        let request = StorageScanDetailRequest {
+            health,
+            ..StorageScanDetailRequest::default()
+        };
+        let answer = client.storage_scan_detail(request).await?;
         Ok(ScanReport::from(answer.into_inner()))
     })
     .await;
@@ -20,7 +27,9 @@ pub(crate) async fn storage_scan(cli: &Cli, hosts: &[String]) -> anyhow::Result<
         .values()
         .flatten()
         .any(|report| !report.faults.is_empty());
-    Ok(fanout::print(cli, answers, ScanReport::text)? && !failed_plugin)
+    Ok(fanout::print(cli, answers, |report: &ScanReport| {
+        report.text_with(verbose)
+    })? && !failed_plugin)
 }
 
 /// `network scan`.

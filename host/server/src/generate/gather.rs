@@ -50,7 +50,7 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
         kinds: vec![Kind::Scm.into(), Kind::Bdev.into()],
         ..StorageScanDetailRequest::default()
     };
-    let scanned = scan::scan(plugins, &request).await;
+    let scanned = scan::scan(plugins, None, &request).await;
     notes.extend(scanned.faults.into_iter().map(|fault| {
         let why = fault.fault.map(|f| f.description()).unwrap_or_default();
         format!(

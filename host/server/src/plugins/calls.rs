@@ -78,6 +78,16 @@ impl Plugins {
         call.await.map_err(|e| (e.status(), trouble(plugin, e)))
     }
 
+    /// Health of a device that no engine holds.
+    pub(crate) async fn health(
+        &self,
+        plugin: &PluginInfo,
+        device: DeviceSpec,
+    ) -> Result<Map<String, Value>, (Status, Trouble)> {
+        let call = self.helpers.health(plugin, device, CallOptions::default());
+        call.await.map_err(|e| (e.status(), trouble(plugin, e)))
+    }
+
     /// Makes devices ready for user space, or gives them back.
     pub(crate) async fn prepare(
         &self,

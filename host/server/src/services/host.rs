@@ -202,7 +202,12 @@ impl HostSvc for HostService {
         request: Request<StorageScanDetailRequest>,
     ) -> Result<Response<StorageScanDetailResponse>, Status> {
         Ok(Response::new(
-            scan::scan(&self.inner.plugins, request.get_ref()).await,
+            scan::scan(
+                &self.inner.plugins,
+                Some(&self.inner.state),
+                request.get_ref(),
+            )
+            .await,
         ))
     }
 

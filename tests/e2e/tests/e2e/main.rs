@@ -29,5 +29,6 @@ mod providers;
 mod single_instance;
 mod soak;
 mod storage_prepare;
+mod storage_scan;
 mod traces;
 mod wrong_config;

@@ -1,0 +1,96 @@
+//! Health of devices that no engine holds, and health as the control plane tells it.
+
+use super::engines::not_told;
+use crate::plugins::Plugins;
+use daos_plugin_api::abi::Status;
+use daos_plugin_api::control::{DeviceSpec, DeviceState, HealthRecord, HealthStatus};
+use daos_proto::host::{Detail, Device, DeviceHealth, Kind};
+use serde_json::{Map, Value, json};
+
+/// Asks the plugins for the health of each block device that has none yet.
+pub(super) async fn ask(plugins: &Plugins, devices: &mut [Device]) {
+    let leases = plugins.state_dir().leases().unwrap_or_default();
+    for device in devices.iter_mut() {
+        if device.kind() != Kind::Bdev || device.health.is_some() || device.engine.is_some() {
+            continue;
+        }
+        let lease = leases
+            .devices
+            .get(&format!("{}:{}", device.class, device.address));
+        // Nobody else opens what an engine holds.
+        if let Some(lease) = lease {
+            let why = format!(
+                "engine {} holds it; ask with `daos_shell storage scan --health`",
+                lease.engine
+            );
+            device.health = Some(not_told(&why));
+            continue;
+        }
+        let Some(plugin) = plugins.get(&device.plugin) else {
+            continue;
+        };
+        let config = Map::from_iter([("bdev_list".to_owned(), json!([device.address]))]);
+        let spec = DeviceSpec {
+            class: device.class.clone(),
+            index: 0,
+            address: device.address.clone(),
+            size: device.size_bytes,
+            state: DeviceState::Present,
+            detail: String::new(),
+            config,
+        };
+        device.health = match plugins.health(&plugin, spec).await {
+            Ok(document) => Some(read(document)),
+            Err((Status::NOT_SUPPORTED, _)) => None,
+            Err((_, fault)) => Some(not_told(&fault.description())),
+        };
+    }
+}
+
+fn read(document: Map<String, Value>) -> DeviceHealth {
+    match serde_json::from_value::<HealthRecord>(Value::Object(document)) {
+        Ok(record) => health_message(record),
+        Err(error) => not_told(&format!("its plugin's answer makes no sense: {error}")),
+    }
+}
+
+/// A plugin's document as a message.
+pub(super) fn health_message(record: HealthRecord) -> DeviceHealth {
+    DeviceHealth {
+        ok: record.status == HealthStatus::Ok,
+        status: match record.status {
+            HealthStatus::Ok => "ok",
+            HealthStatus::Warning => "warning",
+            HealthStatus::Critical => "critical",
+            HealthStatus::Gone => "gone",
+        }
+        .to_owned(),
+        temperature_kelvin: record.temperature_kelvin,
+        spare_percent: record.spare_percent,
+        spare_threshold_percent: record.spare_threshold_percent,
+        used_percent: record.used_percent,
+        media_errors: record.media_errors,
+        power_on_hours: record.power_on_hours,
+        power_cycles: record.power_cycles,
+        unsafe_shutdowns: record.unsafe_shutdowns,
+        error_log_entries: record.error_log_entries,
+        critical_warning: record.critical_warning.map(u32::from),
+        data_units_read: record.data_units_read,
+        data_units_written: record.data_units_written,
+        busy_minutes: record.busy_minutes,
+        warning_temperature_minutes: record.warning_temperature_minutes,
+        critical_temperature_minutes: record.critical_temperature_minutes,
+        warnings: record.warnings,
+        details: record
+            .details
+            .into_iter()
+            .map(|(key, value)| Detail {
+                key,
+                value: match value {
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                },
+            })
+            .collect(),
+    }
+}
