@@ -1,17 +1,49 @@
 //! A load made to fit a device, with a remark on everything that had to change.
 
+use super::KEEP_OUT;
+use super::area::{Area, Range};
 use crate::load::{Job, Load, SizeShare};
+use crate::record::Mode;
 use daos_plugin_api::abi::BdevGeometry;
+
+/// Where each job works.
+pub(crate) type Placed = (Area, Vec<(Job, Range)>);
+
+/// Checks that a load can be run on a device, before anything on it is touched.
+///
+/// # Errors
+/// Why it cannot, in a sentence.
+pub fn check(load: &Load, mode: Mode, geometry: &BdevGeometry) -> Result<(), String> {
+    layout(load, mode, geometry, &mut Vec::new()).map(drop)
+}
+
+/// The jobs of a load, one for each copy, with their parts of the device.
+pub(crate) fn layout(
+    load: &Load,
+    mode: Mode,
+    geometry: &BdevGeometry,
+    notes: &mut Vec<String>,
+) -> Result<Placed, String> {
+    let jobs = fit(load, geometry, notes)?;
+    if mode == Mode::ReadOnly && jobs.iter().any(Job::writes) {
+        return Err("a load that writes was given to a run that only reads".to_owned());
+    }
+    let keep_out = match mode {
+        Mode::ReadWrite => KEEP_OUT / u64::from(geometry.block_size),
+        Mode::ReadOnly => 0,
+    };
+    let blocks = geometry.block_count.saturating_sub(2 * keep_out);
+    let area = Area::new(keep_out, blocks, geometry.block_size, &jobs)?;
+    let place = |job: Job| area.range(&job).map(|range| (job, range));
+    let placed = jobs.into_iter().map(place).collect::<Result<_, _>>()?;
+    Ok((area, placed))
+}
 
 /// The jobs, one for each copy, with sizes and depths that the device can take.
 ///
 /// # Errors
 /// There are more jobs than the device has queues.
-pub(crate) fn fit(
-    load: &Load,
-    geometry: &BdevGeometry,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Job>, String> {
+fn fit(load: &Load, geometry: &BdevGeometry, notes: &mut Vec<String>) -> Result<Vec<Job>, String> {
     let block = geometry.block_size;
     let most =
         (u64::from(geometry.max_transfer_blocks) * u64::from(block)).min(u64::from(u32::MAX));

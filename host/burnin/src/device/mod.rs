@@ -10,6 +10,7 @@ mod stamp;
 mod stats;
 mod verify;
 
+pub use fit::check;
 pub use run::{Context, Plan, run};
 pub use stamp::{Finding, Stamp};
 

@@ -3,15 +3,14 @@
 mod after;
 mod watch;
 
-use super::KEEP_OUT;
 use super::area::Area;
-use super::fit::fit;
+use super::fit::layout;
 use super::io::Io;
 use super::job::{Next, Pending, Running};
 use super::ledger::Ledger;
 use super::stats::Op;
 use super::verify::{Checker, Wrong};
-use crate::load::{Job, Load};
+use crate::load::Load;
 use crate::record::{DeviceRecord, ErrorRecord, MAX_ERRORS, Mode, Phase};
 use daos_plugin_api::abi::{BdevOp, Status};
 use daos_plugin_api::host::BdevDevice;
@@ -126,21 +125,10 @@ fn prepare(
     record: &mut DeviceRecord,
     context: &Context<'_>,
 ) -> Result<(Area, Vec<Running>), String> {
-    let geometry = device.geometry();
-    let jobs: Vec<Job> = fit(&plan.load, geometry, &mut record.notes)?;
-    if plan.mode == Mode::ReadOnly && jobs.iter().any(Job::writes) {
-        return Err("a load that writes was given to a run that only reads".to_owned());
-    }
-    let keep_out = match plan.mode {
-        Mode::ReadWrite => KEEP_OUT / u64::from(geometry.block_size),
-        Mode::ReadOnly => 0,
-    };
-    let blocks = geometry.block_count.saturating_sub(2 * keep_out);
-    let area = Area::new(keep_out, blocks, geometry.block_size, &jobs)?;
+    let (area, jobs) = layout(&plan.load, plan.mode, device.geometry(), &mut record.notes)?;
     let (high, low) = plan.run.as_u64_pair();
     let mut running = Vec::new();
-    for (number, job) in jobs.into_iter().enumerate() {
-        let range = area.range(&job)?;
+    for (number, (job, range)) in jobs.into_iter().enumerate() {
         let _admin = context.admin();
         let io = Io::open(device, job.depth, job.largest()).map_err(|e| e.to_string())?;
         let seed = high ^ low ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -225,6 +213,7 @@ impl Run<'_> {
             self.checker.stamp(&request, buffer);
         }
         let lba = self.checker.area.lba(request.cell);
+        let begun = Instant::now();
         loop {
             request.since = Instant::now();
             match self.jobs[index].io.submit(slot, request.op, lba, bytes) {
@@ -232,7 +221,11 @@ impl Run<'_> {
                     self.jobs[index].pending[slot] = Some(request);
                     return true;
                 }
-                Ok(false) if self.goes_on() => {
+                // A queue that is being reset takes nothing until it is over.
+                Ok(false) | Err(Status::AGAIN | Status::BUSY | Status::RESET) if self.goes_on() => {
+                    if begun.elapsed() > REQUEST + ABORT {
+                        self.fail("its queue takes no request any more".to_owned());
+                    }
                     if !self.poll() {
                         self.jobs[index].io.wait(NAP);
                     }

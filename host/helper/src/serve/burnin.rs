@@ -3,12 +3,16 @@
 use super::device;
 use crate::operation::{BurnInDevice, BurnInRequest};
 use daos_burnin::consent::{self, Access};
-use daos_burnin::device::{Context, Plan, run as burn_in};
-use daos_burnin::{DeviceRecord, Mode, Phase, Update};
+use daos_burnin::device::{Context, KEEP_OUT, Plan, run as burn_in};
+use daos_burnin::{DeviceRecord, Load, Mode, Phase, Update};
+use daos_media::signature::WINDOW;
 use daos_plugin_api::host::{BdevDevice, CallOptions, ControlOp, Instance};
 use serde_json::{Map, Value};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
+
+// What is not blank at the ends is what the load keeps out of.
+const _: () = assert!(KEEP_OUT as usize >= WINDOW);
 
 /// Burns the devices in. Whatever happens to one stands in its record, and does not keep the others.
 pub(super) fn run(
@@ -28,7 +32,7 @@ pub(super) fn run(
     let mut opened = Vec::new();
     for (index, wanted) in request.devices.iter().enumerate() {
         let mut record = DeviceRecord::new(String::new(), String::new());
-        match open(instance, wanted, options, &mut record) {
+        match open(instance, wanted, &request.load, options, &mut record) {
             Ok(device) => {
                 send(index, record.clone());
                 opened.push((index, wanted, device, record));
@@ -52,10 +56,7 @@ pub(super) fn run(
                 };
                 let plan = Plan {
                     run: request.run,
-                    load: match mode {
-                        Mode::ReadWrite => request.load.clone(),
-                        Mode::ReadOnly => request.load.clone().read_only(),
-                    },
+                    load: load_of(&request.load, mode),
                     mode,
                 };
                 let mut record = record.clone();
@@ -74,10 +75,18 @@ pub(super) fn run(
     });
 }
 
+fn load_of(load: &Load, mode: Mode) -> Load {
+    match mode {
+        Mode::ReadWrite => load.clone(),
+        Mode::ReadOnly => load.clone().read_only(),
+    }
+}
+
 /// Opens a device and decides about it. The error is a fault for the record.
 fn open(
     instance: &Instance,
     wanted: &BurnInDevice,
+    load: &Load,
     options: CallOptions<'_>,
     record: &mut DeviceRecord,
 ) -> Result<BdevDevice, String> {
@@ -99,6 +108,8 @@ fn open(
     let holds = found.holds();
     record.held = holds.clone().unwrap_or_else(|| "nothing".to_owned());
     record.mode = consent::decide(&wanted.access, holds.as_deref(), found.read_only)?;
+    let load = load_of(load, record.mode);
+    daos_burnin::device::check(&load, record.mode, opened.geometry())?;
     match (record.mode, holds) {
         (Mode::ReadWrite, Some(holds)) => {
             device::clear_ends(&opened).map_err(text)?;

@@ -83,16 +83,21 @@ fn sentence(what: String, why: &str) -> Trouble {
     fault(what, cause, remedy)
 }
 
-/// The block devices of all engines of the configuration.
-async fn configured(plugins: &Plugins, state: &State) -> Result<Vec<Candidate>, Trouble> {
-    let mut found = Vec::new();
+/// The block devices of all engines of the configuration, and why those of an engine cannot be listed.
+async fn configured(plugins: &Plugins, state: &State) -> (Vec<Candidate>, Option<Trouble>) {
+    let (mut found, mut trouble) = (Vec::new(), None);
     for index in 0..state.config.servers.len() {
-        if let Some(tier) = bdevs(plugins, &state.config, index).await? {
-            let devices = tier.devices.iter();
-            found.extend(devices.map(|spec| Candidate::new(&tier, spec, Some(index))));
+        match bdevs(plugins, &state.config, index).await {
+            Ok(tier) => {
+                for tier in tier.iter() {
+                    let devices = tier.devices.iter();
+                    found.extend(devices.map(|spec| Candidate::new(tier, spec, Some(index))));
+                }
+            }
+            Err(fault) => trouble = trouble.or(Some(fault)),
         }
     }
-    Ok(found)
+    (found, trouble)
 }
 
 /// Devices of an engine, as leases name them.
@@ -166,13 +171,15 @@ pub(super) async fn candidates(
     state: &State,
     request: &BurnInStartRequest,
 ) -> Result<Vec<Candidate>, Trouble> {
-    let all = configured(plugins, state).await;
+    let (mut all, trouble) = configured(plugins, state).await;
     let mut chosen: Vec<Candidate> = Vec::new();
     if request.all {
-        chosen = all?;
+        if let Some(trouble) = trouble {
+            return Err(trouble);
+        }
+        chosen = all;
     } else {
-        // A configuration that cannot be used does not keep devices beside it from being tested.
-        let mut all = all.unwrap_or_default();
+        // An engine's entry that cannot be used does not keep other devices from being tested.
         for name in &request.devices {
             let candidate = match all.iter().position(|c| c.is(name)) {
                 Some(position) => all.remove(position),
