@@ -111,6 +111,10 @@ pub struct Options {
     /// Run without daos_server: no dRPC, rank as in the superblock. For tests and benchmarks.
     #[arg(long)]
     pub no_server: bool,
+    /// Seconds that a block device may take for a request before it is aborted; after twice as long, or when a
+    /// call of a plugin does not return for four times as long, the engine ends and is started again.
+    #[arg(long, env = "D_IO_PATIENCE", value_name = "SECONDS", default_value_t = 30, hide = true, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub io_patience: u32,
     /// Serve no storage but only pings (`daos_shell network ping`), for so many seconds at most or until
     /// standard input ends; prints its address.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]

@@ -35,6 +35,7 @@ pub fn run(options: &Options) -> Result<u8, StartError> {
         }
         Err(why) => {
             tracing::error!(why, "stopped after targets had failed");
+            eprintln!("{}{why}", crate::death::PREFIX);
             Ok(exit::TARGET)
         }
     }

@@ -29,4 +29,7 @@ pub use operation::{
     BurnInDevice, BurnInRequest, DeviceInspection, LabelRequest, LabelState, LabelWritten,
     MountFile, Operation,
 };
-pub use pool::{CallOptions, Cancel, HelperPool, PoolOptions, Progress, ProgressFn, ReportFn};
+pub use pool::{
+    CallOptions, Cancel, Growth, HelperCounts, HelperPool, PoolOptions, Progress, ProgressFn,
+    ReportFn,
+};

@@ -33,21 +33,29 @@ async fn in_every_operation(behaviour: &str, check: impl Fn(&daos_helper::Helper
             .call(
                 &bed.plugin,
                 operation,
-                deadline(if behaviour == "hang" { 200 } else { 20_000 }),
+                deadline(if ["hang", "close-fds"].contains(&behaviour) {
+                    200
+                } else {
+                    20_000
+                }),
             )
             .await
             .expect_err("the bad operation");
         println!("{error}");
         assert_names(&error, name);
         check(&error);
+        let quarantined = !bed.state.quarantine().unwrap().records.is_empty();
+        let died = matches!(&error.cause, Cause::Died { how, .. } if *how != Death::Signal(Signal::SIGKILL as i32));
+        assert_eq!(quarantined, died && name == "scan", "{error}");
+        if quarantined {
+            let refused = bed.call(other()).await.expect_err("a quarantined plugin");
+            assert!(matches!(refused.cause, Cause::Refused(_)), "{refused}");
+            bed.state.quarantine_reset(HOSTILE).unwrap();
+        }
         bed.call(other()).await.expect("a good operation after");
         let after = bed.pool.idle_process(HOSTILE).expect("a process");
         assert_ne!(before, after, "a new process after {behaviour} in {name}");
         assert!(!is_alive(before));
-        assert!(
-            bed.state.quarantine().unwrap().records.is_empty(),
-            "it was not loading"
-        );
     }
 }
 
@@ -57,7 +65,7 @@ fn died_by(error: &daos_helper::HelperError, signal: Signal) {
         error.cause,
         Cause::Died {
             how,
-            quarantined: false
+            quarantined: error.operation == "scan" && signal != Signal::SIGKILL
         }
     );
     assert!(error.to_string().contains(signal.as_str()), "{error}");
@@ -118,7 +126,7 @@ async fn exit() {
             error.cause,
             Cause::Died {
                 how,
-                quarantined: false
+                quarantined: error.operation == "scan"
             }
         );
         assert!(error.to_string().contains("exited with code 7"), "{error}");
@@ -381,4 +389,54 @@ async fn a_program_that_is_not_there_is_said_to_be_missing() {
         error.to_string().contains("/nowhere/daos_server_helper"),
         "{error}"
     );
+}
+
+/// Within so many calls, so that the tests are short.
+fn leaking(behaviour: &str) -> common::Bed {
+    bed(HOSTILE, json!({ "on": { "scan": behaviour } }), |options| {
+        options.growth.calls = 100;
+    })
+}
+
+#[tokio::test]
+async fn helpers_whose_open_files_or_memory_grow_are_replaced_between_calls() {
+    for behaviour in ["leak-fds:1", "leak-memory:1000000"] {
+        let bed = leaking(behaviour);
+        let first = bed.scan_process().await;
+        for call in 1..110 {
+            let process = bed.scan_process().await;
+            assert_eq!(process, first, "call {call} of {behaviour}");
+        }
+        assert_eq!(bed.pool.counts()[HOSTILE].recycled, 1, "{behaviour}");
+        let second = bed.scan_process().await;
+        assert_ne!(second, first, "{behaviour}");
+        assert!(!is_alive(first));
+        let counts = bed.pool.counts()[HOSTILE];
+        assert_eq!(
+            (counts.starts, counts.calls, counts.failures, counts.deaths),
+            (2, 111, 0, 0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn helpers_that_do_not_grow_are_kept() {
+    let bed = leaking("print");
+    let first = bed.scan_process().await;
+    for _ in 0..330 {
+        assert_eq!(bed.scan_process().await, first);
+    }
+    assert_eq!(bed.pool.counts()[HOSTILE].recycled, 0);
+}
+
+#[tokio::test]
+async fn closing_descriptors_of_others() {
+    in_every_operation("close-fds", |error| {
+        // Its connection is gone, so its answer never comes.
+        assert!(
+            matches!(error.cause, Cause::Died { .. } | Cause::Deadline { .. }),
+            "{error}"
+        );
+    })
+    .await;
 }

@@ -1,5 +1,6 @@
 //! Plugins of a host.
 
+use crate::units::duration;
 use crate::{FaultRow, table};
 use daos_proto::host;
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub struct PluginRow {
     pub state: &'static str,
     pub fault: Option<FaultRow>,
     pub used_by: Vec<u32>,
+    /// Since when it is quarantined, milliseconds since the epoch; 0 if it is not.
+    pub since_ms: u64,
 }
 
 impl From<host::PluginListResponse> for PluginReport {
@@ -72,8 +75,14 @@ impl From<host::Plugin> for PluginRow {
             path: plugin.path,
             sha256: plugin.sha256,
             used_by: plugin.used_by,
+            since_ms: plugin.since_ms,
         }
     }
+}
+
+fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_millis() as u64) // fits for a long time
 }
 
 pub(crate) fn kind_text(kind: host::Kind) -> &'static str {
@@ -113,7 +122,11 @@ impl PluginReport {
         }
         for plugin in &self.plugins {
             if let Some(fault) = &plugin.fault {
-                text += &format!("\n\n{} ({}): {fault}", plugin.name, plugin.state);
+                let since = match plugin.since_ms {
+                    0 => String::new(),
+                    ms => format!(" for {}", duration(now_ms().saturating_sub(ms))),
+                };
+                text += &format!("\n\n{} ({}{since}): {fault}", plugin.name, plugin.state);
             }
         }
         text

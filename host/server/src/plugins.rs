@@ -181,6 +181,21 @@ impl Plugins {
                 ..Plugin::default()
             }
         }));
+        // It may have come to that since this server read the plugins.
+        let quarantine = self.state.quarantine().unwrap_or_default();
+        for plugin in &mut plugins {
+            let path = Path::new(&plugin.path);
+            let usable = self.catalogue.plugins.iter();
+            let info = usable.clone().find(|info| info.path() == Some(path));
+            if let Some(Err(reason)) = info.map(|info| quarantine.check(info)) {
+                plugin.state = PluginState::Quarantined.into();
+                plugin.fault = Some(refusal(path, &reason));
+            }
+            let record = quarantine.records.iter().find(|r| r.path == path);
+            if let Some(record) = record.filter(|_| plugin.state() == PluginState::Quarantined) {
+                plugin.since_ms = record.since * 1000;
+            }
+        }
         plugins.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
         PluginListResponse {
             plugins,

@@ -1,7 +1,7 @@
 //! An open block device and its queues.
 
-use super::call::{self, CallOptions};
-use super::instance::{Instance, decode, encode, open};
+use super::call::CallOptions;
+use super::instance::{Instance, decode, encode};
 use super::memory::PoolMemory;
 use crate::abi::{
     BdevEvent, BdevGeometry, BdevOp, BdevTable, Completion, DeviceAdminTable, DeviceAdminTablePtr,
@@ -38,7 +38,8 @@ unsafe impl Sync for Inner {}
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; queues hold an `Arc` of this and are gone.
-        unsafe { (self.table.close)(self.handle) }
+        self.instance
+            .inside("close", || unsafe { (self.table.close)(self.handle) });
     }
 }
 
@@ -50,7 +51,7 @@ impl BdevDevice {
     ) -> Result<Self, Error> {
         let table = bdev_table(instance)?;
         let request = encode(device)?;
-        let handle = open("open", options, |call, handle| {
+        let handle = instance.open("open", options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
@@ -73,8 +74,9 @@ impl BdevDevice {
             handle,
             geometry: EMPTY_GEOMETRY,
         };
+        let geometry = &mut inner.geometry;
         // SAFETY: live handle and out pointer.
-        let status = unsafe { (table.geometry)(handle, &mut inner.geometry) };
+        let status = instance.inside("geometry", || unsafe { (table.geometry)(handle, geometry) });
         if !status.is_ok() {
             return Err(Error::new(
                 status,
@@ -112,10 +114,13 @@ impl BdevDevice {
     /// Opens a queue on the calling thread.
     pub fn open_queue(&self, depth: u32, options: CallOptions<'_>) -> Result<BdevQueue, Error> {
         let table = self.inner.table;
-        let handle = open("open_queue", options, |call, handle| {
-            // SAFETY: live handle, call and out pointer.
-            unsafe { (table.open_queue)(self.inner.handle, call, depth, handle) }
-        })?;
+        let handle = self
+            .inner
+            .instance
+            .open("open_queue", options, |call, handle| {
+                // SAFETY: live handle, call and out pointer.
+                unsafe { (table.open_queue)(self.inner.handle, call, depth, handle) }
+            })?;
         Ok(BdevQueue {
             device: self.clone(),
             table,
@@ -128,7 +133,11 @@ impl BdevDevice {
     pub fn poll_admin(&self) -> Result<(), Status> {
         match self.inner.table.poll_admin {
             // SAFETY: live handle.
-            Some(poll) => check(unsafe { poll(self.inner.handle) }),
+            Some(poll) => check(
+                self.inner
+                    .instance
+                    .inside("poll_admin", || unsafe { poll(self.inner.handle) }),
+            ),
             None => Ok(()),
         }
     }
@@ -142,7 +151,10 @@ impl BdevDevice {
             value: 0,
         };
         // SAFETY: live handle and out pointer.
-        (unsafe { next(self.inner.handle, &mut event) } != 0).then_some(event)
+        let has = self.inner.instance.inside("next_event", || unsafe {
+            next(self.inner.handle, &mut event)
+        });
+        (has != 0).then_some(event)
     }
 
     /// Resets the device.
@@ -153,10 +165,12 @@ impl BdevDevice {
             .reset
             .ok_or_else(|| Error::unsupported("reset"))?;
         // SAFETY: live handle and call.
-        call::run(options, "reset", |call| unsafe {
-            reset(self.inner.handle, call)
-        })
-        .map(drop)
+        self.inner
+            .instance
+            .call(options, "reset", |call| unsafe {
+                reset(self.inner.handle, call)
+            })
+            .map(drop)
     }
 
     fn admin(&self) -> Option<&'static DeviceAdminTable> {
@@ -171,9 +185,12 @@ impl BdevDevice {
             .and_then(|t| t.identity)
             .ok_or_else(|| Error::unsupported("identity"))?;
         // SAFETY: live handle and call.
-        let bytes = call::run(options, "identity", |call| unsafe {
-            function(self.inner.handle, call)
-        })?;
+        let bytes = self
+            .inner
+            .instance
+            .call(options, "identity", |call| unsafe {
+                function(self.inner.handle, call)
+            })?;
         decode("identity", &String::from_utf8_lossy(&bytes))
     }
 
@@ -184,7 +201,7 @@ impl BdevDevice {
             .and_then(|t| t.health)
             .ok_or_else(|| Error::unsupported("health"))?;
         // SAFETY: live handle and call.
-        let bytes = call::run(options, "health", |call| unsafe {
+        let bytes = self.inner.instance.call(options, "health", |call| unsafe {
             function(self.inner.handle, call)
         })?;
         decode("health", &String::from_utf8_lossy(&bytes))
@@ -230,7 +247,9 @@ impl BdevQueue {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
         counted(
-            unsafe { (self.table.submit)(self.handle, requests.as_ptr(), count) },
+            self.device.instance().inside("submit", || unsafe {
+                (self.table.submit)(self.handle, requests.as_ptr(), count)
+            }),
             requests.len(),
         )
     }
@@ -240,7 +259,9 @@ impl BdevQueue {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
         counted(
-            unsafe { (self.table.poll)(self.handle, out.as_mut_ptr(), capacity) },
+            self.device.instance().inside("poll", || unsafe {
+                (self.table.poll)(self.handle, out.as_mut_ptr(), capacity)
+            }),
             out.len(),
         )
     }
@@ -249,7 +270,9 @@ impl BdevQueue {
     pub fn arm_wait(&mut self) -> Result<Wait, Status> {
         let mut wait = Wait::BUSY;
         // SAFETY: live handle and out pointer.
-        check(unsafe { (self.table.arm_wait)(self.handle, &mut wait) })?;
+        check(self.device.instance().inside("arm_wait", || unsafe {
+            (self.table.arm_wait)(self.handle, &mut wait)
+        }))?;
         Ok(wait)
     }
 
@@ -257,21 +280,31 @@ impl BdevQueue {
     pub fn abort(&mut self, tag: u64) -> Result<(), Status> {
         let abort = self.table.abort.ok_or(Status::NOT_SUPPORTED)?;
         // SAFETY: live handle.
-        check(unsafe { abort(self.handle, tag) })
+        check(
+            self.device
+                .instance()
+                .inside("abort", || unsafe { abort(self.handle, tag) }),
+        )
     }
 
     /// Makes the queue usable after a reset.
     pub fn reconnect(&mut self) -> Result<(), Status> {
         let reconnect = self.table.reconnect.ok_or(Status::NOT_SUPPORTED)?;
         // SAFETY: live handle.
-        check(unsafe { reconnect(self.handle) })
+        check(
+            self.device
+                .instance()
+                .inside("reconnect", || unsafe { reconnect(self.handle) }),
+        )
     }
 }
 
 impl Drop for BdevQueue {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open_queue`, on its thread.
-        unsafe { (self.table.close_queue)(self.handle) }
+        self.device.instance().inside("close_queue", || unsafe {
+            (self.table.close_queue)(self.handle)
+        });
     }
 }
 

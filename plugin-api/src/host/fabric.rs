@@ -1,8 +1,8 @@
 //! An open fabric domain, its registrations and endpoints.
 
 use super::bdev::{check, counted};
-use super::call::{self, CallOptions};
-use super::instance::{Instance, encode, open};
+use super::call::CallOptions;
+use super::instance::{Instance, encode};
 use super::scm::append;
 use crate::abi::{
     FabricCompletion, FabricInfo, FabricRequest, FabricTable, Handle, MemoryRegion, Sink, Status,
@@ -21,7 +21,7 @@ pub struct FabricDomain {
 
 struct Inner {
     // Kept so that the plugin outlives its handles.
-    _instance: Instance,
+    instance: Instance,
     table: &'static FabricTable,
     handle: Handle,
     info: FabricInfo,
@@ -55,7 +55,7 @@ impl FabricDomain {
                 )
             })?;
         let request = encode(request)?;
-        let handle = open("open", options, |call, handle| {
+        let handle = instance.open("open", options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
@@ -71,10 +71,10 @@ impl FabricDomain {
             flags: 0,
         };
         // SAFETY: live handle and out pointer.
-        let status = unsafe { (table.info)(handle, &mut info) };
+        let status = instance.inside("info", || unsafe { (table.info)(handle, &mut info) });
         let domain = Self {
             inner: Arc::new(Inner {
-                _instance: instance.clone(),
+                instance: instance.clone(),
                 table,
                 handle,
                 info,
@@ -117,12 +117,21 @@ impl FabricDomain {
             key: 0,
             base: 0,
         };
-        call::run(CallOptions::default(), "register", |call| {
-            // SAFETY: live handle, call and out pointer; the caller vouches for the memory.
-            unsafe {
-                (self.inner.table.register)(self.inner.handle, call, ptr, len, access, &mut region)
-            }
-        })?;
+        self.inner
+            .instance
+            .call(CallOptions::default(), "register", |call| {
+                // SAFETY: live handle, call and out pointer; the caller vouches for the memory.
+                unsafe {
+                    (self.inner.table.register)(
+                        self.inner.handle,
+                        call,
+                        ptr,
+                        len,
+                        access,
+                        &mut region,
+                    )
+                }
+            })?;
         Ok(FabricMemory {
             domain: self.clone(),
             region,
@@ -132,10 +141,13 @@ impl FabricDomain {
     /// Opens an endpoint on the calling thread.
     pub fn open_endpoint(&self, options: CallOptions<'_>) -> Result<Endpoint, Error> {
         let table = self.inner.table;
-        let handle = open("open_endpoint", options, |call, handle| {
-            // SAFETY: live handle, call and out pointer.
-            unsafe { (table.open_endpoint)(self.inner.handle, call, handle) }
-        })?;
+        let handle = self
+            .inner
+            .instance
+            .open("open_endpoint", options, |call, handle| {
+                // SAFETY: live handle, call and out pointer.
+                unsafe { (table.open_endpoint)(self.inner.handle, call, handle) }
+            })?;
         Ok(Endpoint {
             domain: self.clone(),
             table,
@@ -177,7 +189,9 @@ impl Drop for FabricMemory {
     fn drop(&mut self) {
         let inner = &self.domain.inner;
         // SAFETY: the live handles of `open` and `register`.
-        unsafe { (inner.table.unregister)(inner.handle, self.region.handle) };
+        inner.instance.inside("unregister", || unsafe {
+            (inner.table.unregister)(inner.handle, self.region.handle)
+        });
     }
 }
 
@@ -190,6 +204,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    #[inline]
+    fn inside<R>(&self, call: &'static str, f: impl FnOnce() -> R) -> R {
+        self.domain.inner.instance.inside(call, f)
+    }
+
     /// The domain.
     pub fn domain(&self) -> &FabricDomain {
         &self.domain
@@ -203,7 +222,9 @@ impl Endpoint {
             write: append,
         };
         // SAFETY: live handle; the sink's context lives for the call.
-        check(unsafe { (self.table.address)(self.handle, sink) })?;
+        check(self.inside("address", || unsafe {
+            (self.table.address)(self.handle, sink)
+        }))?;
         Ok(bytes)
     }
 
@@ -211,16 +232,18 @@ impl Endpoint {
     pub fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
         let mut peer = 0;
         // SAFETY: live handle, address and out pointer.
-        check(unsafe {
+        check(self.inside("resolve", || unsafe {
             (self.table.resolve)(self.handle, address.as_ptr(), address.len(), &mut peer)
-        })?;
+        }))?;
         Ok(peer)
     }
 
     /// Forgets a peer.
     pub fn release(&mut self, peer: u64) -> Result<(), Status> {
         // SAFETY: live handle.
-        check(unsafe { (self.table.release)(self.handle, peer) })
+        check(self.inside("release", || unsafe {
+            (self.table.release)(self.handle, peer)
+        }))
     }
 
     /// Hands a prefix of `requests` to the provider and returns its length.
@@ -232,7 +255,9 @@ impl Endpoint {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
         counted(
-            unsafe { (self.table.submit)(self.handle, requests.as_ptr(), count) },
+            self.inside("submit", || unsafe {
+                (self.table.submit)(self.handle, requests.as_ptr(), count)
+            }),
             requests.len(),
         )
     }
@@ -242,7 +267,9 @@ impl Endpoint {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
         counted(
-            unsafe { (self.table.poll)(self.handle, out.as_mut_ptr(), capacity) },
+            self.inside("poll", || unsafe {
+                (self.table.poll)(self.handle, out.as_mut_ptr(), capacity)
+            }),
             out.len(),
         )
     }
@@ -250,14 +277,18 @@ impl Endpoint {
     /// Asks to cancel an operation.
     pub fn cancel(&mut self, user: u64) -> Result<(), Status> {
         // SAFETY: live handle.
-        check(unsafe { (self.table.cancel)(self.handle, user) })
+        check(self.inside("cancel", || unsafe {
+            (self.table.cancel)(self.handle, user)
+        }))
     }
 
     /// How this thread may sleep.
     pub fn arm_wait(&mut self) -> Result<Wait, Status> {
         let mut wait = Wait::BUSY;
         // SAFETY: live handle and out pointer.
-        check(unsafe { (self.table.arm_wait)(self.handle, &mut wait) })?;
+        check(self.inside("arm_wait", || unsafe {
+            (self.table.arm_wait)(self.handle, &mut wait)
+        }))?;
         Ok(wait)
     }
 }
@@ -265,6 +296,8 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open_endpoint`, on its thread.
-        unsafe { (self.table.close_endpoint)(self.handle) }
+        self.inside("close_endpoint", || unsafe {
+            (self.table.close_endpoint)(self.handle)
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! An instance of a plugin and its control face.
 
 use super::call::{self, CallOptions};
+use super::crumb::{Label, inside};
 use super::services::{HostLog, HostMetrics, NoMetrics, Services, TracingLog};
 use super::{BdevDevice, FabricDomain, ScmMemory};
 use crate::abi::{
@@ -114,6 +115,7 @@ struct Inner {
     table: &'static PluginTable,
     handle: Handle,
     manifest: Manifest,
+    label: Label,
     // Dropped after `handle` is destroyed (see `Drop`), since the plugin keeps a pointer to it.
     _services: Services,
 }
@@ -128,7 +130,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the handle is the one `create` gave, everything opened from it holds an `Arc`
         // of this and is gone.
-        unsafe { (self.table.destroy)(self.handle) }
+        inside(&self.label, "destroy", || unsafe {
+            (self.table.destroy)(self.handle)
+        });
     }
 }
 
@@ -154,9 +158,12 @@ impl Instance {
         let services = Services::new(options.built_in, log, metrics);
         let settings = encode(&options.settings)?;
         let mut handle: Handle = std::ptr::null_mut();
-        call::run(CallOptions::default(), "create", |call| {
-            // SAFETY: pointers live for the call, the services until `destroy`.
-            unsafe { (table.create)(services.as_ptr(), call, Str::new(&settings), &mut handle) }
+        let label = Label::new(&manifest.name, &manifest.version);
+        inside(&label, "create", || {
+            call::run(CallOptions::default(), "create", |call| {
+                // SAFETY: pointers live for the call, the services until `destroy`.
+                unsafe { (table.create)(services.as_ptr(), call, Str::new(&settings), &mut handle) }
+            })
         })?;
         if handle.is_null() {
             return Err(Error::new(
@@ -169,6 +176,7 @@ impl Instance {
                 table,
                 handle,
                 manifest,
+                label,
                 _services: services,
             }),
         })
@@ -182,6 +190,40 @@ impl Instance {
     /// The plugin's root table.
     pub fn table(&self) -> &'static PluginTable {
         self.inner.table
+    }
+
+    /// Calls a function of the plugin's; see [`super::current_call`].
+    #[inline]
+    pub(super) fn inside<R>(&self, call: &'static str, f: impl FnOnce() -> R) -> R {
+        inside(&self.inner.label, call, f)
+    }
+
+    /// Calls one that takes a call context.
+    pub(super) fn call(
+        &self,
+        options: CallOptions<'_>,
+        operation: &'static str,
+        f: impl FnOnce(CallPtr) -> Status,
+    ) -> Result<Vec<u8>, Error> {
+        self.inside(operation, || call::run(options, operation, f))
+    }
+
+    /// Opens an object through a table's `open` function.
+    pub(super) fn open(
+        &self,
+        operation: &'static str,
+        options: CallOptions<'_>,
+        f: impl FnOnce(CallPtr, &mut Handle) -> Status,
+    ) -> Result<Handle, Error> {
+        let mut handle: Handle = std::ptr::null_mut();
+        self.call(options, operation, |call| f(call, &mut handle))?;
+        if handle.is_null() {
+            return Err(Error::new(
+                Status::INTERNAL,
+                format!("{operation} succeeded without a handle"),
+            ));
+        }
+        Ok(handle)
     }
 
     pub(super) fn handle(&self) -> Handle {
@@ -213,7 +255,7 @@ impl Instance {
             ControlOp::Firmware => table.firmware,
         };
         let function = function.ok_or_else(|| Error::unsupported(op.name()))?;
-        let bytes = call::run(options, op.name(), |call| {
+        let bytes = self.call(options, op.name(), |call| {
             // SAFETY: live handle, call and request.
             unsafe { function(self.inner.handle, call, Str::new(request)) }
         })?;
@@ -307,7 +349,7 @@ impl Instance {
     pub fn attach_thread(&self) -> Result<ThreadGuard, Error> {
         if let Some(attach) = self.inner.table.thread_attach {
             // SAFETY: live handle.
-            let status = unsafe { attach(self.inner.handle) };
+            let status = self.inside("thread_attach", || unsafe { attach(self.inner.handle) });
             if !status.is_ok() {
                 let name = &self.inner.manifest.name;
                 return Err(
@@ -333,7 +375,9 @@ impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if let Some(detach) = self.instance.inner.table.thread_detach {
             // SAFETY: live handle, same thread as `thread_attach`.
-            unsafe { detach(self.instance.inner.handle) }
+            self.instance.inside("thread_detach", || unsafe {
+                detach(self.instance.inner.handle)
+            });
         }
     }
 }
@@ -408,21 +452,4 @@ pub(super) fn decode<T: DeserializeOwned>(operation: &str, answer: &str) -> Resu
         .cause(e.to_string())
         .remedy("report this to the plugin's vendor")
     })
-}
-
-/// Opens an object through a table's `open` function.
-pub(super) fn open(
-    operation: &str,
-    options: CallOptions<'_>,
-    f: impl FnOnce(CallPtr, &mut Handle) -> Status,
-) -> Result<Handle, Error> {
-    let mut handle: Handle = std::ptr::null_mut();
-    call::run(options, operation, |call| f(call, &mut handle))?;
-    if handle.is_null() {
-        return Err(Error::new(
-            Status::INTERNAL,
-            format!("{operation} succeeded without a handle"),
-        ));
-    }
-    Ok(handle)
 }

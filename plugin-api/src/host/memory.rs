@@ -1,7 +1,7 @@
 //! I/O memory of an engine: allocated by the bdev plugin, or by the host and offered to it.
 
 use super::bdev::bdev_table;
-use super::call::{self, CallOptions};
+use super::call::CallOptions;
 use super::instance::Instance;
 use crate::abi::{BdevTable, Handle, Status};
 use crate::sdk::Error;
@@ -41,11 +41,12 @@ impl PoolMemory {
         let len = len.max(1).next_multiple_of(GRAIN);
         if let Some(alloc) = table.memory_alloc {
             let mut ptr: Handle = std::ptr::null_mut();
-            call::run(CallOptions::default(), "memory_alloc", |call| {
-                // SAFETY: live handle, call and out pointer.
-                unsafe { alloc(instance.handle(), call, len, numa_node, &mut ptr) }
-            })
-            .map_err(|cause| failure(instance, len, &cause))?;
+            instance
+                .call(CallOptions::default(), "memory_alloc", |call| {
+                    // SAFETY: live handle, call and out pointer.
+                    unsafe { alloc(instance.handle(), call, len, numa_node, &mut ptr) }
+                })
+                .map_err(|cause| failure(instance, len, &cause))?;
             if !ptr.is_null() {
                 // SAFETY: the plugin gave `len` writable bytes.
                 unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, len) };
@@ -71,11 +72,12 @@ impl PoolMemory {
             owner: Owner::Host { registered: false },
         };
         if let Some(register) = table.memory_register {
-            call::run(CallOptions::default(), "memory_register", |call| {
-                // SAFETY: live handle and call; the memory stays until `drop` unregisters it.
-                unsafe { register(instance.handle(), call, ptr.cast(), len) }
-            })
-            .map_err(|cause| failure(instance, len, &cause))?;
+            instance
+                .call(CallOptions::default(), "memory_register", |call| {
+                    // SAFETY: live handle and call; the memory stays until `drop` unregisters it.
+                    unsafe { register(instance.handle(), call, ptr.cast(), len) }
+                })
+                .map_err(|cause| failure(instance, len, &cause))?;
             memory.owner = Owner::Host { registered: true };
         }
         Ok(memory)

@@ -7,6 +7,7 @@
 
 mod bdev;
 mod call;
+mod crumb;
 mod direct;
 mod fabric;
 mod instance;
@@ -18,6 +19,7 @@ mod sync;
 
 pub use bdev::{BdevDevice, BdevQueue};
 pub use call::{CallOptions, Progress};
+pub use crumb::current_call;
 pub use direct::with_context;
 pub use fabric::{Endpoint, FabricDomain, FabricMemory};
 pub use instance::{ControlOp, Instance, InstanceOptions, ThreadGuard};

@@ -1,8 +1,8 @@
 //! Open storage-class memory and its regions.
 
 use super::bdev::check;
-use super::call::{self, CallOptions};
-use super::instance::{Instance, encode, open};
+use super::call::CallOptions;
+use super::instance::{Instance, encode};
 use crate::abi::{Handle, SCM_CREATE, ScmInfo, ScmRegion, ScmTable, Sink, Status, Str};
 use crate::control::DeviceSpec;
 use crate::sdk::Error;
@@ -20,7 +20,7 @@ pub struct ScmMemory {
 
 struct Inner {
     // Kept so that the plugin outlives its handles.
-    _instance: Instance,
+    instance: Instance,
     table: &'static ScmTable,
     handle: Handle,
 }
@@ -53,13 +53,13 @@ impl ScmMemory {
                 )
             })?;
         let request = encode(device)?;
-        let handle = open("open", options, |call, handle| {
+        let handle = instance.open("open", options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
         Ok(Self {
             inner: Arc::new(Inner {
-                _instance: instance.clone(),
+                instance: instance.clone(),
                 table,
                 handle,
             }),
@@ -119,7 +119,7 @@ impl ScmMemory {
             ptr: std::ptr::null_mut(),
             len: 0,
         };
-        call::run(options, "open_region", |call| {
+        self.inner.instance.call(options, "open_region", |call| {
             // SAFETY: live handle, call, name and out pointer.
             unsafe {
                 (self.inner.table.open_region)(
@@ -146,11 +146,13 @@ impl ScmMemory {
 
     /// Deletes a region that is not open.
     pub fn remove_region(&self, name: &str, options: CallOptions<'_>) -> Result<(), Error> {
-        call::run(options, "remove_region", |call| {
-            // SAFETY: live handle, call and name.
-            unsafe { (self.inner.table.remove_region)(self.inner.handle, call, Str::new(name)) }
-        })
-        .map(drop)
+        self.inner
+            .instance
+            .call(options, "remove_region", |call| {
+                // SAFETY: live handle, call and name.
+                unsafe { (self.inner.table.remove_region)(self.inner.handle, call, Str::new(name)) }
+            })
+            .map(drop)
     }
 }
 
@@ -214,8 +216,10 @@ impl ScmMapping {
 
     /// Waits for this thread's flushes.
     pub fn drain(&self) -> Result<(), Status> {
+        let inner = &self.memory.inner;
         // SAFETY: live handle.
-        check(unsafe { (self.memory.inner.table.drain)(self.memory.inner.handle) })
+        let drain = || unsafe { (inner.table.drain)(inner.handle) };
+        check(inner.instance.inside("drain", drain))
     }
 
     fn range(
@@ -232,7 +236,12 @@ impl ScmMapping {
         }
         // SAFETY: the offset is inside the region.
         let ptr = unsafe { self.region.ptr.add(offset) };
-        check(f(self.memory.inner.table, self.memory.inner.handle, ptr))
+        let inner = &self.memory.inner;
+        check(
+            inner
+                .instance
+                .inside("persist", || f(inner.table, inner.handle, ptr)),
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 mod open;
 mod seed;
 mod start;
+mod watchdog;
 
 use crate::catalogue::{Catalogue, CatalogueError, Handle, NewPool, Opening};
 use crate::config::Options;
@@ -25,7 +26,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use uuid::Uuid;
+use watchdog::Watchdog;
 
 /// A running engine. Its functions are for one thread, the admin thread of the plugins.
 pub struct Engine {
@@ -34,6 +37,7 @@ pub struct Engine {
     /// `None` until all targets have started.
     catalogue: Option<Catalogue>,
     layers: Arc<Layers>,
+    watchdog: Mutex<Watchdog>,
     uri: EngineUri,
     formatted: Formatted,
     // Kept for the life of the targets.
@@ -163,6 +167,9 @@ impl Engine {
                 targets: Vec::new(),
             },
             layers: Arc::clone(&layers),
+            watchdog: Mutex::new(Watchdog::new(
+                4 * Duration::from_secs(options.io_patience.into()),
+            )),
             formatted,
             _domain: domain.clone(),
             _scm: scm.clone(),
@@ -275,6 +282,11 @@ impl Engine {
             }
         }
         self.watch_logs();
+        let targets = self.targets.iter().map(|target| &target.shared);
+        // A panic of this thread would have ended it.
+        if let Ok(mut watchdog) = self.watchdog.lock() {
+            watchdog.look(targets);
+        }
     }
 
     /// Looks whether the logs are all there: a target whose log was deleted or cut must not promise

@@ -16,6 +16,7 @@ use crate::storage::{Recovered, Storage};
 use crate::target::{Limits, Parts, Shared, Target};
 use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 /// Fabric operations outstanding per target, if the provider allows as many.
@@ -50,6 +51,7 @@ impl Seed {
     ) -> Result<(), String> {
         self.placement.apply(self.number);
         let lock = Arc::clone(&self.domain_lock);
+        let shared = Arc::clone(&self.shared);
         let instances = self.instances.clone();
         let mut guards = Vec::new();
         for instance in &instances {
@@ -77,7 +79,12 @@ impl Seed {
                 return Err(text);
             }
         };
+        shared.thread.store(
+            rustix::thread::gettid().as_raw_nonzero().get(),
+            Ordering::Release,
+        );
         let result = target.run();
+        shared.asleep.store(true, Ordering::Release);
         // Ends registrations, which is a function of the domain.
         let _one = lock.lock().unwrap_or_else(PoisonError::into_inner);
         drop(target);

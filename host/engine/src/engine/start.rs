@@ -20,7 +20,7 @@ use daos_media::label::Layout;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain, ScmMapping, ScmMemory};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 /// What is needed to start targets.
@@ -89,6 +89,10 @@ impl Starter<'_> {
             device_gone: AtomicBool::new(false),
             lost: OnceLock::new(),
             layers: Order::default(),
+            rounds: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            thread: AtomicI32::new(0),
+            patience: self.options.io_patience,
         });
         self.layers
             .add_target(number as usize % self.devices.len(), Arc::clone(&shared));

@@ -8,12 +8,19 @@ use crate::memory::{Buffer, Scratch};
 use daos_plugin_api::abi::{BdevGeometry, BdevOp, Completion, IoVec, Request, Status, Wait};
 use daos_plugin_api::host::{BdevDevice, BdevQueue, CallOptions};
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// Most requests that a target has outstanding at its device.
 pub const DEPTH: u32 = 128;
 
 /// Completions taken at once.
 const BATCH: usize = 32;
+
+/// A slot without a request.
+const FREE: u32 = u32::MAX;
+
+/// How often requests are looked at that take long.
+pub const TICK: Duration = Duration::from_secs(1);
 
 /// Where the share of a target lies on its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +70,13 @@ pub struct Device {
     geometry: BdevGeometry,
     iovecs: Box<[IoVec]>,
     scratch: Scratch,
-    /// Transfer of each request slot.
+    /// Transfer of each request slot, [`FREE`] while the device has none of it.
     slots: Box<[u32]>,
+    /// The tick at which each request was submitted.
+    born: Box<[u32]>,
+    /// Seconds, roughly, in which the target had time to look.
+    tick: u32,
+    ticked: Instant,
     free_slots: Vec<u32>,
     transfers: Vec<Option<Transfer>>,
     free_transfers: Vec<u32>,
@@ -90,7 +102,10 @@ impl Device {
             geometry,
             iovecs: vec![empty; slots].into_boxed_slice(),
             scratch: Scratch::new(slots, geometry.scratch_size),
-            slots: vec![0; slots].into_boxed_slice(),
+            slots: vec![FREE; slots].into_boxed_slice(),
+            born: vec![0; slots].into_boxed_slice(),
+            tick: 0,
+            ticked: Instant::now(),
             free_slots: (0..depth).rev().collect(),
             transfers: Vec::new(),
             free_transfers: Vec::new(),
@@ -238,9 +253,12 @@ impl Device {
         while self.free_slots.len() < self.slots.len() {
             let count = self.queue.poll(&mut batch)?;
             for completion in &batch[..count] {
-                let slot = completion.tag as u32; // tags are slot numbers
-                self.free_slots.push(slot);
-                let transfer = self.slots[slot as usize];
+                let slot = completion.tag as usize; // tags are slot numbers
+                let transfer = match self.slots.get_mut(slot) {
+                    Some(transfer) if *transfer != FREE => std::mem::replace(transfer, FREE),
+                    _ => return Err(self.liar(completion.tag)),
+                };
+                self.free_slots.push(slot as u32);
                 self.piece_done(transfer, completion.status, out);
             }
             if count < BATCH {
@@ -248,6 +266,49 @@ impl Device {
             }
         }
         self.submit(out)
+    }
+
+    /// A plugin that completes what is not under way may have done anything to memory.
+    fn liar(&self, tag: u64) -> Status {
+        let manifest = self.queue.device().instance().manifest();
+        tracing::error!(
+            plugin = manifest.name,
+            version = manifest.version,
+            call = "poll",
+            "the plugin completed request {tag}, which is not under way: a defect of the plugin"
+        );
+        Status::INTERNAL
+    }
+
+    /// Looks for requests that the device has had for longer than `patience` seconds: says so and asks to abort
+    /// them; after twice that time nothing helps any more.
+    ///
+    /// # Errors
+    /// A sentence about a request that is not even aborted; its memory is the device's until the queue is
+    /// closed.
+    pub fn watch(&mut self, patience: u32) -> Result<(), String> {
+        let now = Instant::now();
+        if now.duration_since(self.ticked) < TICK {
+            return Ok(());
+        }
+        self.ticked = now;
+        self.tick += 1;
+        for slot in 0..self.slots.len() {
+            let age = self.tick - self.born[slot];
+            if self.slots[slot] == FREE || (age != patience && age < 2 * patience) {
+                continue;
+            }
+            let manifest = self.queue.device().instance().manifest();
+            let plugin = format!("plugin {} {}", manifest.name, manifest.version);
+            if age >= 2 * patience {
+                return Err(format!(
+                    "{plugin} has not completed a request for {age} s and does not abort it either (call poll)"
+                ));
+            }
+            let answer = self.queue.abort(slot as u64);
+            tracing::error!("{plugin} has not completed a request for {age} s; abort: {answer:?}");
+        }
+        Ok(())
     }
 
     /// How the thread may sleep while the device is busy.
@@ -289,6 +350,7 @@ impl Device {
                 self.free_slots.pop();
                 if let Some(piece) = self.backlog.pop_front() {
                     self.slots[request.tag as usize] = piece.transfer;
+                    self.born[request.tag as usize] = self.tick;
                 }
             }
             if taken < count {

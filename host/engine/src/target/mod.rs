@@ -15,7 +15,7 @@ pub use ops::Limits;
 
 use crate::array::locks::Locks;
 use crate::catalogue::Desk;
-use crate::extents::device::{Device, Done};
+use crate::extents::device::{Device, Done, TICK};
 use crate::helpers::{Finished, Helper};
 use crate::index::IndexError;
 use crate::layers::Order;
@@ -24,11 +24,12 @@ use crate::net::{Event, Kind, Net};
 use crate::scm::ScmLog;
 use crate::storage::Storage;
 use crate::wake::{self, Wake};
+use daos_plugin_api::abi::Status;
 use idle::Idle;
 use names::Removals;
 use ops::Op;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -58,6 +59,14 @@ pub struct Shared {
     pub lost: OnceLock<String>,
     /// Other layers for the target's device.
     pub layers: Order,
+    /// Counts rounds; one that takes long is seen by who watches it.
+    pub rounds: AtomicU64,
+    /// The target sleeps, or has ended.
+    pub asleep: AtomicBool,
+    /// The target's thread, for the kernel; 0 before it runs.
+    pub thread: AtomicI32,
+    /// Seconds that a block device may take for a request.
+    pub patience: u32,
 }
 
 /// What a target is made of.
@@ -126,6 +135,8 @@ pub struct Target {
     failed: Option<String>,
     /// The last order about layers that was looked at.
     layers_seen: u64,
+    /// Why the target must end, so that its engine is started again.
+    gave_up: Option<String>,
 }
 
 impl Target {
@@ -164,6 +175,7 @@ impl Target {
             bad_receives: 0,
             failed: None,
             layers_seen: 0,
+            gave_up: None,
         };
         for (index, message) in messages.into_iter().enumerate() {
             target.ops.push(Op::default());
@@ -182,6 +194,11 @@ impl Target {
         let mut stop_by = None;
         loop {
             let busy = self.round();
+            let rounds = self.shared.rounds.load(Ordering::Relaxed); // nobody else counts
+            self.shared.rounds.store(rounds + 1, Ordering::Relaxed);
+            if let Some(why) = self.gave_up.take() {
+                return Err(why);
+            }
             if self.shared.stop.load(Ordering::Acquire) {
                 let by = *stop_by.get_or_insert_with(|| Instant::now() + STOP_PATIENCE);
                 self.stopping = true;
@@ -195,6 +212,9 @@ impl Target {
                 match self.sleep() {
                     true => idle.slept(),
                     false => idle.dozed(),
+                }
+                if let Err(why) = self.device.watch(self.shared.patience) {
+                    self.give_up(why);
                 }
             }
         }
@@ -228,7 +248,12 @@ impl Target {
         if self.device.is_busy()
             && let Err(status) = self.device.poll(&mut done)
         {
-            self.fail(format!("the device queue failed: {status}"));
+            let why = format!("the device queue failed: {status}");
+            match status {
+                // What it did to memory nobody knows: a new process is the only way on.
+                Status::INTERNAL => self.give_up(why),
+                _ => self.fail(why),
+            }
         }
         if let Some(result) = self.device.changed() {
             self.shared.layers.done(self.layers_seen, result);
@@ -330,6 +355,12 @@ impl Target {
         }
     }
 
+    /// Ends the target, and with it the engine, which its daemon starts again: what is durable is there then.
+    fn give_up(&mut self, why: String) {
+        self.fail(why.clone());
+        self.gave_up.get_or_insert(why);
+    }
+
     fn is_idle(&self) -> bool {
         self.failed.is_some()
             || (!self.net.is_busy()
@@ -412,6 +443,14 @@ impl Target {
         } else {
             limit
         };
-        wake::sleep(&self.shared.wake, &waits[..count], limit)
+        // Requests that take long are looked at, too.
+        let limit = match self.device.is_busy() {
+            true => Some(limit.map_or(TICK, |limit| limit.min(TICK))),
+            false => limit,
+        };
+        self.shared.asleep.store(true, Ordering::Relaxed);
+        let slept = wake::sleep(&self.shared.wake, &waits[..count], limit);
+        self.shared.asleep.store(false, Ordering::Relaxed);
+        slept
     }
 }

@@ -1,12 +1,14 @@
 //! The daemon's side: one helper process per plugin, on demand.
 
 mod cancel;
+mod growth;
 mod log;
 mod process;
 mod session;
 mod typed;
 
 pub use cancel::Cancel;
+pub use growth::{Growth, HelperCounts};
 
 use crate::error::{Cause, Death, HelperError};
 use crate::operation::Operation;
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How helpers are run.
@@ -42,6 +44,8 @@ pub struct PoolOptions {
     pub grace: Duration,
     /// Most log lines of an error.
     pub log_lines: usize,
+    /// When a helper is replaced since it has grown.
+    pub growth: Growth,
 }
 
 impl PoolOptions {
@@ -56,6 +60,7 @@ impl PoolOptions {
             load_deadline: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             log_lines: 10,
+            growth: Growth::default(),
         }
     }
 
@@ -110,6 +115,7 @@ pub struct HelperPool {
 struct Inner {
     options: PoolOptions,
     slots: Mutex<HashMap<String, Slot>>,
+    counts: Mutex<BTreeMap<String, HelperCounts>>,
     /// Cancels every call, now and later.
     ending: Cancel,
 }
@@ -124,6 +130,7 @@ impl HelperPool {
             inner: Arc::new(Inner {
                 options,
                 slots: Mutex::new(HashMap::new()),
+                counts: Mutex::default(),
                 ending: Cancel::new(),
             }),
         }
@@ -179,6 +186,15 @@ impl HelperPool {
         Self::new(self.inner.options.clone())
     }
 
+    /// What has become of the helpers, by plugin.
+    pub fn counts(&self) -> BTreeMap<String, HelperCounts> {
+        let counts = &self.inner.counts;
+        counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Process id of a plugin's helper, if one runs and is idle.
     pub fn idle_process(&self, plugin: &str) -> Option<u32> {
         let slots = self
@@ -217,6 +233,29 @@ impl HelperPool {
 }
 
 impl Inner {
+    fn count(&self, plugin: &str, change: impl FnOnce(&mut HelperCounts)) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(counts.entry(plugin.to_owned()).or_default());
+    }
+
+    /// Whether a helper that has done a call may do another: one that has grown is replaced by the next call.
+    async fn keep(&self, plugin: &PluginInfo, mut session: Session) -> Option<Session> {
+        let Some(what) = session
+            .growth
+            .after_call(session.pid(), &self.options.growth)
+        else {
+            return Some(session);
+        };
+        tracing::warn!(
+            plugin = plugin.name(),
+            version = plugin.manifest.version,
+            "plugin leaks: {what}; the helper is replaced, report it to the plugin's vendor"
+        );
+        self.count(plugin.name(), |c| c.recycled += 1);
+        session.stop(self.options.grace).await;
+        None
+    }
+
     fn slot(&self, plugin: &str) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(plugin.to_owned()).or_default())
@@ -250,13 +289,26 @@ impl Inner {
             *turn = None;
         }
         // Out of its slot while it works: if this future is dropped, the process goes with it.
+        let began = Instant::now();
         let mut session = match turn.take() {
             Some(session) => session,
-            None => match self.start(plugin).await {
-                Ok(session) => session,
-                Err(ended) => return Err(error("load", ended.cause, ended.log)),
-            },
+            None => {
+                self.count(plugin.name(), |c| c.starts += 1);
+                match self.start(plugin).await {
+                    Ok(session) => session,
+                    Err(ended) => {
+                        self.count(plugin.name(), |c| {
+                            c.calls += 1;
+                            c.failures += 1;
+                            c.deaths += u64::from(is_death(&ended.cause));
+                            c.time += began.elapsed();
+                        });
+                        return Err(error("load", ended.cause, ended.log));
+                    }
+                }
+            }
         };
+        let scans = matches!(operation, Operation::Scan);
         let deadline = options
             .deadline
             .unwrap_or_else(|| operation.default_deadline());
@@ -267,21 +319,28 @@ impl Inner {
         let result = session
             .call(operation, deadline, self.options.grace, listener, cancel)
             .await;
+        self.count(plugin.name(), |c| {
+            c.calls += 1;
+            c.failures += u64::from(result.is_err());
+            c.deaths += u64::from(result.as_ref().is_err_and(|ended| is_death(&ended.cause)));
+            c.time += began.elapsed();
+        });
         match result {
-            Err(Ended {
-                usable: false,
-                cause,
-                log,
-            }) => {
+            Err(mut ended) if !ended.usable => {
                 session.end().await;
-                Err(error(name, cause, log))
+                // A scan is asked for by whoever looks, again and again: one that kills its process is like a
+                // load that does. One that is late may be a device's fault.
+                if scans && matches!(ended.cause, Cause::Died { .. }) {
+                    self.quarantine(plugin, &mut ended, "scanned");
+                }
+                Err(error(name, ended.cause, ended.log))
             }
             Err(Ended { cause, log, .. }) => {
-                *turn = Some(session);
+                *turn = self.keep(plugin, session).await;
                 Err(error(name, cause, log))
             }
             Ok(value) => {
-                *turn = Some(session);
+                *turn = self.keep(plugin, session).await;
                 Ok(value)
             }
         }
@@ -311,7 +370,7 @@ impl Inner {
                 let loading = session.loading;
                 session.end().await;
                 if loading {
-                    self.quarantine(&fresh, &mut ended);
+                    self.quarantine(&fresh, &mut ended, "loaded");
                 }
                 Err(ended)
             }
@@ -349,13 +408,15 @@ impl Inner {
         Ok(fresh)
     }
 
-    /// Quarantines a file that killed or blocked its helper while it was being loaded.
-    fn quarantine(&self, plugin: &PluginInfo, ended: &mut Ended) {
+    /// Quarantines a file that killed or blocked its helper while it was being loaded or scanned.
+    fn quarantine(&self, plugin: &PluginInfo, ended: &mut Ended, doing: &str) {
         let (reason, flag) = match &mut ended.cause {
             // No crash ends like this: an administrator, or the kernel for want of memory, killed the helper
             // that happened to load this plugin. One that hangs is killed by us, and ends as a deadline.
             Cause::Died { how, .. } if *how == Death::Signal(Signal::SIGKILL as i32) => return,
-            Cause::Died { how, quarantined } => (format!("{how} while it was loaded"), quarantined),
+            Cause::Died { how, quarantined } => {
+                (format!("{how} while it was {doing}"), quarantined)
+            }
             Cause::Deadline {
                 after_ms,
                 quarantined,
@@ -373,4 +434,12 @@ impl Inner {
             Err(e) => tracing::error!("plugin {} is not quarantined: {e}", plugin.name()),
         }
     }
+}
+
+/// Whether a process ended that nobody had asked to.
+fn is_death(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Died { .. } | Cause::Deadline { .. } | Cause::Nonsense(_)
+    )
 }

@@ -1,6 +1,7 @@
 //! A helper process with its connection, and one operation after the other on it.
 
 use super::cancel::Cancel;
+use super::growth::Watch;
 use super::log::{self, Ring};
 use super::process::{self, Process, Started};
 use super::{PoolOptions, Progress};
@@ -59,6 +60,8 @@ pub(super) struct Session {
     next_id: u64,
     /// The helper has begun to load the plugin.
     pub(super) loading: bool,
+    /// How it grows.
+    pub(super) growth: Watch,
 }
 
 impl Drop for Session {
@@ -100,6 +103,7 @@ impl Session {
             output,
             next_id: 1,
             loading: false,
+            growth: Watch::default(),
         })
     }
 

@@ -234,7 +234,10 @@ impl Task {
                             &tail,
                         );
                     }
-                    _ => describe_exit(status),
+                    _ => match tail.last_words() {
+                        Some(words) => format!("{}: {words}", describe_exit(status)),
+                        None => describe_exit(status),
+                    },
                 },
                 End::Stuck(why) => why,
             };

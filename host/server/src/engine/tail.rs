@@ -63,6 +63,17 @@ impl Tail {
             .collect()
     }
 
+    /// What our engine says of its end, if it does: which plugin it was in.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let prefix = "daos_io_server: ";
+        let lines = self.lines();
+        let words = lines
+            .iter()
+            .rev()
+            .find_map(|line| line.strip_prefix(prefix));
+        words.map(str::to_owned)
+    }
+
     /// The last one.
     pub(super) fn last(&self) -> String {
         self.lines()

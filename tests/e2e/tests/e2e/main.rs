@@ -15,6 +15,7 @@ mod format_guards;
 mod format_output;
 mod front_door;
 mod generate;
+mod hostile_engines;
 mod hostile_plugins;
 mod immutable_keys;
 mod layers;

@@ -1,0 +1,108 @@
+//! Last words: which plugin and which call the process dies in.
+//!
+//! A fatal signal, or an `exit` from inside a plugin, writes one line to standard error, which the daemon shows
+//! with the end of the process. What happens then is what would have happened without it.
+
+use daos_plugin_api::host::current_call;
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How each such line begins.
+pub const PREFIX: &str = "daos_io_server: ";
+
+const SIGNALS: [(libc::c_int, &str); 5] = [
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGABRT, "SIGABRT"),
+];
+
+/// What the signals did before.
+struct Before(UnsafeCell<[MaybeUninit<libc::sigaction>; SIGNALS.len()]>);
+
+// SAFETY: written once, before the handlers that read it are there.
+unsafe impl Sync for Before {}
+
+static BEFORE: Before = Before(UnsafeCell::new(
+    [const { MaybeUninit::uninit() }; SIGNALS.len()],
+));
+
+/// The program ends because it wants to.
+static ORDERLY: AtomicBool = AtomicBool::new(false);
+
+/// Sets it up for the process. Before plugins are loaded.
+pub fn announce() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for (index, (signal, _)) in SIGNALS.iter().enumerate() {
+            // SAFETY: an action whose members are all set, on the alternate stack that the standard
+            // library gives its threads; the old action goes into room made for it.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = on_signal as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+                let room = (*BEFORE.0.get())[index].as_mut_ptr();
+                libc::sigaction(*signal, &action, room);
+            }
+        }
+        // SAFETY: the function is safe to call at any time.
+        unsafe { libc::atexit(on_exit) };
+    });
+}
+
+/// From here on the end of the process is wanted.
+pub fn orderly() {
+    ORDERLY.store(true, Ordering::Relaxed);
+}
+
+/// Ends the process by SIGABRT in that thread of it, so that it says what it was in.
+pub fn end_in(thread: i32) {
+    // SAFETY: plain system calls, on a thread of this process if there is one of that number.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGABRT) };
+    if sent != 0 {
+        std::process::abort();
+    }
+}
+
+extern "C" fn on_exit() {
+    if !ORDERLY.load(Ordering::Relaxed) {
+        say("exit");
+    }
+}
+
+extern "C" fn on_signal(signal: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    if let Some(index) = SIGNALS.iter().position(|(known, _)| *known == signal) {
+        say(SIGNALS[index].1);
+        // SAFETY: stored by `announce`. Returning repeats the fault (or the abort goes on), now under the action
+        // that was there before.
+        unsafe {
+            libc::sigaction(
+                signal,
+                (*BEFORE.0.get())[index].as_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+}
+
+/// Writes the line if this thread is in a plugin. Async-signal-safe: no memory, no locks.
+fn say(what: &str) {
+    let Some((plugin, call)) = current_call() else {
+        return;
+    };
+    let mut line = [0u8; 256];
+    let mut len = 0;
+    for part in [PREFIX, what, " inside plugin ", plugin, ", call ", call] {
+        let part = part.as_bytes();
+        // The last byte is for the end of the line.
+        let count = part.len().min(line.len() - 1 - len);
+        line[len..len + count].copy_from_slice(&part[..count]);
+        len += count;
+    }
+    line[len] = b'\n';
+    // SAFETY: the bytes are there. A line that cannot be written is lost.
+    unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), len + 1) };
+}

@@ -1,0 +1,230 @@
+//! A plugin that misbehaves inside an engine: that engine says which plugin and which call it was, and comes back
+//! by itself with everything that it acknowledged; the other engine and the daemon never notice.
+
+use crate::data::Workload;
+use daos_e2e::{Bdev, Server, Site, eventually};
+use fixture_files::{HOSTILE, install};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Two engines, the first one on the hostile plugin, which behaves well until `bad()` is called.
+struct Bed {
+    site: Site,
+    when: PathBuf,
+}
+
+impl Bed {
+    fn new(on: &str) -> Self {
+        let mut site = Site::new();
+        site.use_plugins_dir();
+        install(HOSTILE, &site.path("plugins"), "hostile.so");
+        let (when, backing) = (site.path("tmp").join("bad"), site.path("backing"));
+        site.add_engine(Bdev::Malloc, 1);
+        site.add_engine(Bdev::File(site.path("bdev1")), 1);
+        site.change_engine(0, |engine| {
+            // Short, so that what never comes is given up soon.
+            engine.extra += "  env_vars: ['D_IO_PATIENCE=1']\n";
+        });
+        site.add_config(&format!(
+            "plugins:\n  bdev-file: {{}}\n  fabric-tcp: {{}}\n  scm-ram: {{}}\n  fixture-hostile:\n    settings: \
+             {{on: {{{on}}}, when: '{}', backing: '{}'}}\n",
+            when.display(),
+            backing.display()
+        ));
+        Self { site, when }
+    }
+
+    fn start(&self) -> Server<'_> {
+        let text = self.site.config_text();
+        let own = "bdev_class: malloc\n  bdev_number: 1\n  bdev_size_mib: 512\n";
+        assert!(text.contains(own), "{text}");
+        let text = text.replacen(own, "bdev_class: hostile\n  bdev_number: 1\n", 1);
+        self.site.write_text(&text);
+        let mut server = self
+            .site
+            .start_with(&["-o", "daos_server.yml", "start", "-i"]);
+        // A format that begins earlier finds that something has changed.
+        server.wait_state("to be formatted", |s| {
+            (0..2).all(|n| engine(s, n)["state"] == "await-format")
+        });
+        server.make_ready();
+        server
+    }
+
+    fn misbehave(&self, yes: bool) {
+        if yes {
+            std::fs::write(&self.when, "").expect("our directory");
+        } else {
+            std::fs::remove_file(&self.when).expect("our file");
+        }
+    }
+}
+
+fn engine(state: &Value, index: usize) -> &Value {
+    &state["engines"][index]
+}
+
+/// The engine on the plugin dies with these words, the other one serves on; afterwards everything is there.
+#[track_caller]
+fn dies_with(on: &str, words: &[&str]) {
+    let bed = Bed::new(on);
+    let mut server = bed.start();
+    let bad = Workload::on_rank(&bed.site, "bad", 0);
+    let good = Workload::on_rank(&bed.site, "good", 1);
+    bad.write();
+    let other = server.engine_pid(1);
+    bed.misbehave(true);
+    let mut writer = bad.write_on();
+    let state = server.wait_state("dead", |s| engine(s, 0)["restarts"].as_u64() >= Some(1));
+    bed.misbehave(false);
+    // The state says why as long as it is not running; the log says it for ever.
+    for word in words {
+        eventually(word, || server.log().contains(word).then_some(()));
+    }
+    assert_eq!(engine(&state, 1)["state"], "ready", "{state:#}");
+    good.write();
+    good.verify();
+    server.wait_state("served again", |s| s["phase"] == "ready");
+    writer.kill().expect("our child can be killed");
+    writer.wait().expect("our child can be waited for");
+    bad.verify();
+    assert_eq!(
+        server.engine_pid(1),
+        other,
+        "the other engine was never touched"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_segmentation_fault_in_submit() {
+    dies_with(
+        "submit: segfault",
+        &[
+            "SIGSEGV inside plugin fixture-hostile 0.6.6, call submit",
+            "engine died",
+        ],
+    );
+}
+
+#[test]
+fn an_abort_in_poll() {
+    dies_with(
+        "poll: abort",
+        &["SIGABRT inside plugin fixture-hostile 0.6.6, call poll"],
+    );
+}
+
+#[test]
+fn a_stack_overflow_in_poll() {
+    dies_with(
+        "poll: overflow",
+        &["inside plugin fixture-hostile 0.6.6, call poll"],
+    );
+}
+
+#[test]
+fn an_exit_in_submit() {
+    dies_with(
+        "submit: 'exit:0'",
+        &[
+            "exit inside plugin fixture-hostile 0.6.6, call submit",
+            "exited with status 0",
+        ],
+    );
+}
+
+#[test]
+fn a_call_that_never_returns() {
+    dies_with(
+        "poll: spin",
+        &[
+            "target has not come back",
+            "SIGABRT inside plugin fixture-hostile 0.6.6, call poll",
+        ],
+    );
+}
+
+#[test]
+fn a_completion_of_what_is_not_under_way() {
+    dies_with(
+        "poll: wrong-tag",
+        &[
+            "fixture-hostile",
+            "which is not under way",
+            "the device queue failed",
+        ],
+    );
+}
+
+#[test]
+fn a_completion_that_comes_twice() {
+    dies_with(
+        "poll: twice",
+        &["fixture-hostile", "which is not under way"],
+    );
+}
+
+#[test]
+fn more_completions_than_were_asked_for() {
+    dies_with("poll: too-many", &["the device queue failed"]);
+}
+
+#[test]
+fn a_completion_that_never_comes() {
+    dies_with(
+        "submit: swallow",
+        &["plugin fixture-hostile 0.6.6 has not completed a request"],
+    );
+}
+
+#[test]
+fn closed_descriptors_of_the_engine() {
+    dies_with("submit: close-fds", &["engine died"]);
+}
+
+#[test]
+fn a_panic_is_an_error_of_the_device_and_the_engine_lives() {
+    let bed = Bed::new("submit: panic");
+    let server = bed.start();
+    let bad = Workload::on_rank(&bed.site, "bad", 0);
+    bad.write();
+    let pid = server.engine_pid(0);
+    bed.misbehave(true);
+    let file = bed.site.path("tmp").join("value");
+    std::fs::write(&file, vec![7; 100_000]).expect("our directory");
+    let put = [
+        "object", "put", "--pool", "tank", "--cont", "panic", "0.1", "d", "a", "--file",
+    ];
+    bed.site
+        .daos(&["container", "create", "--pool", "tank", "panic"])
+        .expect(0);
+    let file = file.display().to_string();
+    let refused = bed.site.daos(&[&put[..], &[&file]].concat()).expect(1);
+    assert!(!refused.stderr.is_empty());
+    assert_eq!(server.engine_pid(0), pid, "a panic costs no process");
+    server.stop();
+}
+
+#[test]
+fn an_engine_that_dies_again_and_again_is_given_up_with_its_reason() {
+    let bed = Bed::new("submit: segfault");
+    let mut server = bed.start();
+    bed.misbehave(true);
+    server.kill_engine(0);
+    let state = server.wait_state("given up", |s| engine(s, 0)["state"] == "errored");
+    let reason = engine(&state, 0)["reason"].as_str().unwrap_or("");
+    for word in [
+        "given up",
+        "SIGSEGV",
+        "fixture-hostile 0.6.6",
+        "call submit",
+    ] {
+        assert!(reason.contains(word), "{word:?} is missing in {reason}");
+    }
+    assert_eq!(engine(&state, 1)["state"], "ready");
+    bed.misbehave(false);
+    bed.site.shell(&["system", "start"]).expect(0);
+    server.wait_state("ready", |s| s["phase"] == "ready");
+    server.stop();
+}
