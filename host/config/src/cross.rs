@@ -151,10 +151,21 @@ fn excluded(c: &Config, check: &mut Check<'_>, device: &Use) {
         check.conflict(&device.path, &format!("bdev_exclude[{n}]"), d);
     } else if !c.bdev_include.is_empty() && !c.bdev_include.contains(&controller) {
         let message = format!("{} is not among bdev_include", device.value);
-        let d = Diagnostic::error(Code::BdevExcluded, message)
-            .hint("add it to bdev_include, or remove bdev_include");
+        let d = Diagnostic::error(Code::BdevExcluded, message).hint(
+            match near_miss(&controller, &c.bdev_include) {
+                Some(near) => format!("did you mean {near}?"),
+                None => "add it to bdev_include, or remove bdev_include".to_owned(),
+            },
+        );
         check.conflict(&device.path, "bdev_include", d);
     }
+}
+
+/// An address that differs in one place, or in two places that are the other way round.
+fn near_miss<'a>(wanted: &str, known: &'a [String]) -> Option<&'a String> {
+    known
+        .iter()
+        .find(|one| strsim::osa_distance(wanted, one) == 1)
 }
 
 fn log_files(c: &Config, check: &mut Check<'_>) {

@@ -336,6 +336,19 @@ fn keys_that_contradict_each_other() {
 }
 
 #[test]
+fn an_address_that_is_nearly_included_is_named() {
+    let of = |device: &str| {
+        one(&format!(
+            "bdev_include: ['81:00.0', '0000.c1.00.0']\nservers:\n- {{scm_mount: /a, bdev_list: ['{device}']}}\n"
+        ))
+        .to_string()
+    };
+    assert!(of("0000:81:00.1").contains("did you mean 0000:81:00.0?"));
+    assert!(of("1c:00.0").contains("did you mean 0000:c1:00.0?"));
+    assert!(of("0000:42:13.7").contains("add it to bdev_include"));
+}
+
+#[test]
 fn plugins_as_a_group_and_as_a_list() {
     let digest = "ab".repeat(32);
     let group = common::good(&format!(

@@ -488,7 +488,7 @@ mod tests {
             assert!(error.contains(words), "{entry}: {error}");
         }
         assert!(parse("{}").is_err());
-        let many = vec![r#"{"stats":{}}"#; 9].join(",");
+        let many = [r#"{"stats":{}}"#; 9].join(",");
         assert!(parse(&format!("[{many}]")).is_err());
     }
 

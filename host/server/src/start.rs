@@ -6,13 +6,14 @@ use crate::engine::{Supervisor, Upcalls, supervise};
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
-use crate::services::{BurnInService, HostService, LayerService, MgmtService};
+use crate::services::{BurnInService, CtlService, HostService, LayerService, MgmtService};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::{attach_file, check, fault_domain, launch, logging, port_holder};
 use anyhow::{Context, bail};
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
+use daos_proto::ctl::ctl_svc_server::CtlSvcServer;
 use daos_proto::host::ServerPhase;
 use daos_proto::host::burn_in_svc_server::BurnInSvcServer;
 use daos_proto::host::host_svc_server::HostSvcServer;
@@ -157,12 +158,17 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     let layers = LayerService {
         state: Arc::clone(&state),
     };
+    let ctl = CtlService {
+        state: Arc::clone(&state),
+        plugins: Arc::clone(&plugins),
+    };
     let mgmt = MgmtService::new(Arc::clone(&state), pools);
     let mut stopping = state.stopping();
     let server = tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(HostSvcServer::new(host))
             .add_service(MgmtSvcServer::new(mgmt))
+            .add_service(CtlSvcServer::new(ctl))
             .add_service(LayerSvcServer::new(layers))
             .add_service(BurnInSvcServer::new(BurnInService::new(Arc::clone(
                 &burnins,

@@ -32,6 +32,18 @@ impl BdevNvme {
         Controller::read(self.machine.tree(), name.controller.parse().ok()?)
     }
 
+    /// That there is no such controller, with the one that was probably meant.
+    fn absent(&self, name: &Name) -> String {
+        let what = format!("there is no NVMe controller at {}", name.controller);
+        let all = Controller::all(self.machine.tree());
+        let known: Vec<_> = all.iter().map(|one| one.address).collect();
+        let near = name.controller.parse().ok();
+        match near.and_then(|wanted| nvme_pci::near_miss(wanted, &known)) {
+            Some(near) => format!("{what}; did you mean {near}?"),
+            None => what,
+        }
+    }
+
     fn processes(&self) -> Processes {
         Processes::others(self.machine.tree())
     }
@@ -127,10 +139,7 @@ impl Plugin for BdevNvme {
         let processes = self.processes();
         for (index, (address, name)) in (0..).zip(device_list(&request.config)?) {
             let (state, detail) = match self.find(&name) {
-                None => (
-                    DeviceState::Missing,
-                    format!("there is no NVMe controller at {}", name.controller),
-                ),
+                None => (DeviceState::Missing, self.absent(&name)),
                 Some(function) => match held::reason(&self.machine, &function, &processes) {
                     None => (DeviceState::Present, String::new()),
                     Some(reason) => (DeviceState::InUse, reason),

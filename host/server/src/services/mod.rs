@@ -1,11 +1,13 @@
 //! The gRPC services of the control plane.
 
 mod burnin;
+mod ctl;
 mod host;
 mod layers;
 mod mgmt;
 
 pub(crate) use burnin::BurnInService;
+pub(crate) use ctl::CtlService;
 pub(crate) use host::HostService;
 pub(crate) use layers::LayerService;
 pub(crate) use mgmt::MgmtService;
