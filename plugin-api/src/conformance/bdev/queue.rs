@@ -263,6 +263,7 @@ fn two_threads(bench: &BdevBench) -> Verdict {
     let device = &device;
     let work = |n: u64| -> Verdict {
         let mut rig = Rig::new(device, 8)?;
+        rig.tags_from(1 + (n << 32));
         let mut random = bench.random(40 + n);
         let most = rig.largest(POOL).min(half).min(16);
         for _ in 0..200 {

@@ -94,6 +94,11 @@ impl Rig {
         })
     }
 
+    /// Numbers requests from `first` on, so that a completion of another queue cannot pass for one of this.
+    pub(super) fn tags_from(&mut self, first: u64) {
+        self.next_tag = first;
+    }
+
     pub(super) fn geometry(&self) -> &BdevGeometry {
         &self.geometry
     }
