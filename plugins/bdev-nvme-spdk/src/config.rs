@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) memory_mib: u32,
     pub(crate) memory: Memory,
     pub(crate) fua: Fua,
+    /// A format begins with the command NVMe Format.
+    pub(crate) nvme_format: bool,
 }
 
 impl Settings {
@@ -51,7 +53,7 @@ impl Settings {
         serde_json::from_value(Value::Object(settings)).map_err(|error| {
             invalid("the settings of plugin bdev-nvme-spdk are wrong")
                 .cause(error.to_string())
-                .remedy("memory_mib takes a number of MiB, memory hugepages or host, fua device or flush")
+                .remedy("memory_mib takes a number of MiB, memory hugepages or host, fua device or flush, nvme_format true or false")
         })
     }
 }

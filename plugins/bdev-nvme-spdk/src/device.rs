@@ -119,6 +119,24 @@ impl SpdkDevice {
         self.blocks.load(Ordering::Relaxed) * u64::from(self.info.block_size)
     }
 
+    /// Erases the namespace by the command NVMe Format; its format of blocks stays as it is.
+    ///
+    /// # Errors
+    /// NOT_SUPPORTED where the controller has no such command; BUSY where the command would reach further than this
+    /// namespace, or another controller may have it as well. Nothing was erased then.
+    pub(crate) fn nvme_format(&self) -> Result<()> {
+        if self.info.shared {
+            return Err(Error::new(
+                Status::BUSY,
+                format!("NVMe Format of {} is refused", self.text),
+            )
+            .cause("other controllers may have this namespace, too")
+            .remedy("detach it from them, or turn the setting nvme_format off"));
+        }
+        self.controller
+            .nvme_format(self.name.namespace.unwrap_or(1))
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             block_size: self.info.block_size,

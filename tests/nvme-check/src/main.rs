@@ -6,7 +6,7 @@
 //!        nvme-check PLUGIN.so speed ADDRESS randread|randwrite|read|write BYTES DEPTH SECONDS
 //! ```
 //!
-//! Groups: `kernel`, `device`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
+//! Groups: `kernel`, `device`, `format`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
 //! device); SETTINGS is the plugin's settings as JSON. `conformance` runs the suite that every backend
 //! passes on one device, or those of its cases whose name has FILTER in it. Prints a line per case and
 //! exits 1 if one failed.
@@ -14,6 +14,7 @@
 mod conformance;
 mod dead;
 mod device;
+mod format;
 mod io;
 mod kernel;
 mod load;
@@ -77,6 +78,7 @@ fn run(path: &str, group: &str, arguments: &[String]) -> Result<bool, String> {
         }
         "kernel" => kernel::CASES,
         "device" => device::CASES,
+        "format" => format::CASES,
         "io" => io::CASES,
         "reset" => reset::CASES,
         "removal" => removal::CASES,

@@ -4,6 +4,7 @@
 #   SITE_NVME  settings of bdev-nvme-spdk, set before site_config
 
 SITE=/mnt/site
+SITE_PLUGINS=/mnt/plugins
 SITE_USER=${SITE_USER:-65534}
 SITE_NVME=
 
@@ -15,24 +16,28 @@ as_user() {
 	)
 }
 
-# give ADDRESS...: lets the site's user open devices that vfio-pci holds.
-give() {
-	local address
-	for address in "$@"; do
-		chown "$SITE_USER" "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$address/iommu_group")")"
-	done
+# prepare_site OPTION...: `storage prepare` for the site's user, as root.
+prepare_site() {
+	plugins
+	"$VM_BUILD/daos_server" storage prepare --nvme-only --force -u nobody --plugins-dir "$SITE_PLUGINS" "$@"
+}
+
+# plugins: puts the plugin files where only root can write, since root runs them, too.
+plugins() {
+	mkdir -p "$SITE_PLUGINS"
+	chmod 755 /mnt
+	install -m 644 "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$SITE_PLUGINS/"
 }
 
 # site_config: makes the folders of the site and its configuration from the `servers:` entries on standard input.
 site_config() {
-	mkdir -p "$SITE/plugins" "$SITE/runtime"
-	chmod 755 /mnt
-	install -m 644 "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$SITE/plugins/"
+	plugins
+	mkdir -p "$SITE/runtime"
 	cat >"$SITE/server.yml" <<YAML
 name: daos_server
 transport_config: {allow_insecure: true}
 state_dir: $SITE/state
-plugins_dir: $SITE/plugins
+plugins_dir: $SITE_PLUGINS
 plugins:
   bdev-nvme-spdk: {settings: {$SITE_NVME}}
   scm-ram: {}

@@ -1,12 +1,12 @@
-# The programs on NVMe under vfio-pci as an unprivileged user: scan, format, start, put and get; an engine that is killed
-# under load; two engines on two nodes, one of them on namespaces of 4096 and of 512 bytes; a loss of power; a medium that
-# fails; a device that is pulled out under load. The argument is the number of times that power is lost.
+# The programs on NVMe under vfio-pci: prepared by root, then run by an unprivileged user: scan, format, start, put and get;
+# an engine that is killed under load; two engines on two nodes, one of them on namespaces of 4096 and of 512 bytes; a loss
+# of power; a medium that fails; a device that is pulled out under load. The argument is the number of losses of power.
 # vm: --timeout 600 --memory 3072 --power
 cuts=${1:-1}
 . "$VM_SOURCE/tests/vm/guest/site.sh"
-hugepages 160
-bind vfio-pci "$NVME_MIXED" "$NVME_4096"
-give "$NVME_MIXED" "$NVME_4096"
+modprobe -a nvme vfio-pci
+prepare_site -p 320 -w "$NVME_MIXED $NVME_4096"
+mark "prepared"
 # These controllers do not heed the bit that makes a write durable.
 SITE_NVME="fua: flush"
 site_config <<YAML

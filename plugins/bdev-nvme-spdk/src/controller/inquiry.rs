@@ -15,6 +15,10 @@ pub(crate) struct Info {
     pub(crate) queue_depth: u32,
     pub(crate) numa_node: i32,
     pub(crate) volatile_cache: bool,
+    /// Has the command NVMe Format.
+    pub(crate) can_format: bool,
+    /// Which then concerns all of its namespaces.
+    pub(crate) formats_all: bool,
     /// Takes memory in pieces of any shape; otherwise pieces must be whole blocks.
     pub(crate) any_pieces: bool,
 }
@@ -59,6 +63,8 @@ impl Info {
             queue_depth: raw.queue_entries.min(super::QUEUE_ENTRIES) - 1,
             numa_node: raw.numa_node,
             volatile_cache: raw.volatile_cache,
+            can_format: raw.can_format,
+            formats_all: raw.formats_all,
             any_pieces: raw.sgl,
         })
     }
@@ -105,6 +111,46 @@ impl Attached {
             firmware: self.info.firmware.clone(),
             namespaces,
         }
+    }
+
+    /// NVMe Format of namespace `id`, then a reset; its format of blocks stays.
+    pub(crate) fn nvme_format(&self, id: u32) -> Result<()> {
+        let what = format!("NVMe Format of {}/{id} is refused", self.address);
+        if !self.info.can_format {
+            return Err(Error::new(Status::NOT_SUPPORTED, what)
+                .cause("the controller has no such command")
+                .remedy("turn the setting nvme_format off"));
+        }
+        let others: Vec<String> = self
+            .identity()
+            .namespaces
+            .iter()
+            .filter(|namespace| namespace.id != id)
+            .map(|namespace| namespace.id.to_string())
+            .collect();
+        if self.info.formats_all && !others.is_empty() {
+            return Err(Error::new(Status::BUSY, what)
+                .cause(format!(
+                    "this controller formats all of its namespaces at once, and has also {}",
+                    others.join(", ")
+                ))
+                .remedy("turn the setting nvme_format off"));
+        }
+        let queues = lock(&self.queues);
+        if self.phase() != Phase::Working || !queues.is_empty() {
+            return Err(
+                Error::new(Status::BUSY, what).cause("the controller is in use, or has failed")
+            );
+        }
+        // SAFETY: an attached controller without a queue; none is opened while the lock is held.
+        let code = unsafe { sys::daos_spdk_format(self.handle, id) };
+        if code != 0 {
+            return Err(Error::io(
+                format!("NVMe Format of {}/{id} failed", self.address),
+                std::io::Error::from_raw_os_error(code.unsigned_abs() as i32),
+            ));
+        }
+        Ok(())
     }
 
     /// Its SMART / health information log page.
