@@ -93,12 +93,16 @@ engine() { pgrep -f "daos_io_server.* -I $1 " || fail "engine $1 does not run"; 
 # load RANK [COUNT [SEED]]: writes values of all sizes, keeping a record of what was acknowledged.
 load() { daos workload write --rank "$1" --pool "pool$1" --cont work --acked "$SITE/acked$1" --depth 8 --count "${2:-60}" --size 1..128KiB --seed "${3:-1}"; }
 proof() { daos workload verify --rank "$1" --acked "$SITE/acked$1" || { words; fail "acknowledged values of rank $1 are lost $2"; }; }
+# records RANK: how many acknowledged writes are in the record.
+records() {
+	touch "$SITE/acked$1"
+	chown "$SITE_USER" "$SITE/acked$1"
+	wc -l <"$SITE/acked$1"
+}
 # acknowledged RANK COUNT: waits until so many writes are in the record.
 acknowledged() {
 	local waited=0
-	touch "$SITE/acked$1"
-	chown "$SITE_USER" "$SITE/acked$1"
-	until [ "$(wc -l <"$SITE/acked$1")" -ge "$2" ]; do
+	until [ "$(records "$1")" -ge "$2" ]; do
 		waited=$((waited + 1))
 		[ $waited -lt 600 ] || { words; fail "rank $1 acknowledges nothing"; }
 		sleep 0.1

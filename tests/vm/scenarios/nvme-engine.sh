@@ -59,9 +59,10 @@ mark "engine killed under load"
 
 # SCM keeps what was stored in it, as it does on persistent memory; the device keeps what it was told to keep.
 for ((cut = 1; cut <= cuts; cut++)); do
+	before=$(records 1)
 	load 1 100000 $cut >/dev/null 2>&1 &
 	writer=$!
-	acknowledged 1 $((cut * 20))
+	acknowledged 1 $((before + 20))
 	kill_all
 	kill $writer 2>/dev/null || true
 	wait $writer || true
@@ -88,9 +89,10 @@ mend_io nvme-mixed-2
 daos object get --rank 0 --pool pool0 --cont work 0.1 key value | cmp - $SITE/value || fail "the value is gone after errors of the medium"
 mark "medium failed and mended"
 
+before=$(records 1)
 load 1 100000 77 >$SITE/load1 2>&1 &
 writer=$!
-acknowledged 1 $((cuts * 20 + 10))
+acknowledged 1 $((before + 10))
 unplug nvme-4096 "$NVME_4096"
 mark "device pulled out"
 grep -q "device $NVME_4096 was removed" $SITE/server.log || { words; fail "the engine does not say which device is gone"; }
