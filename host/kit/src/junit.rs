@@ -1,7 +1,7 @@
 //! JUnit XML, the dialect that Jenkins and GitLab read.
 
-use crate::check::Report;
 use crate::protocol::Verdict;
+use crate::report::Report;
 
 /// Text as XML has it in attributes and elements; characters that XML 1.0 has no way to write are
 /// replaced.

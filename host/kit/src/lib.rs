@@ -13,9 +13,11 @@
 
 pub mod bench;
 pub mod check;
+mod figures;
 mod junit;
 mod process;
 mod protocol;
+mod report;
 pub mod scaffold;
 mod subject;
 pub mod worker;
