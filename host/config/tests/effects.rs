@@ -16,7 +16,6 @@ const SCOPES: [Scope; 5] = [
 const LATER: &[&str] = &[
     "TLS control plane",
     "storage prepare",
-    "telemetry endpoint",
     "SCM on NVDIMMs (class dcpm)",
 ];
 

@@ -28,6 +28,7 @@ mod socket_dir;
 mod start;
 mod state;
 mod storage;
+mod telemetry;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, ConfigCommand, NetworkCommand, PluginCommand, StartArgs, StorageCommand};

@@ -9,7 +9,7 @@ use crate::pools::Pools;
 use crate::services::{BurnInService, CtlService, HostService, LayerService, MgmtService};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
-use crate::{attach_file, check, fault_domain, launch, logging, port_holder};
+use crate::{attach_file, check, fault_domain, launch, logging, port_holder, telemetry};
 use anyhow::{Context, bail};
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
@@ -179,6 +179,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
             }),
     );
     let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
+    let telemetry = tokio::spawn(telemetry::serve(Arc::clone(&state), Arc::clone(&plugins)));
     let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
     for (index, supervisor) in supervisors.iter().enumerate() {
         let _way = burnins.make_way(&[index]).await;
@@ -208,6 +209,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
     }
     reporter.abort();
     attach.abort();
+    telemetry.abort();
     if let Some(path) = &state.config.attach {
         attach_file::remove(path);
     }

@@ -246,7 +246,12 @@ pub const EFFECTS: &[Row] = &[
         "Leases and quarantine are kept there.",
         e2e!("file_keys.rs::the_state_directory_holds_what_survives"),
     ),
-    later(Top, "telemetry_port", "telemetry endpoint"),
+    seen(
+        Top,
+        "telemetry_port",
+        "Metrics for Prometheus are at http://127.0.0.1:PORT/metrics.",
+        e2e!("telemetry.rs::metrics_tell_of_engines_helpers_and_devices"),
+    ),
     seen(
         Top,
         "servers",

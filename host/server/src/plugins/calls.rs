@@ -43,6 +43,11 @@ impl Plugins {
         self.helpers.separate()
     }
 
+    /// What has become of the helpers, by plugin.
+    pub(crate) fn helper_counts(&self) -> BTreeMap<String, daos_helper::HelperCounts> {
+        self.helpers.counts()
+    }
+
     /// Ends the helpers for good; what they are doing is cancelled.
     pub(crate) async fn end(&self) {
         self.helpers.end().await;

@@ -31,5 +31,6 @@ mod single_instance;
 mod soak;
 mod storage_prepare;
 mod storage_scan;
+mod telemetry;
 mod traces;
 mod wrong_config;

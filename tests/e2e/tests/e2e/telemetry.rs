@@ -1,0 +1,82 @@
+//! Metrics for Prometheus.
+
+use crate::data::bench;
+use daos_e2e::{Bdev, Port, Site};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+/// The metrics as Prometheus gets them.
+fn scrape(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the endpoint listens");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    text
+}
+
+/// The value of a metric with these labels.
+#[track_caller]
+fn value(text: &str, name: &str, labels: &[&str]) -> f64 {
+    let line = text.lines().find(|line| {
+        line.starts_with(&format!("{name}{{")) && labels.iter().all(|label| line.contains(label))
+    });
+    let line = line.unwrap_or_else(|| panic!("no {name} with {labels:?} in {text}"));
+    line.rsplit(' ')
+        .next()
+        .and_then(|v| v.parse().ok())
+        .expect("a number")
+}
+
+#[test]
+fn metrics_tell_of_engines_helpers_and_devices() {
+    let port = Port::reserve();
+    let mut site = Site::new();
+    site.add_engine(Bdev::File(site.path("bdev0")), 1);
+    site.change_engine(0, |engine| engine.extra += "  bdev_layers: [{stats: {}}]\n");
+    site.add_config(&format!("telemetry_port: {}\n", port.number()));
+    let mut server = site.start();
+    server.make_ready();
+    bench(&site);
+    let text = scrape(port.number());
+    assert_eq!(value(&text, "daos_engine_ready", &["engine=\"0\""]), 1.0);
+    assert_eq!(
+        value(&text, "daos_engine_restarts_total", &["engine=\"0\""]),
+        0.0
+    );
+    assert!(value(&text, "daos_plugin_calls_total", &["plugin=\"bdev-file\""]) >= 1.0);
+    assert!(
+        value(
+            &text,
+            "daos_plugin_helper_starts_total",
+            &["plugin=\"bdev-file\""]
+        ) >= 1.0
+    );
+    let writes = ["engine=\"0\"", "device=\"0\"", "op=\"write\""];
+    assert!(value(&text, "daos_bdev_requests_total", &writes) >= 1.0);
+    server.kill_engine(0);
+    server.wait_state("restarted", |s| {
+        s["phase"] == "ready" && s["engines"][0]["restarts"] == 1
+    });
+    let text = scrape(port.number());
+    assert_eq!(
+        value(&text, "daos_engine_restarts_total", &["engine=\"0\""]),
+        1.0
+    );
+    server.stop();
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_and_keeps_nothing_from_starting() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = taken.local_addr().expect("its number").port();
+    let mut site = Site::new();
+    site.add_engine(Bdev::File(site.path("bdev0")), 1);
+    site.add_config(&format!("telemetry_port: {port}\n"));
+    let mut server = site.start();
+    server.make_ready();
+    assert!(server.log().contains("choose another telemetry_port"));
+    server.stop();
+}
