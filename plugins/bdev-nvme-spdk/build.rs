@@ -183,7 +183,7 @@ fn bindings(include: &[PathBuf]) -> Result<(), Missing> {
         .allowlist_var("SPDK_MALLOC_DMA|daos_spdk_.*|DAOS_SPDK_.*");
     for function in [
         "daos_spdk_.*",
-        "spdk_nvme_ns_cmd_(readv|writev|comparev|flush|write_zeroes)",
+        "spdk_nvme_ns_cmd_(read|write|readv|writev|comparev|flush|write_zeroes)",
         "spdk_nvme_ctrlr_(reset|free_io_qpair|process_admin_completions|cmd_abort_ext|fail)",
         "spdk_nvme_ctrlr_(get_ns|is_active_ns|get_first_active_ns|get_next_active_ns|register_aer_callback)",
         "spdk_nvme_qpair_process_completions",

@@ -133,8 +133,29 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
         (*task).blocks = blocks - step;
         let (count, argument) = (step as u32, task.cast::<c_void>());
         let (reset, next) = (Some(reset_segments as _), Some(next_segment as _));
-        let code = match op {
-            BdevOp::READ => sys::spdk_nvme_ns_cmd_readv(
+        let code = match (op, (*task).whole()) {
+            // One piece of memory, which is what most requests have, needs no walk over it.
+            (BdevOp::READ, Some(memory)) => sys::spdk_nvme_ns_cmd_read(
+                ns,
+                qpair,
+                memory,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                0,
+            ),
+            (BdevOp::WRITE, Some(memory)) => sys::spdk_nvme_ns_cmd_write(
+                ns,
+                qpair,
+                memory,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                flags,
+            ),
+            (BdevOp::READ, None) => sys::spdk_nvme_ns_cmd_readv(
                 ns,
                 qpair,
                 lba,
@@ -145,7 +166,7 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
                 reset,
                 next,
             ),
-            BdevOp::WRITE => sys::spdk_nvme_ns_cmd_writev(
+            (BdevOp::WRITE, None) => sys::spdk_nvme_ns_cmd_writev(
                 ns,
                 qpair,
                 lba,
@@ -156,7 +177,7 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
                 reset,
                 next,
             ),
-            BdevOp::COMPARE => sys::spdk_nvme_ns_cmd_comparev(
+            (BdevOp::COMPARE, _) => sys::spdk_nvme_ns_cmd_comparev(
                 ns,
                 qpair,
                 lba,
@@ -167,7 +188,7 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
                 reset,
                 next,
             ),
-            BdevOp::WRITE_ZEROES => sys::spdk_nvme_ns_cmd_write_zeroes(
+            (BdevOp::WRITE_ZEROES, _) => sys::spdk_nvme_ns_cmd_write_zeroes(
                 ns,
                 qpair,
                 lba,
@@ -176,7 +197,7 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
                 argument,
                 flags,
             ),
-            BdevOp::UNMAP => {
+            (BdevOp::UNMAP, _) => {
                 sys::daos_spdk_deallocate(ns, qpair, lba, count, Some(completed), argument)
             }
             _ => sys::spdk_nvme_ns_cmd_flush(ns, qpair, Some(completed), argument),

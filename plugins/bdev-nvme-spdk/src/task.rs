@@ -69,6 +69,12 @@ impl Task {
         task
     }
 
+    /// The memory, if it is one piece.
+    pub(crate) fn whole(&self) -> Option<*mut c_void> {
+        // SAFETY: the host keeps the array of `iov_count` entries until the completion.
+        (self.iov_count == 1).then(|| unsafe { (*self.iov).ptr.cast() })
+    }
+
     /// Sets the cursor `offset` bytes from the start of the memory.
     fn rewind(&mut self, offset: usize) {
         self.segment = 0;
