@@ -67,7 +67,7 @@ impl NoProvider {
         {
             Some((_, remedy)) => remedy.to_owned(),
             None => format!(
-                "put {} into the plugin directory, or choose a provider that is available",
+                "put {} into the plugin directory, or take a provider that `network scan` shows",
                 file(self.class())
             ),
         }

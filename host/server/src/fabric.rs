@@ -238,7 +238,7 @@ fn plugin_of(
                 Some(why) if why.is_named() => (why.cause(), why.remedy()),
                 _ => (
                     String::new(),
-                    "take one that `network scan --providers` shows, or put its plugin into plugins_dir"
+                    "put its plugin into plugins_dir, or take a provider that `network scan` shows"
                         .to_owned(),
                 ),
             };

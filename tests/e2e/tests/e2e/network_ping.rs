@@ -108,8 +108,8 @@ fn a_host_in_maintenance_and_its_engine_are_measured() {
     assert_eq!(report["response"]["peer"], "rank 0");
     // The other target, and the host while its engine runs.
     ping(&site, &["0", "-n", "5", "-t", "1"]).expect(0);
-    let beside = ping(&site, &[&host, "-n", "5", "-p", "sockets", "--json"]).expect(0);
-    assert_eq!(beside.json()["response"]["provider"], "sockets");
+    let beside = ping(&site, &[&host, "-n", "5", "-p", "tcp", "--json"]).expect(0);
+    assert_eq!(beside.json()["response"]["provider"], "tcp");
     wait_for_responders(&server, 0);
     server.stop();
 }
