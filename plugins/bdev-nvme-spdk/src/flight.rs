@@ -92,6 +92,13 @@ pub(crate) unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> 
     // SAFETY: the caller vouches for both; no borrow is held across `issue`, inside which the
     // completion callback may run.
     unsafe {
+        if (*flight).qpair.is_null() {
+            // The queue is being given back, and a command of this task ended well on the way.
+            (*task).status = (*flight).aborted;
+            (*task).ended = true;
+            (*flight).done.push(task);
+            return true;
+        }
         (*flight).outstanding.push(task);
         let code = issue(flight, task);
         // Memory that the device cannot reach: the driver runs the callback and returns an error as well.
