@@ -34,7 +34,7 @@ async fn inspect(bed: &Bed) -> Result<DeviceInspection, HelperError> {
 async fn a_label_is_written_seen_and_cleared() {
     let bed = hostile(json!({}));
     let blank = inspect(&bed).await.unwrap();
-    assert_eq!((blank.block_size, blank.blocks), (4096, 4096));
+    assert_eq!((blank.block_size, blank.blocks), (4096, 8192));
     assert!(blank.blank && !blank.foreign, "{blank:?}");
     assert_eq!(blank.label, LabelState::None);
     let write = |l| {
@@ -44,7 +44,7 @@ async fn a_label_is_written_seen_and_cleared() {
     let written = write(label(1)).await.unwrap();
     assert_eq!(
         (written.block_size, written.blocks, written.volatile),
-        (4096, 4096, false)
+        (4096, 8192, false)
     );
     let seen = inspect(&bed).await.unwrap();
     assert!(!seen.blank && !seen.foreign, "{seen:?}");

@@ -208,7 +208,7 @@ fn options_that_do_not_fit_are_refused() {
         ("-f 1,2,3", "-f has 3 port(s) for 2 engine(s)"),
         ("-f 7,7", "7 twice"),
         ("-e 17", "17 engines need a core each"),
-        ("-p ofi+psm2", "no plugin has provider ofi+psm2"),
+        ("-p ofi+psm2", "no plugin provides fabric class `ofi`"),
     ] {
         let error = planned(&big(), line).unwrap_err().to_string();
         assert!(error.contains(words), "{line}: {error}");
