@@ -60,8 +60,8 @@ server() {
 kill_all() {
 	# shellcheck disable=SC2046
 	kill -9 $(pgrep -x daos_server) $(engines)
-	# The last is a helper; names are cut off after 15 characters.
-	while pgrep -x 'daos_server|daos_io_server' || pgrep daos_server_hel; do sleep 0.1; done >/dev/null
+	# Names are cut off after 15 characters: the first is the server and its helpers.
+	while pgrep daos_server || engines; do sleep 0.1; done >/dev/null
 }
 
 shell() { as_user "$VM_BUILD/daos_shell" -i "$@"; }
@@ -93,6 +93,11 @@ engine() { pgrep -f "daos_io_server.* -I $1 " || fail "engine $1 does not run"; 
 # load RANK [COUNT [SEED]]: writes values of all sizes, keeping a record of what was acknowledged.
 load() { daos workload write --rank "$1" --pool "pool$1" --cont work --acked "$SITE/acked$1" --depth 8 --count "${2:-60}" --size 1..128KiB --seed "${3:-1}"; }
 proof() { daos workload verify --rank "$1" --acked "$SITE/acked$1" || { words; fail "acknowledged values of rank $1 are lost $2"; }; }
+# end_load: ends every client. A client is a child of the job that `load` is in the background, which does not end with it.
+end_load() {
+	pkill -9 -x daos || true
+	while pgrep -x daos >/dev/null; do sleep 0.1; done
+}
 # records RANK: how many acknowledged writes are in the record.
 records() {
 	touch "$SITE/acked$1"

@@ -64,7 +64,7 @@ for ((cut = 1; cut <= cuts; cut++)); do
 	writer=$!
 	acknowledged 1 $((before + 20))
 	kill_all
-	kill $writer 2>/dev/null || true
+	end_load
 	wait $writer || true
 	cut_power nvme-4096 $cut
 	server
