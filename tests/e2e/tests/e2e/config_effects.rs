@@ -199,23 +199,25 @@ fn fabric_keys_of_an_engine_win_over_those_of_the_file() {
     let port = Port::reserve();
     let number = port.number();
     let keys = [
-        "provider: sockets",
+        "provider: tcp",
         "fabric_iface: lo",
         &format!("fabric_iface_port: {number}"),
         "targets: 1",
     ];
-    let text =
-        with_server_keys(&site, &keys).replacen("fabric_iface: lo\n", "fabric_iface: no0\n", 1);
+    let text = with_server_keys(&site, &keys)
+        .replacen("provider: 'tcp'\n", "provider: 'acme'\n", 1)
+        .replacen("fabric_iface: lo\n", "fabric_iface: no0\n", 1);
+    assert!(text.contains("acme") && text.contains("no0"), "{text}");
     let server = ready(&site, &text);
     let variables = [
-        "D_PROVIDER=sockets",
+        "D_PROVIDER=tcp",
         "D_INTERFACE=lo",
         &format!("D_PORT={number}"),
     ];
     assert_variables(&server, 0, &variables);
     let state = site.state().expect("the server answers");
     let uri = state["engines"][0]["uri"].as_str().unwrap_or("");
-    assert!(uri.starts_with("sockets://"), "{state:#}");
+    assert!(uri.starts_with("tcp://"), "{state:#}");
     TcpStream::connect(("127.0.0.1", number)).expect("the engine listens on its port");
     server.stop();
 }

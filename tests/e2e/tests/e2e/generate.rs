@@ -66,7 +66,7 @@ fn options_that_this_machine_cannot_serve_are_refused() {
     let site = Site::new();
     for (args, words) in [
         (&["-e", "64"][..], "lower -e"),
-        (&["-p", "ofi+psm2"], "no plugin has provider ofi+psm2"),
+        (&["-p", "ofi+psm2"], "no plugin provides fabric class `ofi`"),
         (&["-f", "1,2,3,4,5,6,7,8,9"], "give one per engine"),
         (&["-r", "a,b"], "odd number"),
     ] {
