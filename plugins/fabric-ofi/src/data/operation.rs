@@ -2,7 +2,6 @@
 //! a copy of the request, and links, so that nothing is allocated per operation and every
 //! outstanding one can be found again.
 
-use super::peers::Place;
 use crate::libfabric::{Endpoint, Errno, sys};
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status};
 use std::ffi::c_void;
@@ -27,8 +26,6 @@ pub(crate) struct Operation {
     pub(crate) request: FabricRequest,
     /// The provider's number of the peer.
     pub(crate) peer: sys::fi_addr_t,
-    /// The peer's entry; [`Place::NONE`] for receives.
-    pub(crate) place: Place,
     pub(crate) stage: Stage,
     /// The host asked for its end.
     pub(crate) is_cancelled: bool,
@@ -37,26 +34,6 @@ pub(crate) struct Operation {
 }
 
 const _: () = assert!(size_of::<Operation>() <= SCRATCH && align_of::<Operation>() <= 64);
-
-/// Whether a request came with scratch memory that can hold an operation.
-pub(crate) fn has_scratch(request: &FabricRequest) -> bool {
-    let scratch = request.scratch.cast::<Operation>();
-    !scratch.is_null() && scratch.is_aligned()
-}
-
-/// Sends a message whose memory is free on return, without a completion.
-///
-/// # Safety
-/// The request's memory is valid, and no longer than what the provider injects.
-pub(crate) unsafe fn inject(
-    request: &FabricRequest,
-    peer: sys::fi_addr_t,
-    endpoint: &Endpoint,
-) -> Result<(), Errno> {
-    let (ep, ptr) = (endpoint.raw(), request.ptr.cast());
-    // SAFETY: the endpoint is open, and the caller for the memory.
-    Errno::check(unsafe { sys::shim_tinject(ep, ptr, request.len, peer, request.tag) }).map(drop)
-}
 
 impl Operation {
     pub(crate) fn completion(&self, status: Status) -> FabricCompletion {
@@ -150,30 +127,28 @@ impl Outstanding {
         &mut self,
         request: &FabricRequest,
         peer: sys::fi_addr_t,
-        place: Place,
     ) -> Option<Op> {
-        let scratch = request.scratch.cast::<Operation>();
-        if !has_scratch(request) {
+        let place = request.scratch.cast::<Operation>();
+        if place.is_null() || !place.is_aligned() {
             return None;
         }
         // SAFETY: the caller vouches for the scratch; `first` is a living operation or null.
         unsafe {
-            scratch.write(Operation {
+            place.write(Operation {
                 context: sys::fi_context2::default(),
                 request: *request,
                 peer,
-                place,
                 stage: Stage::Posted,
                 is_cancelled: false,
                 previous: null_mut(),
                 next: self.first,
             });
             if let Some(first) = self.first.as_mut() {
-                first.previous = scratch;
+                first.previous = place;
             }
         }
-        self.first = scratch;
-        Some(Op(scratch))
+        self.first = place;
+        Some(Op(place))
     }
 
     /// Takes an operation off the list, before its completion goes to the host.

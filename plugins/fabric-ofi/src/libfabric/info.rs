@@ -256,12 +256,6 @@ impl Info {
         unsafe { ((*self.raw().tx_attr).size, (*self.raw().rx_attr).size) }
     }
 
-    /// Longest message that the provider copies before the call that sends it returns.
-    pub(crate) fn inject_size(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { (*self.raw().tx_attr).inject_size }
-    }
-
     /// Writes a port into the source address; `false` if the address has no port.
     pub(crate) fn set_port(&mut self, port: u16) -> bool {
         let info = self.raw();
