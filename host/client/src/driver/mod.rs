@@ -3,12 +3,10 @@
 //! Callers hand it [`Attempt`]s: one request each, to one target. Each ends with exactly one
 //! [`Outcome`]: the reply, or why there is none. Whether to try again is the caller's business.
 
-mod alarm;
 mod crowd;
 pub(crate) mod link;
 mod local;
 mod peers;
-mod spin;
 mod wake;
 
 use crate::pool::{Lease, Pool};
@@ -34,11 +32,6 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long to look for replies before sleeping, while some are due: about what it costs to be woken,
 /// and longer than an engine needs for a small request.
 const SPIN: Duration = Duration::from_micros(50);
-/// The same for the first request after a rest: the engine sleeps then, and is woken first. Who goes to sleep meanwhile
-/// has to be woken, too, and the reply waits for both.
-const SPIN_AFTER_REST: Duration = Duration::from_micros(300);
-/// Nothing under way for so long is a rest.
-const REST: Duration = Duration::from_millis(1);
 
 /// One request to one target.
 pub(crate) struct Attempt {
@@ -285,10 +278,6 @@ struct Loop {
     /// Since when nothing has happened.
     quiet: Option<Instant>,
     crowd: Crowd,
-    /// How long to look for replies before sleeping.
-    spin: Duration,
-    /// When the last reply came that left nothing under way.
-    rests_since: Instant,
     /// The last progress was, among others, a reply.
     replied: bool,
 }
@@ -302,15 +291,12 @@ impl Loop {
             ticked: Instant::now(),
             quiet: None,
             crowd: Crowd::new(),
-            spin: SPIN,
-            rests_since: Instant::now(),
             replied: false,
         }
     }
 
     fn run(mut self, queue: &mpsc::Receiver<Command>, bell: &Bell) {
         let mut next = None;
-        wake::sleep_exactly();
         let cause = loop {
             let mut busy = false;
             let mut open = true;
@@ -371,20 +357,12 @@ impl Loop {
             return false;
         }
         let now = Instant::now();
-        now.duration_since(*self.quiet.get_or_insert(now)) < self.spin && !self.crowd.is_here(now)
+        now.duration_since(*self.quiet.get_or_insert(now)) < SPIN && !self.crowd.is_here(now)
     }
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Try(attempt) => {
-                if self.peers.is_idle() {
-                    self.spin = match self.rests_since.elapsed() >= REST {
-                        true => SPIN_AFTER_REST,
-                        false => SPIN,
-                    };
-                }
-                self.peers.start(&mut self.link, attempt);
-            }
+            Command::Try(attempt) => self.peers.start(&mut self.link, attempt),
             Command::Forget(target) => self.peers.retire(&mut self.link, &target),
         }
     }
@@ -401,13 +379,9 @@ impl Loop {
             }
         }
         self.events = events;
-        let now = Instant::now();
-        if self.replied {
-            self.rests_since = now;
-        }
-        if now.duration_since(self.ticked) >= TICK {
-            self.ticked = now;
-            self.peers.tick(&mut self.link, now);
+        if self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.peers.tick(&mut self.link, self.ticked);
         }
         self.link.flush()?;
         Ok(progress)

@@ -7,14 +7,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Lets the sleeps of this thread end in time: the kernel may add 50 microseconds to each, which is more than the
-/// shortest pause of a fabric that is looked at by the clock.
-pub(super) fn sleep_exactly() {
-    if let Err(error) = nix::sys::prctl::set_timerslack(1) {
-        tracing::debug!(%error, "sleeps are a little longer than they should be");
-    }
-}
-
 /// A doorbell.
 pub(super) struct Bell {
     event: EventFd,

@@ -27,8 +27,6 @@ pub(super) struct Idle {
     /// Others want the core.
     crowded_until: Option<Instant>,
     retreat: Duration,
-    /// The last sleep ran out of time, and nobody has looked since whether something came.
-    dozed: bool,
 }
 
 impl Default for Idle {
@@ -38,7 +36,6 @@ impl Default for Idle {
             since: None,
             crowded_until: None,
             retreat: RETREAT.0,
-            dozed: false,
         }
     }
 }
@@ -46,9 +43,6 @@ impl Default for Idle {
 impl Idle {
     /// A round found work.
     pub(super) fn busy(&mut self) {
-        if self.dozed {
-            self.slept();
-        }
         self.since = None;
     }
 
@@ -72,15 +66,8 @@ impl Idle {
         false
     }
 
-    /// A sleep ran out of time: a look at what has no descriptor, and if there is nothing the next sleep follows at
-    /// once.
-    pub(super) fn dozed(&mut self) {
-        self.dozed = true;
-    }
-
     /// A sleep has ended: what came would have been found by a window of the whole wait.
     pub(super) fn slept(&mut self) {
-        self.dozed = false;
         let waited = self.since.take().map_or(MOST, |since| since.elapsed());
         self.window = if waited <= MOST {
             (self.window * 2).min(MOST)
@@ -115,23 +102,5 @@ mod tests {
             idle.slept();
         }
         assert_eq!(idle.window, LEAST);
-    }
-    #[test]
-    fn looks_in_vain_cost_no_window_and_count_as_one_wait() {
-        let mut idle = Idle {
-            window: MOST,
-            since: Instant::now().checked_sub(MOST),
-            ..Idle::default()
-        };
-        for _ in 0..3 {
-            assert!(idle.should_sleep());
-            idle.dozed();
-        }
-        idle.since = Instant::now().checked_sub(2 * MOST);
-        idle.busy();
-        assert_eq!((idle.window, idle.since), (MOST / 2, None));
-        // Work that no sleep came before says nothing about the window.
-        idle.busy();
-        assert_eq!(idle.window, MOST / 2);
     }
 }

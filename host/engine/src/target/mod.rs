@@ -209,10 +209,8 @@ impl Target {
             if busy {
                 idle.busy();
             } else if idle.should_sleep() {
-                match self.sleep() {
-                    true => idle.slept(),
-                    false => idle.dozed(),
-                }
+                self.sleep();
+                idle.slept();
                 if let Err(why) = self.device.watch(self.shared.patience) {
                     self.give_up(why);
                 }
@@ -399,8 +397,7 @@ impl Target {
         Ok(())
     }
 
-    /// Whether the sleep ended because something came.
-    fn sleep(&mut self) -> bool {
+    fn sleep(&mut self) {
         if self.net.is_busy() {
             self.net.look_at_clock();
         }
@@ -449,8 +446,7 @@ impl Target {
             false => limit,
         };
         self.shared.asleep.store(true, Ordering::Relaxed);
-        let slept = wake::sleep(&self.shared.wake, &waits[..count], limit);
+        wake::sleep(&self.shared.wake, &waits[..count], limit);
         self.shared.asleep.store(false, Ordering::Relaxed);
-        slept
     }
 }
