@@ -20,6 +20,7 @@ mod process;
 mod raw;
 mod recovery;
 mod runner;
+mod scm;
 mod stats;
 mod workload;
 
@@ -128,6 +129,12 @@ enum What {
         /// Directory on a disk, for the bdev file.
         disk: PathBuf,
     },
+    /// scm-dcpm against libpmem on one mapping: 64 B, 4 KiB and 1 MiB made durable.
+    Scm {
+        /// Directory for the region: on a file system with DAX, or anywhere.
+        #[arg(default_value = "/dev/shm")]
+        directory: PathBuf,
+    },
     /// Start time and memory of daos_server.
     Daemon,
     /// Trust checks, manifest, load and layout check of one plugin; hashing apart.
@@ -195,6 +202,7 @@ fn main() -> anyhow::Result<()> {
         ),
         What::Raw { disk, seconds } => raw::run(disk, *seconds, cli.rounds),
         What::Recovery { disk } => recovery::run(disk, cli.rounds),
+        What::Scm { directory } => scm::run(directory, cli.rounds),
         What::Daemon => {
             let exe = std::env::current_exe()?;
             let programs = exe.parent().context("this program is in no directory")?;

@@ -2,9 +2,7 @@
 
 use crate::manifest::{CLASS, Settings};
 use crate::nodes;
-use crate::place::{
-    Kind, Marker, Owner, Place, SOURCE, State, free_space, is_tmpfs, make_directory,
-};
+use crate::place::{Kind, Marker, Place, SOURCE, State, is_tmpfs};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
     ClassKind, ClassRequest, DeviceRecord, DeviceSpec, DeviceState, FormatReport, FormatRequest,
@@ -13,6 +11,7 @@ use daos_plugin_api::control::{
 use daos_plugin_api::sdk::{CallContext, Error, Result};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::thread::CapabilitySet;
+use scm_files::tree::{Owner, free_space, make_directory};
 use serde_json::{Map, Value};
 use std::ffi::CString;
 use std::fs;

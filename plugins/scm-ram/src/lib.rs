@@ -16,7 +16,6 @@ mod control;
 mod data;
 mod manifest;
 mod map;
-mod mounts;
 mod nodes;
 mod place;
 

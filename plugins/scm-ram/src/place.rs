@@ -1,16 +1,15 @@
 //! What is at a mount point: nothing, storage of ours (marked), or somebody else's.
 
-use crate::mounts::{Mounted, mounted};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use scm_files::mounts::{Mounted, mounted};
+use scm_files::tree::{self, Owner, nearest};
+use scm_files::{Lock, lock};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// File that marks storage as ours.
 const MARKER: &str = ".daos-scm-ram";
@@ -200,160 +199,27 @@ impl<'a> Place<'a> {
     /// # Errors
     /// BUSY, naming the holder.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        let path = self.path.join(LOCK);
-        let fail = |e: io::Error| Error::io(format!("cannot lock {}", path.display()), e);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(fail)?;
-        let mut holder = String::new();
-        // A probe (see `holder`) leaves no name and is over at once: try again.
-        for _ in 0..20 {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    file.set_len(0).map_err(fail)?;
-                    write!(file, "{}", std::process::id()).map_err(fail)?;
-                    return Ok(Lock { file });
-                }
-                Err(Errno::WOULDBLOCK) => {}
-                Err(e) => return Err(fail(e.into())),
-            }
-            file.read_to_string(&mut holder).map_err(fail)?;
-            if !holder.is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let holder = named(&holder);
-        Err(Error::new(
-            Status::BUSY,
-            format!("ram storage {} is in use", self.path.display()),
-        )
-        .cause(format!("{holder} has it open"))
-        .remedy(format!("stop {holder} first")))
+        let what = format!("ram storage {}", self.path.display());
+        Lock::take(&self.path.join(LOCK), &what)
     }
 
     /// Who has marked storage open; changes nothing.
     pub(crate) fn holder(&self) -> Result<Option<String>> {
-        let path = self.path.join(LOCK);
-        let fail = |e: io::Error| Error::io(format!("cannot look at {}", path.display()), e);
-        let mut file = File::open(&path).map_err(fail)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(None),
-            Err(Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(fail)?;
-                Ok(Some(named(&text)))
-            }
-            Err(e) => Err(fail(e.into())),
-        }
+        lock::holder(&self.path.join(LOCK))
     }
 
     /// Bytes that everything in the directory occupies.
     pub(crate) fn used(&self) -> io::Result<u64> {
-        fn tree(dir: &Path) -> io::Result<u64> {
-            let mut sum = 0;
-            for entry in fs::read_dir(dir)? {
-                // Files may vanish between listing and looking: they occupy nothing then.
-                let entry = entry?;
-                match entry.metadata() {
-                    Ok(m) if m.is_dir() => sum += tree(&entry.path())?,
-                    Ok(m) => sum += m.blocks() * 512,
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(e),
-                }
-            }
-            Ok(sum)
-        }
-        tree(self.path)
+        tree::used(self.path)
     }
 
     /// Empties marked storage that is a directory. Crosses no mount point, follows no link. The
     /// marker goes last, so an interrupted removal can be repeated.
     pub(crate) fn clear(&self) -> Result<()> {
-        fn empty(dir: &Path, device: u64, spare: &str) -> io::Result<()> {
-            for entry in fs::read_dir(dir)? {
-                let entry = entry?;
-                let metadata = entry.metadata()?;
-                if entry.file_name() == spare {
-                    continue;
-                }
-                if metadata.is_dir() {
-                    if metadata.dev() != device {
-                        return Err(io::Error::other(format!(
-                            "something is mounted at {}",
-                            entry.path().display()
-                        )));
-                    }
-                    empty(&entry.path(), device, "")?;
-                    fs::remove_dir(entry.path())?;
-                } else {
-                    fs::remove_file(entry.path())?;
-                }
-            }
-            Ok(())
-        }
         let fail = |e: io::Error| Error::io(format!("cannot empty {}", self.path.display()), e);
-        let device = fs::symlink_metadata(self.path).map_err(fail)?.dev();
-        empty(self.path, device, MARKER).map_err(fail)?;
+        tree::empty(self.path, MARKER).map_err(fail)?;
         fs::remove_file(self.path.join(MARKER)).map_err(fail)
     }
-}
-
-fn named(holder: &str) -> String {
-    if holder.is_empty() {
-        "another process".to_owned()
-    } else {
-        format!("process {holder}")
-    }
-}
-
-/// The lock of open storage; released when dropped.
-pub(crate) struct Lock {
-    file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The text only informs; a stale one is never read, since only a failed lock reads it.
-        let _ = self.file.set_len(0);
-    }
-}
-
-/// The user on whose behalf a setuid program runs: its real ids.
-#[derive(Clone, Copy)]
-pub(crate) struct Owner {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-}
-
-impl Owner {
-    pub(crate) fn caller() -> Self {
-        Self {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-        }
-    }
-
-    pub(crate) fn give(self, path: &Path) -> io::Result<()> {
-        let metadata = fs::symlink_metadata(path)?;
-        if (metadata.uid(), metadata.gid()) == (self.uid, self.gid) {
-            return Ok(());
-        }
-        chown(path, Some(self.uid), Some(self.gid))
-    }
-}
-
-/// Makes the directory `path` (mode 0755 whatever the umask) and those above it.
-pub(crate) fn make_directory(path: &Path) -> Result<()> {
-    let fail = |e: io::Error| Error::io(format!("cannot create {}", path.display()), e);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .map_err(fail)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(fail)
 }
 
 /// Whether `path`, or the nearest directory above it that exists, is on a tmpfs.
@@ -362,21 +228,4 @@ pub(crate) fn is_tmpfs(path: &Path) -> Result<bool> {
     let stat = rustix::fs::statfs(existing)
         .map_err(|e| Error::io(format!("cannot look at {}", existing.display()), e))?;
     Ok(stat.f_type as u64 == TMPFS_MAGIC)
-}
-
-/// Bytes an unprivileged user can still allocate on the file system of `path`.
-pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(nearest(path))?;
-    // A tmpfs without a limit reports no blocks at all.
-    Ok(if stat.f_blocks == 0 {
-        u64::MAX
-    } else {
-        stat.f_bavail.saturating_mul(stat.f_frsize)
-    })
-}
-
-fn nearest(path: &Path) -> &Path {
-    path.ancestors()
-        .find(|p| p.exists())
-        .unwrap_or(Path::new("/"))
 }

@@ -333,7 +333,12 @@ pub const EFFECTS: &[Row] = &[
         "Chooses the SCM plugin.",
         e2e!("wrong_config.rs::one_error_with_its_place_and_nothing_touched"),
     ),
-    later(Server, "scm_list", "SCM on NVDIMMs (class dcpm)"),
+    seen(
+        Server,
+        "scm_list",
+        "The namespace, or the directory, that class dcpm uses.",
+        "plugins/scm-dcpm/tests/storage.rs::what_can_be_no_persistent_memory_is_refused_with_its_reason",
+    ),
     seen(
         Server,
         "scm_size",

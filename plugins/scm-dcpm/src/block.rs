@@ -1,0 +1,213 @@
+//! Block devices as the kernel describes them in sysfs, and what they hold.
+
+use daos_media::signature::{self, Content};
+use daos_plugin_api::sdk::{Error, Result};
+use rustix::fs::{major, minor};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Label of the file systems that this plugin makes: longer than anybody would choose by chance.
+pub(crate) const LABEL: &str = "daos-scm-dcpm";
+
+/// A block device.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockDevice {
+    pub(crate) path: PathBuf,
+    pub(crate) number: (u32, u32),
+    /// Bytes.
+    pub(crate) size: u64,
+    sysfs: PathBuf,
+}
+
+/// What a device holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Nothing.
+    Nothing,
+    /// A file system that this plugin made.
+    Ours,
+    /// Something else, in words.
+    Foreign(String),
+}
+
+impl BlockDevice {
+    /// The device at `path`; `None` if there is something else.
+    ///
+    /// # Errors
+    /// NOT_FOUND if there is nothing.
+    pub(crate) fn at(path: &Path) -> Result<Option<Self>> {
+        let metadata = fs::metadata(path)
+            .map_err(|e| Error::io(format!("cannot look at {}", path.display()), e))?;
+        if !metadata.file_type().is_block_device() {
+            return Ok(None);
+        }
+        let number = (major(metadata.rdev()), minor(metadata.rdev()));
+        let sysfs = sysfs(number)
+            .map_err(|e| Error::io(format!("the kernel does not know {}", path.display()), e))?;
+        let sectors = fs::read_to_string(sysfs.join("size")).unwrap_or_default();
+        Ok(Some(Self {
+            path: path.to_owned(),
+            number,
+            size: sectors.trim().parse::<u64>().unwrap_or(0) * 512,
+            sysfs,
+        }))
+    }
+
+    /// Whether the kernel offers direct access to its memory.
+    pub(crate) fn has_dax(&self) -> bool {
+        has_dax(&self.sysfs)
+    }
+
+    /// What is on it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn holds(&self) -> Result<Holds> {
+        let fail = |e: io::Error| {
+            Error::io(format!("cannot read {}", self.path.display()), e)
+                .remedy("run as root, or mount it first")
+        };
+        let file = File::open(&self.path).map_err(fail)?;
+        if is_ours(&file) {
+            return Ok(Holds::Ours);
+        }
+        match signature::detect_file(&file, self.size).map_err(fail)? {
+            Content::Blank => Ok(Holds::Nothing),
+            content => Ok(Holds::Foreign(content.to_string())),
+        }
+    }
+}
+
+/// Whether the superblock of an ext4 is there that carries our label (offsets of Linux
+/// Documentation/filesystems/ext4/super.rst).
+fn is_ours(file: &File) -> bool {
+    const SUPERBLOCK: u64 = 1024;
+    const MAGIC: (u64, [u8; 2]) = (0x38, [0x53, 0xef]);
+    const VOLUME_NAME: u64 = 0x78;
+    let (mut magic, mut name) = ([0; 2], [0; 16]);
+    let read = file
+        .read_exact_at(&mut magic, SUPERBLOCK + MAGIC.0)
+        .and_then(|()| file.read_exact_at(&mut name, SUPERBLOCK + VOLUME_NAME));
+    let mut label = [0; 16];
+    label[..LABEL.len()].copy_from_slice(LABEL.as_bytes());
+    read.is_ok() && magic == MAGIC.1 && name == label
+}
+
+/// Where the kernel describes a device.
+fn sysfs(number: (u32, u32)) -> io::Result<PathBuf> {
+    fs::canonicalize(format!("/sys/dev/block/{}:{}", number.0, number.1))
+}
+
+fn has_dax(device: &Path) -> bool {
+    // A partition has no queue of its own.
+    let queues = [device.join("queue/dax"), device.join("../queue/dax")];
+    queues
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok())
+        .is_some_and(|text| text.trim() == "1")
+}
+
+/// The memory below a mounted file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Medium {
+    /// NUMA node; -1 = unknown.
+    pub(crate) numa_node: i32,
+    /// The processor's caches are flushed by the platform when the power goes.
+    pub(crate) caches_persist: bool,
+    /// The kernel offers direct access.
+    pub(crate) has_dax: bool,
+    /// Places that cannot be read, as the kernel lists them; empty = none.
+    pub(crate) bad_blocks: String,
+}
+
+impl Medium {
+    /// Of the file system that `path` is on.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(path)
+            .map_err(|e| Error::io(format!("cannot look at {}", path.display()), e))?;
+        let number = (major(metadata.dev()), minor(metadata.dev()));
+        // File systems without a device (tmpfs, overlay) have no entry.
+        Ok(sysfs(number).map_or_else(
+            |_| Self {
+                numa_node: -1,
+                caches_persist: false,
+                has_dax: false,
+                bad_blocks: String::new(),
+            },
+            |device| Self::described(&device),
+        ))
+    }
+
+    fn described(device: &Path) -> Self {
+        let is_region = |path: &&Path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.strip_prefix("region"));
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let region = device.ancestors().find(is_region);
+        let of_region = |file: &str| {
+            let text = fs::read_to_string(region?.join(file)).ok()?;
+            Some(text.trim().to_owned())
+        };
+        let bad = fs::read_to_string(device.join("badblocks")).unwrap_or_default();
+        Self {
+            numa_node: of_region("numa_node")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(-1),
+            caches_persist: of_region("persistence_domain").as_deref() == Some("cpu_cache"),
+            has_dax: has_dax(device),
+            bad_blocks: bad.split_whitespace().collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_ext4_with_our_label_is_ours() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let image = |magic: [u8; 2], label: &str| {
+            let mut bytes = vec![0; 4096];
+            bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&magic);
+            bytes[1024 + 0x78..1024 + 0x78 + label.len()].copy_from_slice(label.as_bytes());
+            let path = dir.path().join("image");
+            fs::write(&path, bytes).expect("an image");
+            is_ours(&File::open(path).expect("an image"))
+        };
+        assert!(image([0x53, 0xef], LABEL));
+        assert!(!image([0x53, 0xef], "daos"));
+        assert!(!image([0x53, 0xef], "daos-scm-dcpm-2"));
+        assert!(!image([0x53, 0xee], LABEL));
+    }
+
+    #[test]
+    fn the_region_of_a_namespace_describes_its_memory() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let device = root.path().join("ndbus0/region1/pfn1.0/block/pmem1");
+        fs::create_dir_all(device.join("queue")).expect("made-up sysfs");
+        let write = |path: &str, text: &str| {
+            fs::write(root.path().join(path), text).expect("made-up sysfs");
+        };
+        write("ndbus0/region1/numa_node", "1\n");
+        write("ndbus0/region1/persistence_domain", "memory_controller\n");
+        write("ndbus0/region1/pfn1.0/block/pmem1/queue/dax", "1\n");
+        write("ndbus0/region1/pfn1.0/block/pmem1/badblocks", "8192 8\n");
+        let medium = Medium::described(&device);
+        assert_eq!(medium.numa_node, 1);
+        assert!(medium.has_dax && !medium.caches_persist);
+        assert_eq!(medium.bad_blocks, "8192 8");
+        write("ndbus0/region1/persistence_domain", "cpu_cache\n");
+        assert!(Medium::described(&device).caches_persist);
+        let disk = root.path().join("block/sda");
+        fs::create_dir_all(&disk).expect("made-up sysfs");
+        let medium = Medium::described(&disk);
+        assert_eq!((medium.numa_node, medium.has_dax), (-1, false));
+    }
+}

@@ -1,0 +1,76 @@
+//! SCM class `dcpm`: persistent memory - Optane DC persistent memory modules, and any NVDIMM that the
+//! kernel exposes - through ext4 with direct access (DAX).
+//!
+//! * `manifest`: who the plugin is, and what its config keys and settings mean;
+//! * `control`: devices, format, mount, unmount; `storage`: what is there, `block`: what the kernel says
+//!   about a device, `marker`: our mark on a directory, `ext4`: file system and mount;
+//! * `data`: regions, which are files mapped into memory; `persist`: which lines are written back, and
+//!   when the fence comes;
+//! * `cpu` and `map`: the instructions and the mappings, the unsafe code.
+//!
+//! `scm_list` names a namespace's block device, which is formatted and mounted as a whole; or a directory
+//! of a file system that the site has mounted, of which `scm_size` may be taken. Where the kernel grants
+//! no synchronous mappings (`MAP_SYNC`), stores are made durable with `msync`, and a warning says why.
+
+mod block;
+mod control;
+mod cpu;
+mod data;
+mod ext4;
+mod manifest;
+mod map;
+mod marker;
+mod persist;
+mod storage;
+
+use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest};
+use daos_plugin_api::sdk::{CallContext, Host, Plugin, Result, ScmPlugin};
+use manifest::PluginSettings;
+use serde_json::{Map, Value};
+
+pub use data::{Mapping, Memory};
+
+/// The plugin. Its state is in the file system; here are only its settings.
+pub struct ScmDcpm {
+    settings: PluginSettings,
+}
+
+daos_plugin_api::declare_plugin!(ScmDcpm, scm);
+
+impl Plugin for ScmDcpm {
+    const MANIFEST: &'static str = manifest::JSON;
+
+    fn create(_: Host, _: CallContext<'_>, settings: Map<String, Value>) -> Result<Self> {
+        Ok(Self {
+            settings: PluginSettings::parse(settings)?,
+        })
+    }
+
+    fn validate(&self, _: CallContext<'_>, request: ClassRequest) -> Result<()> {
+        manifest::Settings::parse(&request.class, &request.config).map(drop)
+    }
+
+    fn devices(&self, _: CallContext<'_>, request: ClassRequest) -> Result<Vec<DeviceSpec>> {
+        control::devices(request).map(|device| vec![device])
+    }
+
+    fn format(&self, call: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
+        control::format(call, &request)
+    }
+
+    fn mount(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<()> {
+        control::mount(&device)
+    }
+
+    fn unmount(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<()> {
+        control::unmount(&device)
+    }
+}
+
+impl ScmPlugin for ScmDcpm {
+    type Memory = Memory;
+
+    fn open(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<Memory> {
+        Memory::open(&device, self.settings)
+    }
+}
