@@ -125,6 +125,11 @@ ssize_t shim_tsend(struct fid_ep *ep, const void *buf, size_t len, void *desc, f
 	return fi_tsend(ep, buf, len, desc, peer, tag, context);
 }
 
+ssize_t shim_tinject(struct fid_ep *ep, const void *buf, size_t len, fi_addr_t peer, uint64_t tag)
+{
+	return fi_tinject(ep, buf, len, peer, tag);
+}
+
 ssize_t shim_trecv(struct fid_ep *ep, void *buf, size_t len, void *desc, fi_addr_t peer,
 		   uint64_t tag, uint64_t ignore, void *context)
 {

@@ -41,6 +41,8 @@ uint64_t shim_mr_key(struct fid_mr *mr);
 void *shim_mr_desc(struct fid_mr *mr);
 ssize_t shim_tsend(struct fid_ep *ep, const void *buf, size_t len, void *desc, fi_addr_t peer,
 		   uint64_t tag, void *context);
+/* The memory is free on return, and there is no completion. */
+ssize_t shim_tinject(struct fid_ep *ep, const void *buf, size_t len, fi_addr_t peer, uint64_t tag);
 ssize_t shim_trecv(struct fid_ep *ep, void *buf, size_t len, void *desc, fi_addr_t peer,
 		   uint64_t tag, uint64_t ignore, void *context);
 ssize_t shim_read(struct fid_ep *ep, void *buf, size_t len, void *desc, fi_addr_t peer,

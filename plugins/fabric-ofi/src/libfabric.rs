@@ -11,6 +11,8 @@ mod threads;
 
 pub(crate) use environment::prepare;
 pub(crate) use errno::Errno;
-pub(crate) use handles::{AddressVector, Domain, Endpoint, Memory, Outcome, Queue};
+pub(crate) use handles::{
+    AddressVector, BATCH, Domain, Endpoint, Entries, Memory, Outcome, Queue, Read,
+};
 pub(crate) use info::{Info, LinkState};
 pub(crate) use offer::{offered, version};

@@ -197,6 +197,59 @@ fn dead_peers(domain: &OfiDomain) {
     assert_eq!(finish(&mut [&mut a, &mut b], 1, 3).status, Status::OK);
 }
 
+/// Whoever spells a peer's address otherwise keeps nobody from talking to that peer: addresses come out of messages.
+fn spellings(domain: &OfiDomain) {
+    let (mut a, mut b) = (Node::new(domain), Node::new(domain));
+    let to_b = a.resolve(&b);
+    let address = b.endpoint.address();
+    let out = Memory::of(domain, pattern(1, 64), FABRIC_LOCAL);
+    let mut into = Memory::of(domain, vec![0; 64], FABRIC_LOCAL);
+    let mut reaches = |a: &mut Node, b: &mut Node, to_b, tag| {
+        b.submit(recv(1, tag, 0, &mut into));
+        a.submit(send(2, to_b, tag, &out));
+        assert_eq!(finish(&mut [a, b], 1, 1).status, Status::OK, "{tag}");
+        assert_eq!(finish(&mut [a, b], 0, 2).status, Status::OK, "{tag}");
+    };
+    reaches(&mut a, &mut b, to_b, 1);
+    let mut wrong = vec![vec![], [&address[..], &[0; 4]].concat()];
+    // Where addresses are texts, shorter ones are names of others.
+    if domain.provider() != "shm" {
+        wrong.extend([vec![0], [&address[..4], &[0]].concat()]);
+    }
+    wrong.push(address[..address.len() - 1].to_vec());
+    for (tag, wrong) in (2..).zip(wrong) {
+        let resolved = a.endpoint.resolve(&wrong);
+        assert_eq!(resolved, Err(Status::INVALID), "{wrong:?}");
+        assert_eq!(a.resolve(&b), to_b);
+        reaches(&mut a, &mut b, to_b, tag);
+    }
+    // Bytes that providers do not look at, in addresses of IPv4.
+    let mut other = address.clone();
+    *other.last_mut().unwrap() ^= 1;
+    let to_other = a.endpoint.resolve(&other);
+    println!("    with another last byte: {to_other:?}");
+    assert_eq!(a.resolve(&b), to_b);
+    reaches(&mut a, &mut b, to_b, 20);
+    if let Ok(to_other) = to_other {
+        assert_ne!(to_other, to_b);
+        assert_eq!(a.endpoint.release(to_other), Ok(()));
+        reaches(&mut a, &mut b, to_b, 21);
+    }
+    // Let go of while something is under way, and back.
+    b.submit(recv(1, 22, 0, &mut into));
+    a.submit(send(2, to_b, 22, &out));
+    assert_eq!(a.endpoint.release(to_b), Ok(()));
+    let again = a.resolve(&b);
+    assert_ne!(again, to_b);
+    assert_eq!(a.endpoint.release(to_b), Err(Status::NOT_FOUND));
+    let ended = finish(&mut [&mut a, &mut b], 0, 2).status;
+    assert!([Status::OK, Status::CANCELLED].contains(&ended), "{ended}");
+    assert_eq!(finish(&mut [&mut a, &mut b], 1, 1).status, Status::OK);
+    b.submit(recv(1, 23, 0, &mut into));
+    a.submit(send(2, again, 23, &out));
+    assert_eq!(finish(&mut [&mut a, &mut b], 1, 1).status, Status::OK);
+}
+
 /// Sends a message to a peer that sends it back; whether the answer came in time.
 fn echoes(a: &mut Node, domain: &OfiDomain, to_peer: u64, tag: u64, within: Duration) -> bool {
     let address = a.endpoint.address();
@@ -333,17 +386,17 @@ macro_rules! providers {
 
 providers! {
     // The best of what there is; with libfabric 2 its own endpoints, without a layer.
-    tcp = "ofi+tcp": messages, matching, remote_memory, cancelling, sleeping, dead_peers, processes, comes_back;
-    tcp_rxm = "ofi+tcp;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, dead_peers, processes, comes_back;
+    tcp = "ofi+tcp": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
+    tcp_rxm = "ofi+tcp;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
     // On the interface that OFI_TEST_INTERFACE names; tests/vm makes one.
-    verbs_rxm = "ofi+verbs;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, dead_peers, processes, comes_back;
+    verbs_rxm = "ofi+verbs;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
     // Not `matching`: net 1.17 stops reading from a peer once a few of its messages have no RECV,
     // even if the RECV of a later message is there (also with a larger FI_NET_MAX_SAVED).
-    net = "ofi+net": messages, remote_memory, cancelling, sleeping, dead_peers, processes, comes_back;
-    sockets = "ofi+sockets": messages, matching, remote_memory, cancelling, sleeping, dead_peers, processes, comes_back;
+    net = "ofi+net": messages, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
+    sockets = "ofi+sockets": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
     // Not `dead_peers`: an endpoint of the same process that is closed takes its memory along, and
     // shm 1.17 crashes on it; `processes` kills a peer as it happens in real life.
-    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, processes, leftovers;
+    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, spellings, processes, leftovers;
 }
 
 fn with_provider(name: &str, case: &str, run: fn(&OfiDomain)) {

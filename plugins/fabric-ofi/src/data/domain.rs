@@ -112,13 +112,22 @@ impl OfiDomain {
         let endpoint = Endpoint::open(&info, queue.clone(), vector.clone())?;
         Ok(OfiEndpoint::new(Parts {
             address: endpoint.name()?,
+            has_text_addresses: self.info.has_text_addresses(),
             endpoint,
             queue,
             vector,
             fd,
             depth: self.depth(),
+            inject: self.inject(),
             settings: self.settings,
         }))
+    }
+
+    /// Up to which length messages are injected: sent without a completion, which saves one of ours its way through
+    /// the provider's queue. An injected message that fails later does so without a word, and hosts want to know that
+    /// a peer is gone; so only where nothing can fail any more, since the message is in the peer's memory already.
+    fn inject(&self) -> Option<usize> {
+        (self.info.provider() == "shm").then(|| self.info.inject_size())
     }
 
     fn depth(&self) -> usize {

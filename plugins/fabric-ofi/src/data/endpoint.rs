@@ -1,9 +1,11 @@
 //! An endpoint: peers, operations, completions, sleeping.
 
-use super::operation::{Op, Outstanding, Stage};
+use super::operation::{
+    Op, Outstanding, Stage, completion_of, has_scratch, inject, name_of, status_of,
+};
 use super::pause::Pause;
-use super::peers::Peers;
-use crate::libfabric::{AddressVector, Endpoint, Errno, Outcome, Queue, sys};
+use super::peers::{Peers, Place};
+use crate::libfabric::{AddressVector, BATCH, Endpoint, Entries, Errno, Outcome, Queue, Read, sys};
 use crate::settings::Settings;
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wait};
 use daos_plugin_api::sdk::FabricEndpoint;
@@ -29,8 +31,12 @@ pub(super) struct Parts {
     /// The queue's wait descriptor.
     pub(super) fd: Option<i32>,
     pub(super) address: Vec<u8>,
+    /// Addresses are texts that end with a zero; else all are as long as this one.
+    pub(super) has_text_addresses: bool,
     /// Most operations outstanding per direction.
     pub(super) depth: usize,
+    /// Messages up to this length are sent without a completion of the provider.
+    pub(super) inject: Option<usize>,
     pub(super) settings: Settings,
 }
 
@@ -43,11 +49,14 @@ pub struct OfiEndpoint {
     fd: Option<i32>,
     pause: Pause,
     address: Vec<u8>,
+    has_text_addresses: bool,
     outstanding: Outstanding,
     deferred: VecDeque<Op>,
     transmits: usize,
     receives: usize,
     depth: usize,
+    inject: Option<usize>,
+    entries: Entries,
     done: VecDeque<FabricCompletion>,
     failure_told: Option<Instant>,
 }
@@ -61,11 +70,14 @@ impl OfiEndpoint {
             fd: parts.fd,
             pause: Pause::new(parts.settings),
             address: parts.address,
+            has_text_addresses: parts.has_text_addresses,
             outstanding: Outstanding::new(),
             deferred: VecDeque::new(),
             transmits: 0,
             receives: 0,
             depth: parts.depth,
+            inject: parts.inject,
+            entries: Box::new([sys::fi_cq_tagged_entry::default(); BATCH]),
             done: VecDeque::new(),
             failure_told: None,
         }
@@ -91,44 +103,55 @@ impl OfiEndpoint {
             FabricOp::READ,
             FabricOp::WRITE,
         ];
-        let peer = match self.peers.provider(request.peer) {
-            _ if !known.contains(&request.op) => Err(Status::INVALID),
-            _ if is_receive => Ok(NO_PEER),
-            Some(provider) => Ok(provider),
+        let peer = match self.peers.find(request.peer) {
+            _ if !known.contains(&request.op) || !has_scratch(request) => Err(Status::INVALID),
+            _ if is_receive => Ok((Place::NONE, NO_PEER)),
+            Some(peer) => Ok(peer),
             None => Err(Status::NOT_FOUND),
         };
-        let started = peer.and_then(|peer| {
-            // SAFETY: the caller vouches for the request's memory and scratch.
-            unsafe { self.outstanding.add(request, peer) }.ok_or(Status::INVALID)
-        });
-        match started {
-            Ok(op) if is_receive => match op.post(&self.endpoint) {
-                Ok(()) => self.receives += 1,
-                Err(Errno::AGAIN) => {
-                    self.outstanding.remove(op);
-                    return false;
-                }
-                Err(errno) => {
-                    self.receives += 1;
-                    self.end(op, op.get().completion(errno.status()));
-                }
-            },
-            Ok(op) => {
-                self.transmits += 1;
-                if self.peers.begin(op.get().peer) {
-                    self.defer(op);
-                } else {
-                    self.post(op);
-                }
+        let (place, peer) = match peer {
+            Ok(peer) => peer,
+            Err(status) => {
+                self.done.push_back(completion_of(request, status));
+                return true;
             }
-            Err(status) => self.done.push_back(FabricCompletion {
-                user: request.user,
-                tag: 0,
-                len: 0,
-                status,
-                op: request.op,
-                reserved: [0; 3],
-            }),
+        };
+        let is_short = self.inject.is_some_and(|most| request.len <= most);
+        if is_short && request.op == FabricOp::SEND && !self.peers.waits(place) {
+            // SAFETY: the caller vouches for the memory, the length was looked at.
+            let injected = unsafe { inject(request, peer, &self.endpoint) };
+            // Otherwise an operation is made, which can wait, and tell why it failed.
+            if injected.is_ok() {
+                self.done.push_back(completion_of(request, Status::OK));
+                return true;
+            }
+        }
+        // SAFETY: the caller vouches for the request's memory and scratch.
+        let Some(op) = (unsafe { self.outstanding.add(request, peer, place) }) else {
+            self.done.push_back(completion_of(request, Status::INVALID));
+            return true;
+        };
+        if !is_receive {
+            self.transmits += 1;
+            let must_wait = self.peers.waits(place);
+            self.peers.begin(place);
+            if must_wait {
+                self.defer(op);
+            } else {
+                self.post(op);
+            }
+            return true;
+        }
+        match op.post(&self.endpoint) {
+            Ok(()) => self.receives += 1,
+            Err(Errno::AGAIN) => {
+                self.outstanding.remove(op);
+                return false;
+            }
+            Err(errno) => {
+                self.receives += 1;
+                self.end(op, op.get().completion(errno.status()));
+            }
         }
         true
     }
@@ -142,11 +165,11 @@ impl OfiEndpoint {
         match op.post(&self.endpoint) {
             Ok(()) => {
                 op.set_stage(Stage::Posted);
-                self.peers.reached(op.get().peer);
+                self.peers.reached(op.get().place);
             }
             Err(Errno::AGAIN) => self.defer(op),
             Err(errno) => {
-                self.peers.reached(op.get().peer);
+                self.peers.reached(op.get().place);
                 let status = status_of(op.get().request.op, errno);
                 self.end(op, op.get().completion(status));
             }
@@ -155,18 +178,18 @@ impl OfiEndpoint {
 
     fn defer(&mut self, op: Op) {
         op.set_stage(Stage::Deferred);
-        self.peers.defer(op.get().peer);
+        self.peers.defer(op.get().place);
         self.deferred.push_back(op);
     }
 
     /// Tries deferred operations again, each peer's in their order.
     fn retry(&mut self) {
-        let mut blocked: Vec<sys::fi_addr_t> = Vec::new();
+        let mut blocked: Vec<Place> = Vec::new();
         for _ in 0..self.deferred.len() {
             let Some(op) = self.deferred.pop_front() else {
                 return;
             };
-            let peer = op.get().peer;
+            let peer = op.get().place;
             if blocked.contains(&peer) {
                 self.deferred.push_back(op);
                 continue;
@@ -185,9 +208,9 @@ impl OfiEndpoint {
     }
 
     /// Ends what waits for a peer that cannot be reached.
-    fn give_up(&mut self, peer: sys::fi_addr_t) {
+    fn give_up(&mut self, peer: Place) {
         let (lost, rest): (VecDeque<Op>, VecDeque<Op>) =
-            self.deferred.iter().partition(|op| op.get().peer == peer);
+            self.deferred.iter().partition(|op| op.get().place == peer);
         self.deferred = rest;
         tracing::debug!(operations = lost.len(), "a peer cannot be connected to");
         self.peers.reached(peer); // who tries again has as much time
@@ -199,7 +222,7 @@ impl OfiEndpoint {
 
     /// Ends an operation: its scratch goes back to the host with the completion.
     fn end(&mut self, op: Op, mut completion: FabricCompletion) {
-        let peer = op.get().peer;
+        let (place, peer) = (op.get().place, op.get().request.peer);
         self.outstanding.remove(op);
         if completion.op == FabricOp::RECV {
             self.receives -= 1;
@@ -208,27 +231,37 @@ impl OfiEndpoint {
             if self.peers.is_released(peer) {
                 completion.status = Status::CANCELLED;
             }
-            self.peers.end(peer);
+            self.peers.end(place);
         }
         self.done.push_back(completion);
     }
 
-    fn completed(&mut self, outcome: &Outcome) {
+    fn completed(&mut self, entry: &sys::fi_cq_tagged_entry) {
         // SAFETY: every context given to the provider is an operation, completed once.
-        let Some(op) = (unsafe { Op::from_context(outcome.context) }) else {
+        let Some(op) = (unsafe { Op::from_context(entry.op_context) }) else {
             return;
         };
         let operation = op.get();
-        let status = match outcome.failure.as_ref().map_or(Status::OK, |failure| {
-            status_of(operation.request.op, failure.errno)
-        }) {
+        let mut completion = operation.completion(Status::OK);
+        if operation.request.op == FabricOp::RECV {
+            completion.tag = entry.tag;
+            completion.len = entry.len.min(operation.request.len) as u64;
+        }
+        self.end(op, completion);
+    }
+
+    fn failed(&mut self, outcome: &Outcome) {
+        // SAFETY: as in `completed`.
+        let Some(op) = (unsafe { Op::from_context(outcome.context) }) else {
+            return;
+        };
+        let (operation, failure) = (op.get(), &outcome.failure);
+        let status = match status_of(operation.request.op, failure.errno) {
             // Providers also flush what they have like this when a connection breaks.
             Status::CANCELLED if !operation.is_cancelled => Status::UNREACHABLE,
             status => status,
         };
-        if let Some(failure) = &outcome.failure
-            && status != Status::CANCELLED
-        {
+        if status != Status::CANCELLED {
             let op = name_of(operation.request.op);
             let now = Instant::now();
             if self
@@ -254,7 +287,7 @@ impl OfiEndpoint {
         match op.get().stage {
             Stage::Deferred => {
                 self.deferred.retain(|&other| other != op);
-                self.peers.undefer(op.get().peer);
+                self.peers.undefer(op.get().place);
                 self.end(op, op.get().completion(Status::CANCELLED));
             }
             Stage::Posted => {
@@ -266,50 +299,39 @@ impl OfiEndpoint {
     }
 }
 
-/// How an operation failed. For a transmission, an error without a meaning of its own says that
-/// its peer cannot be reached: providers report EIO for a connection that was refused.
-fn status_of(op: FabricOp, errno: Errno) -> Status {
-    match errno.status() {
-        Status::IO if op != FabricOp::RECV => Status::UNREACHABLE,
-        status => status,
-    }
-}
-
-fn name_of(op: FabricOp) -> &'static str {
-    match op {
-        FabricOp::SEND => "SEND",
-        FabricOp::RECV => "RECV",
-        FabricOp::READ => "READ",
-        _ => "WRITE",
-    }
-}
-
 impl FabricEndpoint for OfiEndpoint {
     fn address(&self) -> Vec<u8> {
         self.address.clone()
     }
 
     fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
-        // The provider reads as many bytes as its kind of address has: no fewer may come in.
-        if address.len() != self.address.len() && !address.ends_with(&[0]) {
+        // The provider reads as many bytes as its kind of address has, no fewer may come in; and what it would not
+        // read makes no other peer.
+        let is_whole = match self.has_text_addresses {
+            true => {
+                address.iter().position(|&byte| byte == 0) == Some(address.len().wrapping_sub(1))
+            }
+            false => address.len() == self.address.len(),
+        };
+        if !is_whole {
             return Err(Status::INVALID);
         }
-        // SAFETY: as long as this endpoint's own address, or a text that ends with a zero.
+        // SAFETY: as long as this endpoint's own address, or a text that ends with its only zero.
         unsafe { self.peers.resolve(address) }.map_err(Errno::status)
     }
 
     fn release(&mut self, peer: u64) -> Result<(), Status> {
-        let provider = self.peers.forget(peer)?;
+        let place = self.peers.forget(peer)?;
         let towards: Vec<Op> = self
             .outstanding
             .iter()
-            .filter(|op| op.get().peer == provider)
+            .filter(|op| op.get().place == place)
             .filter(|op| op.get().request.op != FabricOp::RECV)
             .collect();
         for op in towards {
             self.cancel_op(op);
         }
-        self.peers.end(provider);
+        self.peers.end(place);
         Ok(())
     }
 
@@ -322,22 +344,29 @@ impl FabricEndpoint for OfiEndpoint {
     }
 
     fn poll(&mut self, completions: &mut [FabricCompletion]) -> Result<usize, Status> {
-        self.retry();
+        if !self.deferred.is_empty() {
+            self.retry();
+        }
         while self.done.len() < completions.len() {
-            let mut outcomes = Vec::new();
-            let room = completions.len() - self.done.len();
-            let queue = self.queue.clone();
-            let count = queue
-                .read(room, |outcome| outcomes.push(outcome))
-                .map_err(|errno| {
+            let room = (completions.len() - self.done.len()).min(BATCH);
+            match self.queue.read(&mut self.entries, room) {
+                Ok(Read::Completed(count)) => {
+                    for at in 0..count {
+                        let entry = self.entries[at];
+                        self.completed(&entry);
+                    }
+                    // A layer such as ofi_rxm reads its queue one by one: only a read that gives nothing has made all the
+                    // progress that there is, and who sleeps on a descriptor must have made it. Who looks by the clock
+                    // looks again soon.
+                    if count == 0 || count < room && self.fd.is_none() {
+                        break;
+                    }
+                }
+                Ok(Read::Failed(outcome)) => self.failed(&outcome),
+                Err(errno) => {
                     tracing::error!(%errno, "cannot read the completion queue");
-                    errno.status()
-                })?;
-            for outcome in &outcomes {
-                self.completed(outcome);
-            }
-            if count == 0 {
-                break;
+                    return Err(errno.status());
+                }
             }
         }
         if !self.done.is_empty() {

@@ -2,6 +2,7 @@
 //! a copy of the request, and links, so that nothing is allocated per operation and every
 //! outstanding one can be found again.
 
+use super::peers::Place;
 use crate::libfabric::{Endpoint, Errno, sys};
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status};
 use std::ffi::c_void;
@@ -26,6 +27,8 @@ pub(crate) struct Operation {
     pub(crate) request: FabricRequest,
     /// The provider's number of the peer.
     pub(crate) peer: sys::fi_addr_t,
+    /// The peer's entry; [`Place::NONE`] for receives.
+    pub(crate) place: Place,
     pub(crate) stage: Stage,
     /// The host asked for its end.
     pub(crate) is_cancelled: bool,
@@ -35,16 +38,29 @@ pub(crate) struct Operation {
 
 const _: () = assert!(size_of::<Operation>() <= SCRATCH && align_of::<Operation>() <= 64);
 
+/// Whether a request came with scratch memory that can hold an operation.
+pub(crate) fn has_scratch(request: &FabricRequest) -> bool {
+    let scratch = request.scratch.cast::<Operation>();
+    !scratch.is_null() && scratch.is_aligned()
+}
+
+/// Sends a message whose memory is free on return, without a completion.
+///
+/// # Safety
+/// The request's memory is valid, and no longer than what the provider injects.
+pub(crate) unsafe fn inject(
+    request: &FabricRequest,
+    peer: sys::fi_addr_t,
+    endpoint: &Endpoint,
+) -> Result<(), Errno> {
+    let (ep, ptr) = (endpoint.raw(), request.ptr.cast());
+    // SAFETY: the endpoint is open, and the caller for the memory.
+    Errno::check(unsafe { sys::shim_tinject(ep, ptr, request.len, peer, request.tag) }).map(drop)
+}
+
 impl Operation {
     pub(crate) fn completion(&self, status: Status) -> FabricCompletion {
-        FabricCompletion {
-            user: self.request.user,
-            tag: 0,
-            len: 0,
-            status,
-            op: self.request.op,
-            reserved: [0; 3],
-        }
+        completion_of(&self.request, status)
     }
 }
 
@@ -127,28 +143,30 @@ impl Outstanding {
         &mut self,
         request: &FabricRequest,
         peer: sys::fi_addr_t,
+        place: Place,
     ) -> Option<Op> {
-        let place = request.scratch.cast::<Operation>();
-        if place.is_null() || !place.is_aligned() {
+        let scratch = request.scratch.cast::<Operation>();
+        if !has_scratch(request) {
             return None;
         }
         // SAFETY: the caller vouches for the scratch; `first` is a living operation or null.
         unsafe {
-            place.write(Operation {
+            scratch.write(Operation {
                 context: sys::fi_context2::default(),
                 request: *request,
                 peer,
+                place,
                 stage: Stage::Posted,
                 is_cancelled: false,
                 previous: null_mut(),
                 next: self.first,
             });
             if let Some(first) = self.first.as_mut() {
-                first.previous = place;
+                first.previous = scratch;
             }
         }
-        self.first = place;
-        Some(Op(place))
+        self.first = scratch;
+        Some(Op(scratch))
     }
 
     /// Takes an operation off the list, before its completion goes to the host.
@@ -173,5 +191,36 @@ impl Outstanding {
             at = op.get().next;
             Some(op)
         })
+    }
+}
+
+/// How an operation failed. For a transmission, an error without a meaning of its own says that
+/// its peer cannot be reached: providers report EIO for a connection that was refused.
+pub(crate) fn status_of(op: FabricOp, errno: Errno) -> Status {
+    match errno.status() {
+        Status::IO if op != FabricOp::RECV => Status::UNREACHABLE,
+        status => status,
+    }
+}
+
+/// The end of a request.
+pub(crate) fn completion_of(request: &FabricRequest, status: Status) -> FabricCompletion {
+    FabricCompletion {
+        user: request.user,
+        tag: 0,
+        len: 0,
+        status,
+        op: request.op,
+        reserved: [0; 3],
+    }
+}
+
+/// An operation's name in messages.
+pub(crate) fn name_of(op: FabricOp) -> &'static str {
+    match op {
+        FabricOp::SEND => "SEND",
+        FabricOp::RECV => "RECV",
+        FabricOp::READ => "READ",
+        _ => "WRITE",
     }
 }

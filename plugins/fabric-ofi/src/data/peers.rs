@@ -6,15 +6,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-struct Peer {
-    provider: sys::fi_addr_t,
-    address: Vec<u8>,
+/// Number of an entry in the table of peers; good as long as an operation or a peer uses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    /// Stands where an operation has no peer.
+    pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
-/// How often an entry of the address vector is used: by a peer that is resolved, and by each
-/// operation on its way. The provider may still need the entry until the last one is gone.
-#[derive(Default)]
-struct Use {
+/// What is known of an address, and how often it is used: by a peer that is resolved, and by each operation on its
+/// way. The provider may still need its entry in the address vector until the last one is gone.
+struct Entry {
+    provider: sys::fi_addr_t,
+    address: Vec<u8>,
+    /// Counts the peers that had this place, so that a number that was released means nobody else.
+    generation: u32,
+    /// 0 = the place is free.
     count: usize,
     /// Operations that the provider would not take yet: later ones queue behind them.
     deferred: usize,
@@ -24,23 +32,25 @@ struct Use {
     released: bool,
 }
 
-/// See the module.
+/// See the module. Every message looks its peer up several times, so that is an index into a table.
 pub(super) struct Peers {
     vector: Arc<AddressVector>,
-    peers: HashMap<u64, Peer>,
-    next: u64,
-    by_address: HashMap<Vec<u8>, u64>,
-    uses: HashMap<sys::fi_addr_t, Use>,
+    entries: Vec<Entry>,
+    free: Vec<Place>,
+    by_address: HashMap<Vec<u8>, Place>,
+    /// Places per number of the provider's. What we keep apart may be one to the provider: addresses that differ in
+    /// what it does not look at.
+    sharers: HashMap<sys::fi_addr_t, u32>,
 }
 
 impl Peers {
     pub(super) fn new(vector: Arc<AddressVector>) -> Self {
         Self {
             vector,
-            peers: HashMap::new(),
-            next: 1,
+            entries: Vec::new(),
+            free: Vec::new(),
             by_address: HashMap::new(),
-            uses: HashMap::new(),
+            sharers: HashMap::new(),
         }
     }
 
@@ -49,92 +59,126 @@ impl Peers {
     /// # Safety
     /// `address` is one of the provider's own addresses, in full length.
     pub(super) unsafe fn resolve(&mut self, address: &[u8]) -> Result<u64, Errno> {
-        if let Some(&peer) = self.by_address.get(address) {
-            return Ok(peer);
+        let place = match self.by_address.get(address) {
+            // Also the place of an earlier peer with this address, if operations still have it.
+            Some(&place) => place,
+            // SAFETY: the caller vouches for the address.
+            None => unsafe { self.add(address) }?,
+        };
+        let entry = &mut self.entries[place.0 as usize];
+        if entry.released {
+            entry.released = false;
+            entry.count += 1;
+            entry.generation = entry.generation.wrapping_add(1);
         }
+        Ok(number(place, entry.generation))
+    }
+
+    /// Makes a place for an address, with nobody that has it resolved.
+    ///
+    /// # Safety
+    /// As for `resolve`.
+    unsafe fn add(&mut self, address: &[u8]) -> Result<Place, Errno> {
         // SAFETY: the caller vouches for the address.
         let provider = unsafe { self.vector.insert(address) }?;
-        let used = self.uses.entry(provider).or_default();
-        used.count += 1;
-        used.released = false;
-        let number = self.next;
-        self.next += 1;
-        self.by_address.insert(address.to_vec(), number);
-        self.peers.insert(
-            number,
-            Peer {
+        *self.sharers.entry(provider).or_default() += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry {
                 provider,
-                address: address.to_vec(),
-            },
-        );
-        Ok(number)
+                address: Vec::new(),
+                generation: 0,
+                count: 0,
+                deferred: 0,
+                waits_since: None,
+                released: true,
+            });
+            Place((self.entries.len() - 1) as u32) // as many as there are peers at once
+        });
+        let entry = &mut self.entries[place.0 as usize];
+        entry.provider = provider;
+        entry.address = address.to_vec();
+        self.by_address.insert(address.to_vec(), place);
+        Ok(place)
     }
 
-    /// Forgets a peer; returns the provider's number, for which no new operation begins.
-    pub(super) fn forget(&mut self, peer: u64) -> Result<sys::fi_addr_t, Status> {
-        let peer = self.peers.remove(&peer).ok_or(Status::NOT_FOUND)?;
-        self.by_address.remove(&peer.address);
-        if let Some(used) = self.uses.get_mut(&peer.provider) {
-            used.released = true;
-        }
-        Ok(peer.provider)
+    /// Forgets a peer; returns its place, for which no new operation begins.
+    pub(super) fn forget(&mut self, peer: u64) -> Result<Place, Status> {
+        let (place, _) = self.find(peer).ok_or(Status::NOT_FOUND)?;
+        self.entries[place.0 as usize].released = true;
+        Ok(place)
     }
 
-    /// The provider's number of a peer.
-    pub(super) fn provider(&self, peer: u64) -> Option<sys::fi_addr_t> {
-        self.peers.get(&peer).map(|peer| peer.provider)
+    /// Place of a peer, and the provider's number of it.
+    pub(super) fn find(&self, peer: u64) -> Option<(Place, sys::fi_addr_t)> {
+        let place = Place(peer as u32); // the lower half is the place
+        let entry = self.entries.get(place.0 as usize)?;
+        let is_it = !entry.released && number(place, entry.generation) == peer;
+        is_it.then_some((place, entry.provider))
     }
 
-    /// An operation towards the peer begins; whether others wait in front of it.
-    pub(super) fn begin(&mut self, provider: sys::fi_addr_t) -> bool {
-        let used = self.uses.entry(provider).or_default();
-        used.count += 1;
-        used.deferred > 0
+    /// Whether operations towards the peer wait for the provider.
+    pub(super) fn waits(&self, place: Place) -> bool {
+        self.entries[place.0 as usize].deferred > 0
+    }
+
+    /// An operation towards the peer begins.
+    pub(super) fn begin(&mut self, place: Place) {
+        self.entries[place.0 as usize].count += 1;
     }
 
     /// An operation waits for the provider to take it.
-    pub(super) fn defer(&mut self, provider: sys::fi_addr_t) {
-        if let Some(used) = self.uses.get_mut(&provider) {
-            used.deferred += 1;
-            used.waits_since.get_or_insert_with(Instant::now);
-        }
+    pub(super) fn defer(&mut self, place: Place) {
+        let entry = &mut self.entries[place.0 as usize];
+        entry.deferred += 1;
+        entry.waits_since.get_or_insert_with(Instant::now);
     }
 
     /// Such an operation waits no longer.
-    pub(super) fn undefer(&mut self, provider: sys::fi_addr_t) {
-        if let Some(used) = self.uses.get_mut(&provider) {
-            used.deferred -= 1;
-        }
+    pub(super) fn undefer(&mut self, place: Place) {
+        self.entries[place.0 as usize].deferred -= 1;
     }
 
     /// The provider took an operation or ended one: from here on waiting is counted anew.
-    pub(super) fn reached(&mut self, provider: sys::fi_addr_t) {
-        if let Some(used) = self.uses.get_mut(&provider) {
-            used.waits_since = None;
-        }
+    pub(super) fn reached(&mut self, place: Place) {
+        self.entries[place.0 as usize].waits_since = None;
     }
 
     /// Whether operations have waited for the peer for so long.
-    pub(super) fn has_waited(&self, provider: sys::fi_addr_t, time: Duration) -> bool {
-        let since = self.uses.get(&provider).and_then(|used| used.waits_since);
+    pub(super) fn has_waited(&self, place: Place, time: Duration) -> bool {
+        let since = self.entries[place.0 as usize].waits_since;
         since.is_some_and(|since| since.elapsed() >= time)
     }
 
-    pub(super) fn is_released(&self, provider: sys::fi_addr_t) -> bool {
-        self.uses.get(&provider).is_some_and(|used| used.released)
+    /// Whether the peer that had this number is resolved no more.
+    pub(super) fn is_released(&self, peer: u64) -> bool {
+        self.find(peer).is_none()
     }
 
     /// The end of an operation, or of the peer itself.
-    pub(super) fn end(&mut self, provider: sys::fi_addr_t) {
-        let Some(used) = self.uses.get_mut(&provider) else {
+    pub(super) fn end(&mut self, place: Place) {
+        let entry = &mut self.entries[place.0 as usize];
+        entry.count -= 1;
+        if entry.count > 0 {
             return;
-        };
-        used.count -= 1;
-        if used.count == 0 {
-            self.uses.remove(&provider);
-            if let Err(errno) = self.vector.remove(provider) {
-                tracing::warn!(%errno, "cannot remove a peer's address");
+        }
+        entry.waits_since = None;
+        let provider = entry.provider;
+        self.by_address.remove(&std::mem::take(&mut entry.address));
+        self.free.push(place);
+        if let Some(sharers) = self.sharers.get_mut(&provider) {
+            *sharers -= 1;
+            if *sharers > 0 {
+                return;
             }
         }
+        self.sharers.remove(&provider);
+        if let Err(errno) = self.vector.remove(provider) {
+            tracing::warn!(%errno, "cannot remove a peer's address");
+        }
     }
+}
+
+/// The host's number of a peer; never 0, since generations begin at 1 (and wrap after four thousand million peers).
+fn number(place: Place, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(place.0)
 }

@@ -99,13 +99,26 @@ impl AddressVector {
     }
 }
 
-/// A successful completion, or one of a failed operation.
+/// Completions taken from a queue at once.
+pub(crate) const BATCH: usize = 16;
+
+/// Room for what is read from a queue: kept, since clearing it for each poll costs more than an empty poll.
+pub(crate) type Entries = Box<[sys::fi_cq_tagged_entry; BATCH]>;
+
+/// What reading a queue came to.
+pub(crate) enum Read {
+    /// So many operations have completed, which may be none.
+    Completed(usize),
+    /// One has failed.
+    Failed(Outcome),
+}
+
+/// A failed operation.
 pub(crate) struct Outcome {
     pub(crate) context: *mut c_void,
     pub(crate) tag: u64,
     pub(crate) len: usize,
-    /// Why the operation failed.
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Failure,
 }
 
 /// A failure in libfabric's terms and in the provider's.
@@ -148,46 +161,35 @@ impl Queue {
         Errno::check(unsafe { sys::shim_trywait(fabric, self.raw) } as isize).map(drop)
     }
 
-    /// Makes progress; hands up to `limit` completions to `each` and returns how many.
-    pub(crate) fn read(&self, limit: usize, mut each: impl FnMut(Outcome)) -> Result<usize, Errno> {
-        let mut entries = [sys::fi_cq_tagged_entry::default(); 16];
-        let count = limit.min(entries.len());
-        // SAFETY: see `Domain::open`; at most `count` entries of the queue's format are stored.
-        let result = unsafe { sys::shim_cq_read(self.raw, entries.as_mut_ptr(), count) };
+    /// Makes progress; stores up to `limit` successful completions at the front of `entries`.
+    pub(crate) fn read(&self, entries: &mut Entries, limit: usize) -> Result<Read, Errno> {
+        let limit = limit.min(BATCH);
+        // SAFETY: see `Domain::open`; at most `limit` entries of the queue's format are stored.
+        let result = unsafe { sys::shim_cq_read(self.raw, entries.as_mut_ptr(), limit) };
         match Errno::check(result) {
-            Ok(count) => {
-                for entry in &entries[..count] {
-                    each(Outcome {
-                        context: entry.op_context,
-                        tag: entry.tag,
-                        len: entry.len,
-                        failure: None,
-                    });
-                }
-                Ok(count)
-            }
-            Err(Errno::AGAIN) => Ok(0),
-            Err(Errno(errno)) if errno as u32 == sys::FI_EAVAIL => {
-                let mut entry = sys::fi_cq_err_entry::default();
-                // SAFETY: as above; without an err_data buffer the provider keeps its own.
-                let result = unsafe { sys::shim_cq_readerr(self.raw, &mut entry) };
-                match Errno::check(result) {
-                    Ok(0) | Err(Errno::AGAIN) => Ok(0),
-                    Ok(_) => {
-                        each(Outcome {
-                            context: entry.op_context,
-                            tag: entry.tag,
-                            len: entry.len,
-                            failure: Some(Failure {
-                                errno: Errno(entry.err),
-                                words: self.words(&entry),
-                            }),
-                        });
-                        Ok(1)
-                    }
-                    Err(errno) => Err(errno),
-                }
-            }
+            Ok(count) => Ok(Read::Completed(count)),
+            Err(Errno::AGAIN) => Ok(Read::Completed(0)),
+            Err(Errno(errno)) if errno as u32 == sys::FI_EAVAIL => self.read_failure(),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    #[cold]
+    fn read_failure(&self) -> Result<Read, Errno> {
+        let mut entry = sys::fi_cq_err_entry::default();
+        // SAFETY: see `Domain::open`; without an err_data buffer the provider keeps its own.
+        let result = unsafe { sys::shim_cq_readerr(self.raw, &mut entry) };
+        match Errno::check(result) {
+            Ok(0) | Err(Errno::AGAIN) => Ok(Read::Completed(0)),
+            Ok(_) => Ok(Read::Failed(Outcome {
+                context: entry.op_context,
+                tag: entry.tag,
+                len: entry.len,
+                failure: Failure {
+                    errno: Errno(entry.err),
+                    words: self.words(&entry),
+                },
+            })),
             Err(errno) => Err(errno),
         }
     }

@@ -213,6 +213,11 @@ impl Info {
         formats.contains(&self.raw().addr_format)
     }
 
+    /// Whether addresses are texts that end with a zero (`FI_ADDR_STR`); all other formats have one length.
+    pub(crate) fn has_text_addresses(&self) -> bool {
+        self.raw().addr_format == sys::FI_ADDR_STR
+    }
+
     fn raw(&self) -> &sys::fi_info {
         // SAFETY: never null, see `query`, `empty` and `clone`.
         unsafe { &*self.0 }
@@ -254,6 +259,12 @@ impl Info {
     pub(crate) fn queue_sizes(&self) -> (usize, usize) {
         // SAFETY: as above.
         unsafe { ((*self.raw().tx_attr).size, (*self.raw().rx_attr).size) }
+    }
+
+    /// Longest message that the provider copies before the call that sends it returns.
+    pub(crate) fn inject_size(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.raw().tx_attr).inject_size }
     }
 
     /// Writes a port into the source address; `false` if the address has no port.
