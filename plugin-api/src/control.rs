@@ -6,9 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+mod firmware;
 mod health;
 mod prepare;
 
+pub use firmware::{
+    FirmwareActivation, FirmwareOutcome, FirmwareReport, FirmwareRequest, FirmwareSlot,
+    FirmwareUpdate,
+};
 pub use health::{HealthRecord, HealthStatus};
 pub use prepare::{
     HugepagePool, PrepareCheck, PrepareFault, PrepareMode, PrepareReport, PrepareRequest,

@@ -147,13 +147,19 @@ fn build(spdk: &Spdk) -> Result<(), Missing> {
     }) {
         shim.define("DAOS_SPDK_ENV_OPTS_SIZE", None);
     }
-    shim.files(["c/shim.c", "c/log.c", "c/sigbus.c"])
-        .includes(&spdk.include)
-        .std("gnu11")
-        .warnings(true)
-        .extra_warnings(true)
-        .flag("-Wno-unused-parameter") // of callbacks whose shape SPDK prescribes
-        .compile("daos_spdk_shim");
+    shim.files([
+        "c/admin.c",
+        "c/firmware.c",
+        "c/shim.c",
+        "c/log.c",
+        "c/sigbus.c",
+    ])
+    .includes(&spdk.include)
+    .std("gnu11")
+    .warnings(true)
+    .extra_warnings(true)
+    .flag("-Wno-unused-parameter") // of callbacks whose shape SPDK prescribes
+    .compile("daos_spdk_shim");
     for path in &spdk.search {
         println!("cargo::rustc-link-search=native={}", path.display());
     }

@@ -71,7 +71,11 @@ pub trait Plugin: Faces + Send + Sync + Sized + 'static {
         Err(Error::unsupported("health"))
     }
 
-    /// Firmware query or update of a device no engine holds.
+    /// Firmware query or update of a device no engine holds. The request is a
+    /// [`FirmwareRequest`](crate::control::FirmwareRequest), the answer a
+    /// [`FirmwareReport`](crate::control::FirmwareReport). Refuses with BUSY what somebody holds, and with INVALID,
+    /// before anything is sent, what is not as the request expects; reports progress, and heeds cancellation until the
+    /// image is committed.
     fn firmware(&self, _call: CallContext<'_>, _request: Map<String, Value>) -> Result<Value> {
         Err(Error::unsupported("firmware"))
     }

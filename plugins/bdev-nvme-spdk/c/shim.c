@@ -1,4 +1,4 @@
-#include "shim.h"
+#include "admin.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -37,46 +37,23 @@ daos_spdk_env_init(unsigned core, unsigned memory_mib)
 	return rc == 0 ? 0 : -EIO;
 }
 
-static void
-command_timed_out(void *arg, struct spdk_nvme_ctrlr *ctrlr, struct spdk_nvme_qpair *qpair, uint16_t cid)
-{
-	/* Time limits of I/O are the host's business; without a queue it is an admin command. */
-	if (qpair == NULL) {
-		spdk_nvme_ctrlr_fail(ctrlr);
-	}
-}
-
-/* Sets or lifts the time limit of admin commands. */
-static void
-watch_admin(struct spdk_nvme_ctrlr *ctrlr, bool on)
-{
-	const uint64_t limit_us = DAOS_SPDK_ADMIN_TIMEOUT_S * 1000000ull;
-	spdk_nvme_timeout_cb late = on ? command_timed_out : NULL;
-
-#if SPDK_VERSION >= SPDK_VERSION_NUM(21, 7, 0)
-	/* Limits of their own for I/O (0 = none) and for admin commands. */
-	spdk_nvme_ctrlr_register_timeout_callback(ctrlr, 0, limit_us, late, NULL);
-#else
-	spdk_nvme_ctrlr_register_timeout_callback(ctrlr, limit_us, late, NULL);
-#endif
-}
-
 struct spdk_nvme_ctrlr *
-daos_spdk_attach(const char *address, uint32_t queue_entries)
+daos_spdk_attach(const char *transport, uint32_t queue_entries)
 {
 	struct spdk_nvme_transport_id id = {};
 	struct spdk_nvme_ctrlr_opts opts;
 	struct spdk_nvme_ctrlr *ctrlr;
 
-	spdk_nvme_trid_populate_transport(&id, SPDK_NVME_TRANSPORT_PCIE);
-	snprintf(id.traddr, sizeof(id.traddr), "%s", address);
+	if (spdk_nvme_transport_id_parse(&id, transport) != 0) {
+		return NULL;
+	}
 	spdk_nvme_ctrlr_get_default_ctrlr_opts(&opts, sizeof(opts));
 	opts.io_queue_size = queue_entries;
 	/* Errors are reported in completions; the driver's own lines would flood the log. */
 	opts.disable_error_logging = true;
 	ctrlr = spdk_nvme_connect(&id, &opts, sizeof(opts));
 	if (ctrlr != NULL) {
-		watch_admin(ctrlr, true);
+		daos_spdk_watch_admin(ctrlr, true);
 	}
 	return ctrlr;
 }
@@ -84,7 +61,10 @@ daos_spdk_attach(const char *address, uint32_t queue_entries)
 bool
 daos_spdk_is_removed(struct spdk_nvme_ctrlr *ctrlr)
 {
-	return spdk_pci_device_is_removed(spdk_nvme_ctrlr_get_pci_device(ctrlr));
+	/* None on a fabric. */
+	struct spdk_pci_device *pci = spdk_nvme_ctrlr_get_pci_device(ctrlr);
+
+	return pci != NULL && spdk_pci_device_is_removed(pci);
 }
 
 int
@@ -95,57 +75,14 @@ daos_spdk_set_dma(struct spdk_nvme_ctrlr *ctrlr, bool allowed)
 	struct spdk_pci_device *pci = spdk_nvme_ctrlr_get_pci_device(ctrlr);
 	uint16_t command;
 
+	if (pci == NULL) {
+		return 0;
+	}
 	if (spdk_pci_device_cfg_read16(pci, &command, command_register) != 0) {
 		return -EIO;
 	}
 	command = allowed ? command | bus_master : command & (uint16_t)~bus_master;
 	return spdk_pci_device_cfg_write16(pci, command, command_register) == 0 ? 0 : -EIO;
-}
-
-/* The answer to an admin command, on the heap: a controller that fails may end the command after we gave up. */
-struct answer {
-	bool done;
-	bool failed;
-	bool given_up;
-	uint32_t value;
-	uint8_t page[DAOS_SPDK_HEALTH_BYTES];
-};
-
-static void
-take_answer(void *arg, const struct spdk_nvme_cpl *cpl)
-{
-	struct answer *answer = arg;
-
-	if (answer->given_up) {
-		free(answer);
-		return;
-	}
-	answer->failed = spdk_nvme_cpl_is_error(cpl);
-	answer->value = cpl->cdw0;
-	answer->done = true;
-}
-
-/* Processes admin completions until the answer to a command is there, that was submitted with the result `rc`. Unless
- * this returns 0, the answer is gone. */
-static int
-wait_for(struct spdk_nvme_ctrlr *ctrlr, struct answer *answer, int rc)
-{
-	if (rc != 0) {
-		free(answer);
-		return rc;
-	}
-	while (!answer->done) {
-		rc = spdk_nvme_ctrlr_process_admin_completions(ctrlr);
-		if (rc < 0 && !answer->done) {
-			answer->given_up = true;
-			return rc;
-		}
-	}
-	if (answer->failed) {
-		free(answer);
-		return -EIO;
-	}
-	return 0;
 }
 
 /* Copies a padded field of a controller's data as text. */
@@ -164,6 +101,7 @@ daos_spdk_controller_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_contro
 {
 	const struct spdk_nvme_ctrlr_data *data = spdk_nvme_ctrlr_get_data(ctrlr);
 	struct answer *answer = calloc(1, sizeof(*answer));
+	struct spdk_pci_device *pci;
 	uint32_t submission, completion;
 	int rc;
 
@@ -176,15 +114,16 @@ daos_spdk_controller_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_contro
 	copy_text(info->serial, data->sn, sizeof(data->sn));
 	copy_text(info->firmware, (const int8_t *)data->fr, sizeof(data->fr));
 	info->queue_entries = (uint32_t)spdk_nvme_ctrlr_get_regs_cap(ctrlr).bits.mqes + 1;
-	info->numa_node = spdk_pci_device_get_socket_id(spdk_nvme_ctrlr_get_pci_device(ctrlr));
+	pci = spdk_nvme_ctrlr_get_pci_device(ctrlr);
+	info->numa_node = pci == NULL ? -1 : spdk_pci_device_get_socket_id(pci);
 	info->volatile_cache = data->vwc.present;
 	info->can_format = data->oacs.format;
 	info->formats_all = data->fna.format_all_ns || data->fna.erase_all_ns;
 	info->sgl = data->sgls.supported != 0;
 
 	/* The driver knows how many queues it was granted but does not tell. */
-	rc = spdk_nvme_ctrlr_cmd_get_feature(ctrlr, SPDK_NVME_FEAT_NUMBER_OF_QUEUES, 0, NULL, 0, take_answer, answer);
-	rc = wait_for(ctrlr, answer, rc);
+	rc = spdk_nvme_ctrlr_cmd_get_feature(ctrlr, SPDK_NVME_FEAT_NUMBER_OF_QUEUES, 0, NULL, 0, daos_spdk_take_answer, answer);
+	rc = daos_spdk_wait_for(ctrlr, answer, rc);
 	if (rc != 0) {
 		return rc;
 	}
@@ -205,8 +144,8 @@ daos_spdk_health_page(struct spdk_nvme_ctrlr *ctrlr, uint8_t page[DAOS_SPDK_HEAL
 		return -ENOMEM;
 	}
 	rc = spdk_nvme_ctrlr_cmd_get_log_page(ctrlr, SPDK_NVME_LOG_HEALTH_INFORMATION, SPDK_NVME_GLOBAL_NS_TAG,
-					      answer->page, sizeof(answer->page), 0, take_answer, answer);
-	rc = wait_for(ctrlr, answer, rc);
+					      answer->page, sizeof(answer->page), 0, daos_spdk_take_answer, answer);
+	rc = daos_spdk_wait_for(ctrlr, answer, rc);
 	if (rc == 0) {
 		memcpy(page, answer->page, DAOS_SPDK_HEALTH_BYTES);
 		free(answer);
@@ -238,9 +177,9 @@ daos_spdk_format(struct spdk_nvme_ctrlr *ctrlr, uint32_t nsid)
 	format.pil = data->dps.md_start;
 	format.ses = SPDK_NVME_FMT_NVM_SES_USER_DATA_ERASE;
 	/* Takes as long as the device takes. */
-	watch_admin(ctrlr, false);
+	daos_spdk_watch_admin(ctrlr, false);
 	rc = spdk_nvme_ctrlr_format(ctrlr, nsid, &format);
-	watch_admin(ctrlr, true);
+	daos_spdk_watch_admin(ctrlr, true);
 	return rc;
 }
 

@@ -37,16 +37,17 @@ int daos_spdk_env_init(unsigned core, unsigned memory_mib);
 void daos_spdk_sigbus_before(void);
 void daos_spdk_sigbus_after(void);
 
-/* Attaches the controller at a PCI address ("0000:41:00.0") that a user-space driver holds; NULL on failure
- * (the log says why). `queue_entries` limits the size of its queues. An admin command that takes longer than
+/* Attaches the controller with a transport id in SPDK's notation ("trtype:PCIe traddr:0000:41:00.0"; on PCI a user-space
+ * driver holds it); NULL on failure (the log says why). `queue_entries` limits the size of its queues. An admin command that takes longer than
  * DAOS_SPDK_ADMIN_TIMEOUT_S fails the controller: the driver would wait for it without end. */
 #define DAOS_SPDK_ADMIN_TIMEOUT_S 8
-struct spdk_nvme_ctrlr *daos_spdk_attach(const char *address, uint32_t queue_entries);
+struct spdk_nvme_ctrlr *daos_spdk_attach(const char *transport, uint32_t queue_entries);
 
-/* Whether the kernel wants the device back or it is gone. */
+/* Whether the kernel wants the device back or it is gone; false for a controller on a fabric. */
 bool daos_spdk_is_removed(struct spdk_nvme_ctrlr *ctrlr);
 
-/* Takes the right to access memory from the device (no data moves after this) or gives it back. */
+/* Takes the right to access memory from the device (no data moves after this) or gives it back. A controller on a fabric
+ * has none. */
 int daos_spdk_set_dma(struct spdk_nvme_ctrlr *ctrlr, bool allowed);
 
 struct daos_spdk_controller_info {
@@ -72,6 +73,31 @@ int daos_spdk_health_page(struct spdk_nvme_ctrlr *ctrlr, uint8_t page[DAOS_SPDK_
 /* NVMe Format of a namespace with user data erase, in the format of blocks that it has, and a reset of the
  * controller. No queue may be open. */
 int daos_spdk_format(struct spdk_nvme_ctrlr *ctrlr, uint32_t nsid);
+
+/* Firmware. Pages and statuses have the layout of the NVMe specification. */
+#define DAOS_SPDK_FIRMWARE_PAGE_BYTES 512
+struct daos_spdk_firmware_info {
+	bool updatable;         /* has the commands for it */
+	bool first_read_only;   /* the first slot takes no image */
+	uint8_t slots;
+	uint32_t granularity;   /* bytes that pieces are a multiple of; 0 = not told */
+	bool any_piece;         /* pieces of any size are taken */
+	uint32_t max_transfer_bytes;
+	uint8_t page[DAOS_SPDK_FIRMWARE_PAGE_BYTES]; /* log page 03h */
+};
+int daos_spdk_firmware_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_firmware_info *info);
+
+/* These two return 0 when the controller has answered: its status, type in bits 8 to 10 and code below, is in `status`.
+ * Otherwise the command may still be with the controller, and the memory stays in its hands until it is detached. */
+
+/* One piece of an image, at an offset, both in bytes and multiples of 4; `data` is memory for I/O. */
+int daos_spdk_firmware_download(struct spdk_nvme_ctrlr *ctrlr, void *data, uint32_t bytes, uint32_t offset,
+				uint32_t *status);
+
+/* Puts the image into a slot (0 = the controller chooses) and makes it the one of the next reset. Takes as long as the
+ * device takes, but not longer than DAOS_SPDK_COMMIT_TIMEOUT_S. */
+#define DAOS_SPDK_COMMIT_TIMEOUT_S 180
+int daos_spdk_firmware_commit(struct spdk_nvme_ctrlr *ctrlr, uint32_t slot, uint32_t *status);
 
 struct daos_spdk_namespace_info {
 	uint64_t blocks;

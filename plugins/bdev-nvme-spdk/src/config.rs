@@ -1,5 +1,6 @@
 //! The class's config keys and the plugin's settings.
 
+use crate::fabrics::{self, Fabrics};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
 use nvme_pci::PciAddress;
@@ -37,7 +38,7 @@ pub(crate) enum Fua {
 }
 
 /// Settings of the plugin.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
     /// Huge pages to reserve at start in MiB; 0 = as needed.
@@ -46,22 +47,30 @@ pub(crate) struct Settings {
     pub(crate) fua: Fua,
     /// A format begins with the command NVMe Format.
     pub(crate) nvme_format: bool,
+    /// Controllers on a fabric, by the names that they have here.
+    pub(crate) fabrics: Fabrics,
 }
 
 impl Settings {
     pub(crate) fn parse(settings: Map<String, Value>) -> Result<Self> {
-        serde_json::from_value(Value::Object(settings)).map_err(|error| {
+        let settings: Self = serde_json::from_value(Value::Object(settings)).map_err(|error| {
             invalid("the settings of plugin bdev-nvme-spdk are wrong")
                 .cause(error.to_string())
-                .remedy("memory_mib takes a number of MiB, memory hugepages or host, fua device or flush, nvme_format true or false")
+                .remedy("memory_mib takes a number of MiB, memory hugepages or host, fua device or flush, nvme_format true or false, fabrics names with transport ids")
+        })?;
+        let fabrics = fabrics::normal(&settings.fabrics)?;
+        Ok(Self {
+            fabrics,
+            ..settings
         })
     }
 }
 
-/// A namespace as a config names it: "0000:41:00.0" (its only or first one) or "0000:41:00.0/2".
+/// A namespace as a config names it: "0000:41:00.0" (its only or first one) or "0000:41:00.0/2"; or with a name of
+/// the setting `fabrics` for the address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name {
-    /// PCI address in its normal form.
+    /// PCI address in its normal form, or name on a fabric.
     pub(crate) controller: String,
     /// Number of the namespace; `None` = the first active one.
     pub(crate) namespace: Option<u32>,
@@ -69,17 +78,28 @@ pub(crate) struct Name {
 
 impl Name {
     /// Accepts dots for colons, upper case, and an absent domain.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, fabrics: &Fabrics) -> Result<Self> {
         let (address, namespace) = match text.split_once('/') {
             None => (text, Some(None)),
             Some((address, id)) => (address, id.parse().ok().filter(|id| *id > 0).map(Some)),
         };
-        match (address.parse::<PciAddress>(), namespace) {
-            (Ok(controller), Some(namespace)) => Ok(Self {
-                controller: controller.to_string(),
+        let controller = if fabrics.contains_key(address) {
+            Some(address.to_owned())
+        } else {
+            address
+                .parse::<PciAddress>()
+                .ok()
+                .map(|address| address.to_string())
+        };
+        match (controller, namespace) {
+            (Some(controller), Some(namespace)) => Ok(Self {
+                controller,
                 namespace,
             }),
-            _ => Err(invalid(format!("{text:?} is not a PCI address")).remedy(
+            _ => Err(invalid(format!(
+                "{text:?} is neither a PCI address nor a name of the setting fabrics"
+            ))
+            .remedy(
                 "write it like \"0000:41:00.0\", or \"0000:41:00.0/2\" for the second namespace",
             )),
         }
@@ -102,7 +122,10 @@ struct Keys {
 }
 
 /// The devices that an engine's config names, as written and as understood; touches none of them.
-pub(crate) fn device_list(config: &Map<String, Value>) -> Result<Vec<(String, Name)>> {
+pub(crate) fn device_list(
+    config: &Map<String, Value>,
+    fabrics: &Fabrics,
+) -> Result<Vec<(String, Name)>> {
     let keys: Keys = serde_json::from_value(Value::Object(config.clone())).map_err(|error| {
         invalid("the keys of bdev_class nvme are malformed").cause(error.to_string())
     })?;
@@ -112,7 +135,7 @@ pub(crate) fn device_list(config: &Map<String, Value>) -> Result<Vec<(String, Na
     }
     let mut list: Vec<(String, Name)> = Vec::new();
     for text in keys.bdev_list {
-        let name = Name::parse(&text)?;
+        let name = Name::parse(&text, fabrics)?;
         // The first namespace has two names: without and with its number, which only the device tells.
         let twin = list.iter().find(|(_, other)| {
             other.controller == name.controller
@@ -137,7 +160,7 @@ mod tests {
     use serde_json::json;
 
     fn list(config: &Value) -> Result<Vec<(String, Name)>> {
-        device_list(config.as_object().unwrap())
+        device_list(config.as_object().unwrap(), &Fabrics::new())
     }
 
     #[test]
@@ -148,8 +171,15 @@ mod tests {
             ("41:00.0/12", "0000:41:00.0/12"),
             ("5d0505:01:00.0", "5d0505:01:00.0"),
         ] {
-            assert_eq!(Name::parse(text).unwrap().to_string(), normal, "{text}");
+            let name = Name::parse(text, &Fabrics::new()).unwrap();
+            assert_eq!(name.to_string(), normal, "{text}");
         }
+        let fabrics = Fabrics::from([("fast0".to_owned(), String::new())]);
+        let name = Name::parse("fast0/3", &fabrics).unwrap();
+        assert_eq!(
+            (name.controller.as_str(), name.namespace),
+            ("fast0", Some(3))
+        );
         for wrong in [
             "",
             "41:00",
@@ -160,8 +190,10 @@ mod tests {
             "0000:41:00.8",
             "0000-41:00.0",
             "/dev/nvme0n1",
+            "fast1",
+            "fast0/0",
         ] {
-            let error = Name::parse(wrong).unwrap_err();
+            let error = Name::parse(wrong, &fabrics).unwrap_err();
             assert!(!error.remedy.is_empty(), "{wrong}");
         }
     }

@@ -1,14 +1,16 @@
 //! An attached controller: admin work, reset, removal. Shared by the devices (namespaces) and queues on it.
 
 mod attached;
+mod firmware;
 mod inquiry;
 
 pub(crate) use attached::Controllers;
+pub(crate) use firmware::{Buffer, Told};
 pub(crate) use inquiry::{Identity, Info, Namespace, namespace_info};
 
 use crate::flight::{self, Flight};
 use crate::gate::{Gate, State};
-use crate::{env, sys};
+use crate::{env, fabrics, sys};
 use daos_plugin_api::abi::{BdevEvent, Status};
 use daos_plugin_api::sdk::{Error, Result};
 use std::collections::VecDeque;
@@ -64,6 +66,8 @@ pub(crate) struct Attached {
     queues: Mutex<Vec<Open>>,
     listeners: Mutex<Vec<Weak<Events>>>,
     phase: AtomicU8,
+    /// Held of a controller on a fabric.
+    claim: Option<fabrics::Claim>,
 }
 
 // SAFETY: the driver locks its controller structure by itself; calls that it wants serialised are
@@ -73,12 +77,20 @@ unsafe impl Send for Attached {}
 unsafe impl Sync for Attached {}
 
 impl Attached {
-    /// Takes the controller at a PCI address. The environment runs already.
-    pub(crate) fn attach(address: &str) -> Result<Arc<Self>> {
-        let text = CString::new(address).map_err(|_| {
+    /// Takes the controller at a PCI address, or, with a transport id, the one on a fabric that is called so. The
+    /// environment runs already.
+    pub(crate) fn attach(address: &str, transport: Option<&str>) -> Result<Arc<Self>> {
+        let claim = transport
+            .map(|id| fabrics::claim(address, id))
+            .transpose()?;
+        let place = match transport {
+            Some(id) => id.to_owned(),
+            None => format!("trtype:PCIe traddr:{address}"),
+        };
+        let text = CString::new(place).map_err(|_| {
             Error::new(
                 Status::INVALID,
-                format!("PCI address {address:?} has a zero byte in it"),
+                format!("the address of {address:?} has a zero byte in it"),
             )
         })?;
         env::listen();
@@ -95,9 +107,12 @@ impl Attached {
                 format!("cannot attach the NVMe controller {address}"),
             )
             .cause(env::last_words())
-            .remedy(format!(
-                "check that {address} is an NVMe device bound to vfio-pci and not in use elsewhere"
-            )));
+            .remedy(match transport {
+                Some(id) => format!("check that a target answers at {id}"),
+                None => format!(
+                    "check that {address} is an NVMe device bound to vfio-pci and not in use elsewhere"
+                ),
+            }));
         }
         let info = match Info::ask(handle, address) {
             Ok(info) => info,
@@ -114,6 +129,7 @@ impl Attached {
             queues: Mutex::new(Vec::new()),
             listeners: Mutex::new(Vec::new()),
             phase: AtomicU8::new(Phase::Working as u8),
+            claim,
         });
         let argument = Arc::as_ptr(&controller).cast_mut().cast();
         // SAFETY: the argument outlives the registration, which `drop` takes back.
@@ -256,6 +272,11 @@ impl Attached {
         self.announce(BdevEvent::RESET_BEGIN);
         for queue in queues.iter() {
             queue.gate.hold();
+            if self.claim.is_some() {
+                // On a fabric a queue is a connection, which the reset ends: `reconnect` makes another one.
+                // SAFETY: the queue's thread is outside of its gate and stays there until the state is set below.
+                unsafe { flight::retire(queue.flight, Status::RESET) };
+            }
         }
         // SAFETY: an attached controller; no thread is inside the driver with a queue of it, since the
         // driver sets the queues up again from this thread.

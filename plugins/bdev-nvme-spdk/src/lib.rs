@@ -17,6 +17,10 @@ mod device;
 #[cfg(spdk)]
 mod env;
 #[cfg(spdk)]
+mod fabrics;
+#[cfg(spdk)]
+mod firmware;
+#[cfg(spdk)]
 mod flight;
 #[cfg(spdk)]
 mod gate;

@@ -1,17 +1,19 @@
 //! The plugin: what the host asks of it, and I/O memory.
 
 use crate::config::{CLASS, Fua, Memory, Name, Settings, device_list, invalid};
-use crate::controller::{Controllers, lock};
+use crate::controller::{Attached, Controllers, lock};
 use crate::device::{OpenNames, SpdkDevice};
-use crate::{env, held, scan, wipe};
+use crate::{env, firmware, held, scan, wipe};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, PrepareReport,
-    PrepareRequest, ScanReport,
+    ClassRequest, DeviceSpec, DeviceState, FirmwareRequest, FormatReport, FormatRequest,
+    PrepareReport, PrepareRequest, ScanReport,
 };
 use daos_plugin_api::sdk::{Bdev, BdevPlugin, CallContext, Error, Host, Plugin, Result};
 use nvme_pci::{Controller, Machine, Processes, System};
+use serde::Serialize;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// The manifest of the plugin (JSON).
 pub const MANIFEST: &str = include_str!("../manifest.json");
@@ -48,8 +50,28 @@ impl BdevNvme {
         Processes::others(self.machine.tree())
     }
 
-    /// Opens a namespace for this process alone.
-    fn device(&self, name: &Name, address: &str) -> Result<SpdkDevice> {
+    /// Takes a controller, which a request calls `address`, for this process alone.
+    fn controller(&self, name: &Name, address: &str) -> Result<Arc<Attached>> {
+        if !self.settings.fabrics.contains_key(&name.controller) {
+            self.check_pci(name, address)?;
+        }
+        self.attach(&name.controller)
+    }
+
+    fn attach(&self, controller: &str) -> Result<Arc<Attached>> {
+        let settings = &self.settings;
+        self.controllers
+            .attach(controller, &settings.fabrics, settings.memory_mib)
+    }
+
+    /// Whether this process has a namespace of a controller open.
+    fn is_open(&self, controller: &str) -> bool {
+        let names = lock(&self.open_names);
+        names.iter().any(|open| open.controller == controller)
+    }
+
+    /// That a controller on PCI is there, and nobody else's.
+    fn check_pci(&self, name: &Name, address: &str) -> Result<()> {
         let function = self.find(name).ok_or_else(|| {
             Error::new(Status::NOT_FOUND, format!("{address} does not exist"))
                 .cause(format!(
@@ -59,9 +81,7 @@ impl BdevNvme {
                 .remedy("attach the device, or correct bdev_list (see `storage scan`)")
         })?;
         // Attaching resets the controller, also under somebody who drives it through uio.
-        if !lock(&self.open_names)
-            .iter()
-            .any(|open| open.controller == name.controller)
+        if !self.is_open(&name.controller)
             && let Some(reason) = held::reason(&self.machine, &function, &self.processes())
         {
             return Err(
@@ -74,9 +94,12 @@ impl BdevNvme {
                     }),
             );
         }
-        let controller = self
-            .controllers
-            .attach(&name.controller, self.settings.memory_mib)?;
+        Ok(())
+    }
+
+    /// Opens a namespace for this process alone.
+    fn device(&self, name: &Name, address: &str) -> Result<SpdkDevice> {
+        let controller = self.controller(name, address)?;
         let flush_after = self.settings.fua == Fua::Flush;
         SpdkDevice::open(
             controller,
@@ -89,8 +112,8 @@ impl BdevNvme {
 
     /// The configured device of a request.
     fn configured(&self, device: &DeviceSpec) -> Result<SpdkDevice> {
-        let list = device_list(&device.config)?;
-        let wanted = Name::parse(&device.address)?;
+        let list = device_list(&device.config, &self.settings.fabrics)?;
+        let wanted = Name::parse(&device.address, &self.settings.fabrics)?;
         if !list.iter().any(|(_, name)| *name == wanted) {
             let what = format!("{} is not in bdev_list", device.address);
             return Err(Error::new(Status::NOT_FOUND, what).remedy("add it to bdev_list"));
@@ -112,7 +135,7 @@ impl Plugin for BdevNvme {
     }
 
     fn validate(&self, _call: CallContext<'_>, request: ClassRequest) -> Result<()> {
-        device_list(&request.config).map(drop)
+        device_list(&request.config, &self.settings.fabrics).map(drop)
     }
 
     fn scan(&self, call: CallContext<'_>) -> Result<ScanReport> {
@@ -127,9 +150,13 @@ impl Plugin for BdevNvme {
                 "examining NVMe controllers",
             );
             let address = function.address.to_string();
-            let attach = || self.controllers.attach(&address, self.settings.memory_mib);
+            let attach = || self.attach(&address);
             let in_use = held::reason(&self.machine, function, &processes);
             scan::examine(function, in_use, attach, &mut report);
+        }
+        for (name, transport) in &self.settings.fabrics {
+            call.check_cancelled()?;
+            scan::examine_fabric(name, transport, || self.attach(name), &mut report);
         }
         Ok(report)
     }
@@ -137,13 +164,19 @@ impl Plugin for BdevNvme {
     fn devices(&self, _call: CallContext<'_>, request: ClassRequest) -> Result<Vec<DeviceSpec>> {
         let mut specs = Vec::new();
         let processes = self.processes();
-        for (index, (address, name)) in (0..).zip(device_list(&request.config)?) {
-            let (state, detail) = match self.find(&name) {
-                None => (DeviceState::Missing, self.absent(&name)),
-                Some(function) => match held::reason(&self.machine, &function, &processes) {
-                    None => (DeviceState::Present, String::new()),
-                    Some(reason) => (DeviceState::InUse, reason),
-                },
+        let list = device_list(&request.config, &self.settings.fabrics)?;
+        for (index, (address, name)) in (0..).zip(list) {
+            let fabric = self.settings.fabrics.get(&name.controller);
+            let (state, detail) = match (fabric, self.find(&name)) {
+                // Whether it is there is known when it is opened.
+                (Some(transport), _) => (DeviceState::Present, transport.clone()),
+                (None, None) => (DeviceState::Missing, self.absent(&name)),
+                (None, Some(function)) => {
+                    match held::reason(&self.machine, &function, &processes) {
+                        None => (DeviceState::Present, String::new()),
+                        Some(reason) => (DeviceState::InUse, reason),
+                    }
+                }
             };
             specs.push(DeviceSpec {
                 class: CLASS.to_owned(),
@@ -184,13 +217,46 @@ impl Plugin for BdevNvme {
     fn health(&self, call: CallContext<'_>, device: DeviceSpec) -> Result<Map<String, Value>> {
         self.configured(&device)?.health(call)
     }
+
+    fn firmware(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        let request: FirmwareRequest =
+            serde_json::from_value(Value::Object(request)).map_err(|error| {
+                invalid("the request about firmware is malformed").cause(error.to_string())
+            })?;
+        let address = request.device();
+        let name = Name::parse(address, &self.settings.fabrics)?;
+        let image = match &request {
+            FirmwareRequest::Query { .. } => None,
+            FirmwareRequest::Update(update) => {
+                Some((update, firmware::Image::read(&update.image)?))
+            }
+        };
+        if self.is_open(&name.controller) {
+            let what = format!("the firmware of {address} is out of reach");
+            return Err(Error::new(Status::BUSY, what)
+                .cause("this process has the device open")
+                .remedy("close it first"));
+        }
+        let controller = self.controller(&name, address)?;
+        let report = match image {
+            None => firmware::query(&controller)?,
+            Some((update, image)) => {
+                let attach = || self.attach(&name.controller);
+                firmware::update(call, controller, update, &image, attach)?
+            }
+        };
+        written(report)
+    }
 }
 
 impl BdevPlugin for BdevNvme {
     type Device = SpdkDevice;
 
     fn open(&self, _call: CallContext<'_>, device: DeviceSpec) -> Result<SpdkDevice> {
-        self.device(&Name::parse(&device.address)?, &device.address)
+        self.device(
+            &Name::parse(&device.address, &self.settings.fabrics)?,
+            &device.address,
+        )
     }
 
     fn memory_alloc(
@@ -230,7 +296,12 @@ fn hand_over(
     let request = serde_json::from_value(Value::Object(request)).map_err(|error| {
         invalid("the request to prepare devices is malformed").cause(error.to_string())
     })?;
-    serde_json::to_value(work(&request)?).map_err(|error| {
+    written(work(&request)?)
+}
+
+/// A report as a document.
+fn written(report: impl Serialize) -> Result<Value> {
+    serde_json::to_value(report).map_err(|error| {
         Error::new(Status::INTERNAL, "the report cannot be written").cause(error.to_string())
     })
 }

@@ -5,7 +5,7 @@ use crate::controller::{Attached, Identity, Namespace};
 use daos_plugin_api::control::{ClassKind, DeviceRecord, ScanReport};
 use daos_plugin_api::sdk::Result;
 use nvme_pci::Controller;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Adds a record for each namespace of a controller, or one for a controller that cannot be looked into.
@@ -29,7 +29,55 @@ pub(crate) fn examine(
     } else {
         of_kernel(function)
     };
-    report.devices.extend(records(function, &identity, in_use));
+    let driver = function.driver.as_deref().unwrap_or("none");
+    let details = [
+        ("controller", function.address.to_string()),
+        ("pci_id", function.id.clone()),
+        ("driver", driver.to_owned()),
+    ];
+    let place = Place {
+        controller: function.address.to_string(),
+        numa_node: function.numa_node,
+        details: details
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .into_iter()
+            .collect(),
+    };
+    report.devices.extend(place.records(&identity, in_use));
+}
+
+/// The same for a controller on a fabric, with its transport id.
+pub(crate) fn examine_fabric(
+    name: &str,
+    transport: &str,
+    attach: impl FnOnce() -> Result<Arc<Attached>>,
+    report: &mut ScanReport,
+) {
+    let (identity, in_use) = match attach() {
+        Ok(controller) => (controller.identity(), None),
+        Err(error) => {
+            report.notes.push(error.to_string());
+            (Identity::default(), Some(error.cause))
+        }
+    };
+    let details = [("controller", name), ("transport", transport)];
+    let place = Place {
+        controller: name.to_owned(),
+        numa_node: -1,
+        details: details
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .into_iter()
+            .collect(),
+    };
+    report.devices.extend(place.records(&identity, in_use));
+}
+
+/// Where a controller is.
+struct Place {
+    /// As a config names it.
+    controller: String,
+    numa_node: i32,
+    details: Map<String, Value>,
 }
 
 /// What the kernel's driver tells.
@@ -48,55 +96,48 @@ fn of_kernel(function: &Controller) -> Identity {
     }
 }
 
-fn records(
-    function: &Controller,
-    identity: &Identity,
-    in_use: Option<String>,
-) -> Vec<DeviceRecord> {
-    let mut details = Map::from_iter([
-        ("controller".to_owned(), json!(function.address.to_string())),
-        ("pci_id".to_owned(), json!(function.id)),
-        (
-            "driver".to_owned(),
-            json!(function.driver.as_deref().unwrap_or("none")),
-        ),
-    ]);
-    let record = |address: String, size, block_size, details| DeviceRecord {
-        kind: ClassKind::Bdev,
-        class: CLASS.to_owned(),
-        address,
-        model: identity.model.clone(),
-        serial: identity.serial.clone(),
-        firmware: identity.firmware.clone(),
-        size,
-        block_size,
-        numa_node: function.numa_node,
-        in_use: in_use.clone(),
-        details,
-    };
-    if identity.namespaces.is_empty() {
-        return vec![record(function.address.to_string(), 0, 0, details)];
+impl Place {
+    /// A record for each namespace, or one for a controller without.
+    fn records(mut self, identity: &Identity, in_use: Option<String>) -> Vec<DeviceRecord> {
+        let record = |address: String, size, block_size, details| DeviceRecord {
+            kind: ClassKind::Bdev,
+            class: CLASS.to_owned(),
+            address,
+            model: identity.model.clone(),
+            serial: identity.serial.clone(),
+            firmware: identity.firmware.clone(),
+            size,
+            block_size,
+            numa_node: self.numa_node,
+            in_use: in_use.clone(),
+            details,
+        };
+        if identity.namespaces.is_empty() {
+            return vec![record(self.controller, 0, 0, self.details)];
+        }
+        let single = identity.namespaces.len() == 1;
+        let records = identity.namespaces.iter().map(|namespace| {
+            let name = Name {
+                controller: self.controller.clone(),
+                namespace: (!single).then_some(namespace.id),
+            };
+            self.details
+                .insert("namespace".to_owned(), json!(namespace.id));
+            let format = match namespace.metadata {
+                Some(metadata) => format!("{}+{metadata}", namespace.block_size),
+                None => namespace.block_size.to_string(),
+            };
+            self.details
+                .insert("block_format".to_owned(), json!(format));
+            record(
+                name.to_string(),
+                namespace.bytes,
+                namespace.block_size,
+                self.details.clone(),
+            )
+        });
+        records.collect()
     }
-    let single = identity.namespaces.len() == 1;
-    let records = identity.namespaces.iter().map(|namespace| {
-        let name = Name {
-            controller: function.address.to_string(),
-            namespace: (!single).then_some(namespace.id),
-        };
-        details.insert("namespace".to_owned(), json!(namespace.id));
-        let format = match namespace.metadata {
-            Some(metadata) => format!("{}+{metadata}", namespace.block_size),
-            None => namespace.block_size.to_string(),
-        };
-        details.insert("block_format".to_owned(), json!(format));
-        record(
-            name.to_string(),
-            namespace.bytes,
-            namespace.block_size,
-            details.clone(),
-        )
-    });
-    records.collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Attached, Phase, lock};
 use crate::env;
+use crate::fabrics::Fabrics;
 use daos_plugin_api::sdk::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -11,8 +12,14 @@ use std::sync::{Arc, Mutex, Weak};
 pub(crate) struct Controllers(Mutex<HashMap<String, Weak<Attached>>>);
 
 impl Controllers {
-    /// The controller at `address`, attached now unless it is; see [`env::start`] for `memory_mib`.
-    pub(crate) fn attach(&self, address: &str, memory_mib: u32) -> Result<Arc<Attached>> {
+    /// The controller that is called `address`, attached now unless it is; see [`env::start`] for `memory_mib`. Its
+    /// address is that on PCI, or a name among `fabrics`.
+    pub(crate) fn attach(
+        &self,
+        address: &str,
+        fabrics: &Fabrics,
+        memory_mib: u32,
+    ) -> Result<Arc<Attached>> {
         // Held all the time: one is attached at a time.
         let mut controllers = lock(&self.0);
         if let Some(controller) = controllers.get(address).and_then(Weak::upgrade)
@@ -21,7 +28,7 @@ impl Controllers {
             return Ok(controller);
         }
         env::start(memory_mib)?;
-        let controller = Attached::attach(address)?;
+        let controller = Attached::attach(address, fabrics.get(address).map(String::as_str))?;
         controllers.insert(address.to_owned(), Arc::downgrade(&controller));
         Ok(controller)
     }
