@@ -40,7 +40,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// Writes and reads every size from one block to a whole slot at scattered places.
-fn round_trip(plugin: &Plugin, address: &str) -> Outcome {
+pub(crate) fn round_trip(plugin: &Plugin, address: &str) -> Outcome {
     let device = plugin.device(address)?;
     let mut rig = Rig::new(&device, 16)?;
     let block = device.geometry().block_size as usize;

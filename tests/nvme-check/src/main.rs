@@ -7,13 +7,14 @@
 //! ```
 //!
 //! Groups: `kernel`, `device`, `format`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
-//! device); SETTINGS is the plugin's settings as JSON. `conformance` runs the suite that every backend
+//! device); `firmware` and `firmware-*` against a target on a fabric (scenario nvme-firmware); SETTINGS is the plugin's settings as JSON. `conformance` runs the suite that every backend
 //! passes on one device, or those of its cases whose name has FILTER in it. Prints a line per case and
 //! exits 1 if one failed.
 
 mod conformance;
 mod dead;
 mod device;
+mod firmware;
 mod format;
 mod io;
 mod kernel;
@@ -83,6 +84,12 @@ fn run(path: &str, group: &str, arguments: &[String]) -> Result<bool, String> {
         "reset" => reset::CASES,
         "removal" => removal::CASES,
         "dead" => dead::CASES,
+        "firmware" => firmware::CASES,
+        "firmware-die" => firmware::DIE,
+        "firmware-again" => firmware::AGAIN,
+        "firmware-hold" => firmware::HOLD,
+        "firmware-busy" => firmware::BUSY,
+        "firmware-pending" => firmware::PENDING,
         _ => return Err(format!("no group {group}")),
     };
     let settings = argument(0).unwrap_or("{}");

@@ -137,7 +137,12 @@ fn collect_some(rig: &mut Rig) -> Result<Vec<Completion>, String> {
 }
 
 fn idle(plugin: &Plugin) -> Outcome {
-    let device = plugin.device(NVME_512)?;
+    idle_one(plugin, NVME_512)
+}
+
+/// What was written is there after resets, and the queue comes back.
+pub(crate) fn idle_one(plugin: &Plugin, address: &str) -> Outcome {
+    let device = plugin.device(address)?;
     let mut rig = Rig::new(&device, 2)?;
     fill(rig.slot(0), 5);
     rig.must(&[Op::new(BdevOp::WRITE, 77, 4)])?;

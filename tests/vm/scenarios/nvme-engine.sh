@@ -46,6 +46,12 @@ for rank in 0 1; do
 done
 mark "put and get"
 
+# Root could take a controller from a running engine; it must not.
+mkdir -p /run/fw
+head -c 8192 /dev/zero >/run/fw/1.1
+NVME_CHECK_BUSY="$NVME_MIXED $NVME_4096" "$VM_BUILD/nvme-check" "$SITE_PLUGINS/libdaos_bdev_nvme_spdk.so" firmware-busy
+mark "firmware refused while engines run"
+
 load 0 >/dev/null &
 writer=$!
 acknowledged 0 20
