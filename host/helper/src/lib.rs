@@ -30,6 +30,6 @@ pub use operation::{
     MountFile, Operation,
 };
 pub use pool::{
-    CallOptions, Cancel, Growth, HelperCounts, HelperPool, PoolOptions, Progress, ProgressFn,
-    ReportFn,
+    CallOptions, Cancel, Growth, HelperCounts, HelperPool, Incident, PoolOptions, Progress,
+    ProgressFn, ReportFn,
 };

@@ -4,11 +4,12 @@
 use crate::error::PluginError;
 use crate::operation::Operation;
 use daos_loader::{AllowList, PluginInfo};
+use daos_telemetry::Sample;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Number of this protocol.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Daemon to helper. The first message is `Start`, the only one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +30,11 @@ pub enum Request {
     Cancel {
         /// Number of the call.
         id: u64,
+    },
+    /// From now on send log lines up to another level. Not answered.
+    LogLevel {
+        /// `error` to `trace`.
+        level: String,
     },
     /// Destroy the instance and exit.
     Stop,
@@ -93,6 +99,11 @@ pub enum Event {
         target: String,
         /// The line.
         message: String,
+    },
+    /// The metrics of the plugin, all of them.
+    Metrics {
+        /// As they are now.
+        metrics: Vec<Sample>,
     },
     /// A call succeeded.
     Done {

@@ -411,7 +411,7 @@ async fn helpers_whose_open_files_or_memory_grow_are_replaced_between_calls() {
         let second = bed.scan_process().await;
         assert_ne!(second, first, "{behaviour}");
         assert!(!is_alive(first));
-        let counts = bed.pool.counts()[HOSTILE];
+        let counts = &bed.pool.counts()[HOSTILE];
         assert_eq!(
             (counts.starts, counts.calls, counts.failures, counts.deaths),
             (2, 111, 0, 0)

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 /// Hosts of the instances that exist, oldest first, each with the address of its instance (0 until
@@ -83,6 +84,11 @@ fn level_of(level: &Level) -> LogLevel {
 }
 
 impl Subscriber for Forwarder {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        // Asked each time: the host may want other levels later, and has no way to tell.
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let mut enabled = false;
         with_host(|host| enabled = level_of(metadata.level()).0 <= host.log_level().0);

@@ -1,5 +1,7 @@
 //! Helpers that grow: what a plugin leaks in its control face is the helper's, and a helper can be replaced.
 
+use daos_telemetry::Histogram;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// When a helper has grown too much to be kept.
@@ -86,7 +88,7 @@ impl Watch {
 }
 
 /// What has become of helpers of a plugin since the daemon started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HelperCounts {
     /// Processes that were started.
     pub starts: u64,
@@ -98,6 +100,25 @@ pub struct HelperCounts {
     pub calls: u64,
     /// Operations that failed.
     pub failures: u64,
-    /// How long all of them took.
-    pub time: Duration,
+    /// How long they took in seconds, with the start of a process that they needed, by operation.
+    pub times: BTreeMap<&'static str, Histogram>,
+}
+
+impl HelperCounts {
+    /// Takes note of an operation that has ended.
+    pub(super) fn ended(
+        &mut self,
+        operation: &'static str,
+        took: Duration,
+        failed: bool,
+        died: bool,
+    ) {
+        self.calls += 1;
+        self.failures += u64::from(failed);
+        self.deaths += u64::from(died);
+        let times = self.times.entry(operation);
+        times
+            .or_insert_with(Histogram::seconds)
+            .observe(took.as_secs_f64());
+    }
 }

@@ -1,5 +1,6 @@
 //! Log lines of a helper: kept for errors, and passed on to the daemon's log.
 
+use daos_telemetry::Mask;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tracing::level_filters::LevelFilter;
@@ -52,12 +53,12 @@ impl Ring {
     }
 }
 
-/// Most detailed level that this process listens to; errors and warnings are always wanted, since
+/// Level of the lines that a helper is to send; errors, warnings and what led to them are always wanted, since
 /// they explain failures.
-pub(super) fn level() -> &'static str {
-    match LevelFilter::current().into_level() {
-        Some(tracing::Level::TRACE) => "trace",
-        Some(tracing::Level::DEBUG) => "debug",
+pub(super) fn level(mask: &Mask, plugin: &str) -> &'static str {
+    match mask.of_name(plugin) {
+        LevelFilter::TRACE => "trace",
+        LevelFilter::DEBUG => "debug",
         _ => "info",
     }
 }

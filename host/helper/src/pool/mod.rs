@@ -1,7 +1,9 @@
 //! The daemon's side: one helper process per plugin, on demand.
 
+mod begin;
 mod cancel;
 mod growth;
+mod incidents;
 mod log;
 mod process;
 mod session;
@@ -9,12 +11,13 @@ mod typed;
 
 pub use cancel::Cancel;
 pub use growth::{Growth, HelperCounts};
+pub use incidents::Incident;
 
-use crate::error::{Cause, Death, HelperError};
+use crate::error::{Cause, HelperError};
 use crate::operation::Operation;
-use crate::protocol::{Start, VERSION};
-use daos_loader::{AllowList, Origin, PluginFile, PluginInfo, Policy, StateDir};
-use nix::sys::signal::Signal;
+use daos_loader::{AllowList, PluginInfo, StateDir};
+use daos_telemetry::{Book, Mask, Sample};
+use incidents::Incidents;
 use serde_json::{Map, Value};
 use session::{Ended, Listener, Session};
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +25,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tracing::level_filters::LevelFilter;
 
 /// How helpers are run.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub struct PoolOptions {
     pub log_lines: usize,
     /// When a helper is replaced since it has grown.
     pub growth: Growth,
+    /// Which log lines are wanted of which plugin. Helpers learn of changes, also while they work.
+    pub log_mask: Arc<watch::Sender<Mask>>,
 }
 
 impl PoolOptions {
@@ -61,6 +67,7 @@ impl PoolOptions {
             grace: Duration::from_secs(5),
             log_lines: 10,
             growth: Growth::default(),
+            log_mask: Arc::new(watch::Sender::new(Mask::new(LevelFilter::current()))),
         }
     }
 
@@ -116,6 +123,8 @@ struct Inner {
     options: PoolOptions,
     slots: Mutex<HashMap<String, Slot>>,
     counts: Mutex<BTreeMap<String, HelperCounts>>,
+    metrics: Book,
+    incidents: Incidents,
     /// Cancels every call, now and later.
     ending: Cancel,
 }
@@ -126,11 +135,17 @@ type Slot = Arc<tokio::sync::Mutex<Option<Session>>>;
 impl HelperPool {
     /// A pool without processes.
     pub fn new(options: PoolOptions) -> Self {
+        Self::with(options, Book::default(), Incidents::default())
+    }
+
+    fn with(options: PoolOptions, metrics: Book, incidents: Incidents) -> Self {
         Self {
             inner: Arc::new(Inner {
                 options,
                 slots: Mutex::new(HashMap::new()),
                 counts: Mutex::default(),
+                metrics,
+                incidents,
                 ending: Cancel::new(),
             }),
         }
@@ -181,9 +196,26 @@ impl HelperPool {
     }
 
     /// A pool with the same options and processes of its own, for an operation that takes long and must not keep others
-    /// waiting.
+    /// waiting. What plugins tell and do there is remembered here, too.
     pub fn separate(&self) -> Self {
-        Self::new(self.inner.options.clone())
+        let (metrics, incidents) = (self.inner.metrics.clone(), self.inner.incidents.clone());
+        Self::with(self.inner.options.clone(), metrics, incidents)
+    }
+
+    /// The metrics that plugins have told of in their helpers, by plugin; what processes counted that are gone is
+    /// in it.
+    pub fn metrics(&self) -> BTreeMap<String, Vec<Sample>> {
+        self.inner.metrics.samples()
+    }
+
+    /// Ends of a plugin's helpers that nobody had asked for, the newest last.
+    pub fn incidents(&self, plugin: &str) -> Vec<Incident> {
+        self.inner.incidents.of(plugin)
+    }
+
+    /// Changes which log lines are wanted of which plugin.
+    pub fn set_log_mask(&self, mask: Mask) {
+        self.inner.options.log_mask.send_replace(mask);
     }
 
     /// What has become of the helpers, by plugin.
@@ -297,13 +329,15 @@ impl Inner {
                 match self.start(plugin).await {
                     Ok(session) => session,
                     Err(ended) => {
+                        let died = is_death(&ended.cause);
                         self.count(plugin.name(), |c| {
-                            c.calls += 1;
-                            c.failures += 1;
-                            c.deaths += u64::from(is_death(&ended.cause));
-                            c.time += began.elapsed();
+                            c.ended(name, began.elapsed(), true, died);
                         });
-                        return Err(error("load", ended.cause, ended.log));
+                        let error = error("load", ended.cause, ended.log);
+                        if died {
+                            self.incidents.add(&error);
+                        }
+                        return Err(error);
                     }
                 }
             }
@@ -319,11 +353,9 @@ impl Inner {
         let result = session
             .call(operation, deadline, self.options.grace, listener, cancel)
             .await;
+        let died = result.as_ref().is_err_and(|ended| is_death(&ended.cause));
         self.count(plugin.name(), |c| {
-            c.calls += 1;
-            c.failures += u64::from(result.is_err());
-            c.deaths += u64::from(result.as_ref().is_err_and(|ended| is_death(&ended.cause)));
-            c.time += began.elapsed();
+            c.ended(name, began.elapsed(), result.is_err(), died);
         });
         match result {
             Err(mut ended) if !ended.usable => {
@@ -333,7 +365,9 @@ impl Inner {
                 if scans && matches!(ended.cause, Cause::Died { .. }) {
                     self.quarantine(plugin, &mut ended, "scanned");
                 }
-                Err(error(name, ended.cause, ended.log))
+                let error = error(name, ended.cause, ended.log);
+                self.incidents.add(&error);
+                Err(error)
             }
             Err(Ended { cause, log, .. }) => {
                 *turn = self.keep(plugin, session).await;
@@ -343,95 +377,6 @@ impl Inner {
                 *turn = self.keep(plugin, session).await;
                 Ok(value)
             }
-        }
-    }
-
-    /// Starts a helper and waits until its plugin is loaded.
-    async fn start(&self, plugin: &PluginInfo) -> Result<Session, Ended> {
-        let fresh = self.inspect_again(plugin)?;
-        let name = fresh.name().to_owned();
-        let start = Start {
-            protocol: VERSION,
-            settings: self
-                .options
-                .settings
-                .get(&name)
-                .cloned()
-                .unwrap_or_default(),
-            plugin: fresh.clone(),
-            allow: self.options.allow.clone(),
-            log_level: log::level().to_owned(),
-        };
-        let mut session = Session::start(&self.options, &name)?;
-        match session.load(start, self.options.load_deadline).await {
-            Ok(()) => Ok(session),
-            Err(mut ended) => {
-                // A helper program that does not even get to the plugin is not the plugin's fault.
-                let loading = session.loading;
-                session.end().await;
-                if loading {
-                    self.quarantine(&fresh, &mut ended, "loaded");
-                }
-                Err(ended)
-            }
-        }
-    }
-
-    /// The file may have been replaced, repaired or quarantined since the daemon listed it.
-    fn inspect_again(&self, plugin: &PluginInfo) -> Result<PluginInfo, Ended> {
-        let refused = |reason: String| {
-            let name = plugin.name();
-            Ended::unusable(Cause::Refused(format!(
-                "cannot load plugin {name}: {reason}"
-            )))
-        };
-        let Origin::File { path, .. } = &plugin.origin else {
-            return Ok(plugin.clone());
-        };
-        let quarantine = match &self.options.state {
-            Some(state) => state.quarantine().map_err(|e| refused(e.to_string()))?,
-            None => daos_loader::Quarantine::default(),
-        };
-        let policy = Policy {
-            allow: self.options.allow.clone(),
-            quarantine,
-            ..Policy::default()
-        };
-        let fresh = PluginFile::inspect(path, &policy).map_err(|e| refused(e.to_string()))?;
-        if fresh.name() != plugin.name() {
-            return Err(refused(format!(
-                "{} now holds plugin {}; restart the daemon to use it",
-                path.display(),
-                fresh.name()
-            )));
-        }
-        Ok(fresh)
-    }
-
-    /// Quarantines a file that killed or blocked its helper while it was being loaded or scanned.
-    fn quarantine(&self, plugin: &PluginInfo, ended: &mut Ended, doing: &str) {
-        let (reason, flag) = match &mut ended.cause {
-            // No crash ends like this: an administrator, or the kernel for want of memory, killed the helper
-            // that happened to load this plugin. One that hangs is killed by us, and ends as a deadline.
-            Cause::Died { how, .. } if *how == Death::Signal(Signal::SIGKILL as i32) => return,
-            Cause::Died { how, quarantined } => {
-                (format!("{how} while it was {doing}"), quarantined)
-            }
-            Cause::Deadline {
-                after_ms,
-                quarantined,
-            } => (
-                format!("it did not finish loading within {after_ms} ms"),
-                quarantined,
-            ),
-            _ => return,
-        };
-        let (Some(state), false) = (&self.options.state, plugin.is_built_in()) else {
-            return;
-        };
-        match state.quarantine_add(plugin, &reason) {
-            Ok(()) => *flag = true,
-            Err(e) => tracing::error!("plugin {} is not quarantined: {e}", plugin.name()),
         }
     }
 }

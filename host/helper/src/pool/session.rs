@@ -10,12 +10,14 @@ use crate::frame;
 use crate::operation::Operation;
 use crate::protocol::{Event, Request, Start};
 use daos_plugin_api::abi::Status;
+use daos_telemetry::{Mask, Part};
 use serde_json::Value;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -58,6 +60,10 @@ pub(super) struct Session {
     reader: JoinHandle<()>,
     output: JoinHandle<()>,
     next_id: u64,
+    plugin: String,
+    mask: watch::Receiver<Mask>,
+    /// Level of log lines that the helper knows of.
+    level: &'static str,
     /// The helper has begun to load the plugin.
     pub(super) loading: bool,
     /// How it grows.
@@ -73,7 +79,7 @@ impl Drop for Session {
 
 impl Session {
     /// Starts a process; its plugin is not loaded yet.
-    pub(super) fn start(options: &PoolOptions, plugin: &str) -> Result<Self, Ended> {
+    pub(super) fn start(options: &PoolOptions, plugin: &str, part: Part) -> Result<Self, Ended> {
         let failed = |e: io::Error| {
             let program = options.program.display();
             Ended::unusable(Cause::Start(format!(
@@ -91,7 +97,7 @@ impl Session {
         let ring = Ring::new(options.log_lines);
         let (sender, events) = channel(BACKLOG);
         let name = plugin.to_owned();
-        let reader = tokio::spawn(read(read_half, sender, ring.clone(), name.clone()));
+        let reader = tokio::spawn(read(read_half, sender, ring.clone(), name.clone(), part));
         let output = pipe::Receiver::from_owned_fd(output).map_err(failed)?;
         let output = tokio::spawn(collect(output, ring.clone(), name));
         Ok(Self {
@@ -102,6 +108,9 @@ impl Session {
             reader,
             output,
             next_id: 1,
+            plugin: plugin.to_owned(),
+            mask: options.log_mask.subscribe(),
+            level: "",
             loading: false,
             growth: Watch::default(),
         })
@@ -120,8 +129,27 @@ impl Session {
         self.writer.write_all(&frame).await
     }
 
+    /// The level of log lines that is wanted of the helper.
+    fn wanted_level(&mut self) -> &'static str {
+        log::level(&self.mask.borrow_and_update(), &self.plugin)
+    }
+
+    /// Tells the helper of another level. One that cannot take it is noticed by the reader or by the clock.
+    async fn tell_level(&mut self, within: Duration) {
+        let level = self.wanted_level();
+        if level != self.level {
+            self.level = level;
+            let request = Request::LogLevel {
+                level: level.to_owned(),
+            };
+            let _ = timeout(within, self.send(&request)).await;
+        }
+    }
+
     /// Has the plugin loaded.
-    pub(super) async fn load(&mut self, start: Start, deadline: Duration) -> Result<(), Ended> {
+    pub(super) async fn load(&mut self, mut start: Start, deadline: Duration) -> Result<(), Ended> {
+        self.level = self.wanted_level();
+        self.level.clone_into(&mut start.log_level);
         match self.send(&Request::Start(Box::new(start))).await {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
@@ -163,6 +191,7 @@ impl Session {
         cancel: &Cancel,
     ) -> Result<Value, Ended> {
         self.ring.clear();
+        self.tell_level(grace).await;
         let id = self.next_id;
         self.next_id += 1;
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
@@ -198,6 +227,10 @@ impl Session {
                     patience = Some(Instant::now() + grace);
                     // A helper that cannot take this is noticed by the reader or by the clock.
                     let _ = timeout(grace, self.send(&Request::Cancel { id })).await;
+                    continue;
+                }
+                Ok(()) = self.mask.changed() => {
+                    self.tell_level(grace).await;
                     continue;
                 }
                 event = self.events.recv() => event,
@@ -313,13 +346,20 @@ fn variant(event: &Event) -> &'static str {
         Event::Progress { .. } => "progress",
         Event::Report { .. } => "report",
         Event::Log { .. } => "log",
+        Event::Metrics { .. } => "metrics",
         Event::Done { .. } => "done",
         Event::Error { .. } => "error",
     }
 }
 
-/// Reads the connection until it ends: log lines here, all else to the operation.
-async fn read(mut from: OwnedReadHalf, to: Sender<io::Result<Event>>, ring: Ring, plugin: String) {
+/// Reads the connection until it ends: log lines and metrics here, all else to the operation.
+async fn read(
+    mut from: OwnedReadHalf,
+    to: Sender<io::Result<Event>>,
+    ring: Ring,
+    plugin: String,
+    part: Part,
+) {
     loop {
         let event = match frame::read_async::<Event>(&mut from).await {
             Ok(Some(Event::Log {
@@ -329,6 +369,10 @@ async fn read(mut from: OwnedReadHalf, to: Sender<io::Result<Event>>, ring: Ring
             })) => {
                 ring.push(&format!("{level}: {message}"));
                 log::pass_on(&plugin, &level, &target, &message);
+                continue;
+            }
+            Ok(Some(Event::Metrics { metrics })) => {
+                part.set(metrics);
                 continue;
             }
             Ok(Some(event)) => Ok(event),

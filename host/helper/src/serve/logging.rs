@@ -3,17 +3,16 @@
 
 use super::link::Link;
 use crate::protocol::Event;
+use daos_telemetry::Masks;
 use std::fmt::Write as _;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-/// Sends every event of this process up to `level` to the daemon.
-pub(super) fn forward(link: &Link, level: &str) {
-    let level = level.parse().unwrap_or(LevelFilter::INFO);
+/// Sends every event of this process that `masks` lets through to the daemon.
+pub(super) fn forward(link: &Link, masks: &Masks) {
     let forwarder = Forwarder { link: link.clone() };
-    let subscriber = tracing_subscriber::registry().with(forwarder.with_filter(level));
+    let subscriber = tracing_subscriber::registry().with(forwarder.with_filter(masks.filter()));
     // Fails only if there is one already, and then there is nothing to do.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

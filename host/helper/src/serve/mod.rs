@@ -8,6 +8,7 @@ mod confine;
 mod device;
 mod link;
 mod logging;
+mod metrics;
 mod mount_files;
 
 use crate::error::PluginError;
@@ -17,13 +18,16 @@ use daos_loader::{LoadError, Policy, load};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::{CallOptions, ControlOp, Instance, InstanceOptions};
 use daos_plugin_api::sdk::Error;
+use daos_telemetry::{Mask, Masks};
 use link::Link;
+use metrics::Reporter;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
 
 /// Exit code of a helper that could not begin to serve.
 pub const EXIT_UNUSABLE: u8 = 2;
@@ -64,11 +68,12 @@ struct Cancellation {
 
 fn serve(plugin: &str, stream: std::os::unix::net::UnixStream) -> u8 {
     let cancellation = Arc::new(Cancellation::default());
+    let masks = Masks::new(Mask::new(LevelFilter::INFO));
     let (sender, work) = channel();
     let link = match Link::new(stream) {
         Ok((link, reader)) => {
-            let cancellation = Arc::clone(&cancellation);
-            std::thread::spawn(move || read(reader, &sender, &cancellation));
+            let (cancellation, masks) = (Arc::clone(&cancellation), masks.clone());
+            std::thread::spawn(move || read(reader, &sender, &cancellation, &masks));
             link
         }
         Err(e) => {
@@ -80,12 +85,15 @@ fn serve(plugin: &str, stream: std::os::unix::net::UnixStream) -> u8 {
         eprintln!("daos_server_helper: the first message was not `start`");
         return EXIT_UNUSABLE;
     };
-    logging::forward(&link, &start.log_level);
+    logging::forward(&link, &masks);
+    // A level that is none is the daemon's mistake and no reason not to serve.
+    let _ = masks.overlay(&start.log_level);
+    let reporter = Reporter::start(&link);
     link.send(&Event::Loading);
-    match begin(plugin, *start) {
+    match begin(plugin, *start, &masks, &reporter) {
         Ok(instance) => {
             link.send(&Event::Ready);
-            work_off(&instance, &link, &work, &cancellation);
+            work_off(&instance, &link, &work, &cancellation, &reporter);
             0
         }
         Err(event) => {
@@ -99,6 +107,7 @@ fn read(
     reader: std::os::unix::net::UnixStream,
     work: &std::sync::mpsc::Sender<Work>,
     cancellation: &Cancellation,
+    masks: &Masks,
 ) {
     while let Ok(Some(request)) = crate::frame::read::<Request>(&reader) {
         let work_item = match request {
@@ -109,6 +118,10 @@ fn read(
                 operation,
             } => Work::Call(id, Duration::from_millis(deadline_ms), operation),
             Request::Stop => Work::Stop,
+            Request::LogLevel { level } => {
+                let _ = masks.overlay(&level);
+                continue;
+            }
             Request::Cancel { id } => {
                 if cancellation.current.load(Ordering::SeqCst) == id {
                     cancellation.wanted.store(true, Ordering::SeqCst);
@@ -125,7 +138,12 @@ fn read(
 }
 
 /// Loads the plugin and makes its instance.
-fn begin(plugin: &str, start: Start) -> Result<Instance, Event> {
+fn begin(
+    plugin: &str,
+    start: Start,
+    masks: &Masks,
+    reporter: &Reporter,
+) -> Result<Instance, Event> {
     let refused = |message: String| Event::Refused { message };
     if start.protocol != VERSION || start.plugin.name() != plugin {
         return Err(refused(format!(
@@ -140,16 +158,24 @@ fn begin(plugin: &str, start: Start) -> Result<Instance, Event> {
         ..Policy::default()
     };
     let loaded = load(&start.plugin, &policy).map_err(|e: LoadError| refused(e.to_string()))?;
-    let options = if loaded.info.is_built_in() {
+    let mut options = if loaded.info.is_built_in() {
         InstanceOptions::built_in()
     } else {
         InstanceOptions::loaded()
     };
+    options.log = Some(masks.plugin_log(plugin));
+    options.metrics = Some(Arc::clone(&reporter.keeper) as _);
     Instance::create(loaded.table, options.settings(start.settings))
         .map_err(|e| Event::Failed { error: e.into() })
 }
 
-fn work_off(instance: &Instance, link: &Link, work: &Receiver<Work>, cancellation: &Cancellation) {
+fn work_off(
+    instance: &Instance,
+    link: &Link,
+    work: &Receiver<Work>,
+    cancellation: &Cancellation,
+    reporter: &Reporter,
+) {
     while let Ok(Work::Call(id, deadline, operation)) = work.recv() {
         cancellation.wanted.store(false, Ordering::SeqCst);
         cancellation.current.store(id, Ordering::SeqCst);
@@ -169,6 +195,7 @@ fn work_off(instance: &Instance, link: &Link, work: &Receiver<Work>, cancellatio
         let report = |document: Value| link.send(&Event::Report { id, document });
         let result = execute(instance, operation, options, &report);
         cancellation.current.store(0, Ordering::SeqCst);
+        reporter.tell();
         let event = match result {
             Ok(answer) => Event::Done { id, answer },
             Err(error) => Event::Error {
