@@ -228,6 +228,9 @@ pub struct PluginConfig {
     /// Free settings, handed to the plugin.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Level of its log lines, in server, helpers and engines; absent means that of the log they go to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_mask: Option<String>,
 }
 
 /// One engine.

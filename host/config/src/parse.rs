@@ -252,6 +252,17 @@ fn plugin(r: &mut Reader, s: &Section<'_>) -> PluginConfig {
             r.out.push(d);
         }
     }
+    if let Some((_, path, node)) = s.node(r, "log_mask")
+        && let Some(level) = r.scalar(&path, node)
+    {
+        match values::log_level(&level) {
+            Ok(()) => config.log_mask = Some(level),
+            Err(why) => {
+                let d = Diagnostic::error(Code::BadValue, format!("{path}: {why}"));
+                r.report(d, &path, node.at);
+            }
+        }
+    }
     if let Some((_, path, node)) = s.node(r, "settings") {
         match r.json(&path, node) {
             Some(serde_json::Value::Object(settings)) => config.settings = settings,

@@ -114,10 +114,16 @@ pub(crate) fn log_mask(text: &str) -> Result<(), String> {
             None if index == 0 => part,
             None => return Err(format!("\"{part}\" must be of the form SUBSYSTEM=LEVEL")),
         };
-        if !LEVELS.iter().any(|l| l.eq_ignore_ascii_case(level)) {
-            let near = crate::keys::suggestion(level, LEVELS.iter().copied());
-            return Err(format!("\"{level}\" is not a log level; {near}"));
-        }
+        log_level(level)?;
+    }
+    Ok(())
+}
+
+/// Checks the name of a level.
+pub(crate) fn log_level(level: &str) -> Result<(), String> {
+    if !LEVELS.iter().any(|l| l.eq_ignore_ascii_case(level)) {
+        let near = crate::keys::suggestion(level, LEVELS.iter().copied());
+        return Err(format!("\"{level}\" is not a log level; {near}"));
     }
     Ok(())
 }

@@ -323,6 +323,7 @@ fn keys_that_contradict_each_other() {
         ),
         ("plugins: {}\n", Code::ValueCount),
         ("plugins: {a: {sha256: abc}}\n", Code::BadValue),
+        ("plugins: {a: {log_mask: LOUD}}\n", Code::BadValue),
         ("plugins: {a: {name: b}}\n", Code::ConflictingKeys),
         ("plugins: [{sha256: x}]\n", Code::MissingValue),
         ("plugins: {a: {setings: {}}}\n", Code::UnknownKey),
@@ -352,10 +353,10 @@ fn an_address_that_is_nearly_included_is_named() {
 fn plugins_as_a_group_and_as_a_list() {
     let digest = "ab".repeat(32);
     let group = common::good(&format!(
-        "plugins:\n  a: {{sha256: {digest}, settings: {{x: [1, {{y: z}}]}}}}\n  b:\n"
+        "plugins:\n  a: {{sha256: {digest}, settings: {{x: [1, {{y: z}}]}}, log_mask: debug}}\n  b:\n"
     ));
     let list = common::good(&format!(
-        "plugins:\n- name: a\n  sha256: [{}]\n  settings: {{x: [1, {{y: z}}]}}\n- b\n",
+        "plugins:\n- name: a\n  sha256: [{}]\n  settings: {{x: [1, {{y: z}}]}}\n  log_mask: debug\n- b\n",
         digest.to_uppercase()
     ));
     assert_eq!(group, list);

@@ -36,6 +36,8 @@ pub mod mgmt {
     pub const POOL_QUERY: i32 = 223;
     /// No body -> `mgmt.DaosResp`.
     pub const PING_RANK: i32 = 225;
+    /// `ctl.SetLogMasksReq` -> `ctl.SetLogMasksResp`.
+    pub const SET_LOG_MASKS: i32 = 238;
 }
 
 /// Methods of [`module::HOST`], server to engine.
@@ -48,6 +50,8 @@ pub mod host {
     pub const LAYERS_SET: i32 = 3;
     /// `daos_host.v1.EngineDevicesRequest` -> `daos_host.v1.EngineDevices`.
     pub const DEVICES: i32 = 4;
+    /// No body -> `daos_host.v1.EngineMetrics`.
+    pub const METRICS: i32 = 5;
 }
 
 /// Methods of [`module::SRV`], engine to server.

@@ -4,6 +4,7 @@ use crate::catalogue::Handle;
 use crate::devices::Devices;
 use crate::layers::Layers;
 use crate::pools;
+use crate::telemetry::Telemetry;
 use daos_drpc::methods::{host, module};
 use daos_drpc::{Module, Refusal, Reply, Request, reply};
 use daos_proto::ctl::ResponseStatus;
@@ -15,6 +16,7 @@ pub(crate) struct HostCalls {
     pub(crate) catalogue: Handle,
     pub(crate) layers: Arc<Layers>,
     pub(crate) devices: Devices,
+    pub(crate) telemetry: Telemetry,
 }
 
 impl Module for HostCalls {
@@ -41,6 +43,7 @@ impl Module for HostCalls {
                     });
                     reply(&answer)
                 }
+                host::METRICS => reply(&self.telemetry.report()),
                 host::DEVICES => {
                     let asked: EngineDevicesRequest = request.decode()?;
                     reply(&self.devices.list(&self.layers, asked.health))

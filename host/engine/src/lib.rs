@@ -41,5 +41,6 @@ pub mod scm;
 pub mod state;
 pub mod storage;
 pub mod target;
+pub mod telemetry;
 pub mod upcall;
 pub mod wake;

@@ -1,20 +1,28 @@
-//! Logging as the environment wants it: D_LOG_FILE and D_LOG_MASK of the original.
+//! Logging as the environment wants it: D_LOG_FILE and D_LOG_MASK of the original. The mask can be changed while the
+//! engine serves, and knows plugins by their names.
 
 use crate::error::StartError;
+use daos_telemetry::{Mask, Masks};
 use std::fs::File;
-use tracing_subscriber::EnvFilter;
+use std::sync::OnceLock;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Sets the log up: to D_LOG_FILE, else to standard error, at D_LOG_MASK (`INFO`, `ERR,mgmt=DEBUG`).
+/// The mask of this process, which has one log.
+static MASKS: OnceLock<Masks> = OnceLock::new();
+
+/// Sets the log up: to D_LOG_FILE, else to standard error, at D_LOG_MASK (`INFO`, `ERR,mgmt=DEBUG,bdev-acme=DEBUG`).
 ///
 /// # Errors
 /// If the file cannot be opened or the mask is no mask.
 pub fn init() -> Result<(), StartError> {
-    let mask = std::env::var("D_LOG_MASK").unwrap_or_default();
-    let directives = filter_of(&mask)
-        .map_err(|what| StartError::config(format_args!("D_LOG_MASK={mask}: {what}")))?;
-    let filter = EnvFilter::new(directives);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    match std::env::var_os("D_LOG_FILE").filter(|path| !path.is_empty()) {
+    let text = std::env::var("D_LOG_MASK").unwrap_or_default();
+    let mask = Mask::parse(&text)
+        .map_err(|what| StartError::config(format_args!("D_LOG_MASK={text}: {what}")))?;
+    let masks = MASKS.get_or_init(|| Masks::new(mask));
+    let path = std::env::var_os("D_LOG_FILE").filter(|path| !path.is_empty());
+    let writer = match path {
         Some(path) => {
             let file = File::options()
                 .append(true)
@@ -23,62 +31,20 @@ pub fn init() -> Result<(), StartError> {
                 .map_err(|e| {
                     StartError::config(format_args!("D_LOG_FILE={}: {e}", path.display()))
                 })?;
-            builder.with_ansi(false).with_writer(file).init();
+            BoxMakeWriter::new(file)
         }
-        None => builder.with_ansi(false).with_writer(std::io::stderr).init(),
-    }
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(writer);
+    tracing_subscriber::registry()
+        .with(layer.with_filter(masks.filter()))
+        .init();
     Ok(())
 }
 
-/// Translates a mask: a base level and `subsystem=LEVEL` items, in any order.
-fn filter_of(mask: &str) -> Result<String, String> {
-    let mut out = Vec::new();
-    let mut base = "info";
-    for item in mask.split(',').map(str::trim).filter(|i| !i.is_empty()) {
-        match item.split_once('=') {
-            None => base = level(item)?,
-            Some((name, value)) => {
-                let value = level(value)?;
-                if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-                {
-                    return Err(format!("\"{name}\" is no subsystem"));
-                }
-                out.push(format!("daos_engine::{}={value}", name.to_lowercase()));
-            }
-        }
-    }
-    out.insert(0, base.to_owned());
-    Ok(out.join(","))
-}
-
-fn level(name: &str) -> Result<&'static str, String> {
-    Ok(match name.to_ascii_uppercase().as_str() {
-        "DEBUG" | "DBUG" => "debug",
-        "TRACE" => "trace",
-        "INFO" | "NOTE" => "info",
-        "WARN" | "WARNING" => "warn",
-        "ERR" | "ERROR" | "CRIT" | "ALRT" | "EMRG" | "EMIT" | "FATAL" => "error",
-        _ => {
-            return Err(format!(
-                "\"{name}\" is no level; use DEBUG, INFO, WARN or ERR"
-            ));
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::filter_of;
-
-    #[test]
-    fn masks_of_the_original_are_understood() {
-        assert_eq!(filter_of("").unwrap(), "info");
-        assert_eq!(filter_of("WARN").unwrap(), "warn");
-        assert_eq!(
-            filter_of("ERR,mgmt=DEBUG, LOG=INFO").unwrap(),
-            "error,daos_engine::mgmt=debug,daos_engine::log=info"
-        );
-        assert!(filter_of("LOUD").is_err());
-        assert!(filter_of("INFO,a b=DEBUG").is_err());
-    }
+/// The mask of this process: without [`init`] one that nothing applies.
+pub fn masks() -> &'static Masks {
+    MASKS.get_or_init(|| Masks::new(Mask::new(tracing::level_filters::LevelFilter::INFO)))
 }

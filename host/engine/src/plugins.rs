@@ -2,9 +2,10 @@
 
 use crate::config::Options;
 use crate::error::StartError;
+use crate::telemetry::Telemetry;
 use daos_loader::{Catalogue, ClassError, PluginFile, PluginInfo, Policy};
 use daos_plugin_api::control::ClassKind;
-use daos_plugin_api::host::{Instance, InstanceOptions};
+use daos_plugin_api::host::Instance;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ pub struct Plugins {
     pub fabric: Instance,
     /// The provider as the fabric plugin knows it.
     pub provider: String,
+    /// What they tell of themselves.
+    pub telemetry: Telemetry,
 }
 
 impl Plugins {
@@ -42,9 +45,15 @@ impl Plugins {
             None => found(catalogue.find(kind, name)),
         };
         let (fabric, provider) = fabric(options, &catalogue, &policy)?;
+        let telemetry = Telemetry::default();
         let start = |info: &PluginInfo| {
             let settings = options.plugin_settings.get(info.name());
-            instance(info, &policy, settings.cloned().unwrap_or_default())
+            instance(
+                info,
+                &policy,
+                settings.cloned().unwrap_or_default(),
+                &telemetry,
+            )
         };
         Ok(Self {
             scm: start(&class(
@@ -55,6 +64,7 @@ impl Plugins {
             bdev: start(&class(ClassKind::Bdev, bdev_class, &options.bdev_plugin)?)?,
             fabric: start(&fabric)?,
             provider,
+            telemetry: telemetry.clone(),
         })
     }
 
@@ -66,7 +76,8 @@ impl Plugins {
         let (policy, catalogue) = offered(options);
         let (info, provider) = fabric(options, &catalogue, &policy)?;
         let settings = options.plugin_settings.get(info.name());
-        let instance = instance(&info, &policy, settings.cloned().unwrap_or_default())?;
+        let settings = settings.cloned().unwrap_or_default();
+        let instance = instance(&info, &policy, settings, &Telemetry::default())?;
         Ok((instance, provider))
     }
 }
@@ -126,13 +137,10 @@ fn instance(
     info: &PluginInfo,
     policy: &Policy,
     settings: Map<String, Value>,
+    telemetry: &Telemetry,
 ) -> Result<Instance, StartError> {
     let loaded = daos_loader::load(info, policy).map_err(StartError::config)?;
-    let options = if info.is_built_in() {
-        InstanceOptions::built_in()
-    } else {
-        InstanceOptions::loaded()
-    };
+    let options = telemetry.options(info);
     Instance::create(loaded.table, options.settings(settings))
         .map_err(|e| StartError::plugin(format_args!("plugin {} does not start", info.name()), &e))
 }

@@ -84,6 +84,7 @@ async fn serve(
         Arc::clone(&management),
         Arc::clone(engine.layers()),
         Devices(engine.formatted().devices.clone()),
+        engine.telemetry().clone(),
     )?;
     let (stop, stopped) = oneshot::channel::<()>();
     let listener = tokio::spawn(server.serve(async {

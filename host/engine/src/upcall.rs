@@ -7,9 +7,12 @@ use crate::engine::Engine;
 use crate::error::StartError;
 use crate::host_calls::HostCalls;
 use crate::layers::Layers;
+use crate::logging;
 use crate::pools;
+use crate::telemetry::Telemetry;
 use daos_drpc::methods::{mgmt, module, srv};
 use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server, reply};
+use daos_proto::ctl::{SetLogMasksReq, SetLogMasksResp};
 use daos_proto::mgmt::{DaosResp, SetRankReq};
 use daos_proto::srv::NotifyReadyReq;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
+
+/// Status of a request that makes no sense (DER_INVAL).
+const INVALID: i32 = -1003;
 
 /// How long the daemon may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -71,12 +77,43 @@ impl Module for Management {
                 // Keeps one wake-up if nobody waits yet.
                 mgmt::SET_UP => self.set_up.notify_one(),
                 mgmt::PING_RANK => {}
+                mgmt::SET_LOG_MASKS => return reply(&set_log_masks(&request.decode()?)),
                 // Everything acknowledged is durable already; SIGTERM commits the rest.
                 mgmt::PREP_SHUTDOWN => {}
                 _ => return Err(Refusal::UnknownMethod),
             }
             reply(&DaosResp { status: 0 })
         })
+    }
+}
+
+/// Changes the log mask of this engine.
+fn set_log_masks(request: &SetLogMasksReq) -> SetLogMasksResp {
+    if !request.streams.is_empty() || !request.subsystems.is_empty() {
+        tracing::warn!("debug streams and subsystems are not known to this engine");
+        return SetLogMasksResp {
+            status: INVALID,
+            ..SetLogMasksResp::default()
+        };
+    }
+    let text = match request.reset_masks {
+        true => "",
+        false => &request.masks,
+    };
+    let status = match logging::masks().overlay(text) {
+        Ok(()) => {
+            let mask = logging::masks().current();
+            tracing::info!(%mask, "log mask");
+            0
+        }
+        Err(why) => {
+            tracing::warn!("the log mask {text:?} is not taken: {why}");
+            INVALID
+        }
+    };
+    SetLogMasksResp {
+        status,
+        ..SetLogMasksResp::default()
     }
 }
 
@@ -95,11 +132,13 @@ pub fn listen(
     management: Arc<Management>,
     layers: Arc<Layers>,
     devices: Devices,
+    telemetry: Telemetry,
 ) -> Result<Server, StartError> {
     let host = Arc::new(HostCalls {
         catalogue: management.catalogue.clone(),
         layers,
         devices,
+        telemetry,
     });
     Server::bind(path, Router::new().with(management).with(host)).map_err(|e| {
         StartError::failed(format_args!(

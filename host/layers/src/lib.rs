@@ -26,3 +26,4 @@ pub use spec::{
     SCHEMA, SpecError, StatsSpec, parse, parse_one,
 };
 pub use stack::{LayerState, RuleState, Stack};
+pub use stats::Row;

@@ -113,6 +113,7 @@ fn method_names_are_those_of_the_protocol() {
         }
     }
     let wanted = [
+        "/ctl.CtlSvc/SetEngineLogMasks",
         "/ctl.CtlSvc/StorageFormat",
         "/ctl.CtlSvc/StorageScan",
         "/daos_host.v1.BurnInSvc/Report",
@@ -130,6 +131,8 @@ fn method_names_are_those_of_the_protocol() {
         "/daos_host.v1.HostSvc/StorageScanDetail",
         "/daos_host.v1.LayerSvc/ListLayers",
         "/daos_host.v1.LayerSvc/SetLayers",
+        "/daos_host.v1.PluginSvc/Inspect",
+        "/daos_host.v1.PluginSvc/Reset",
         "/mgmt.MgmtSvc/GetAttachInfo",
         "/mgmt.MgmtSvc/ListPools",
         "/mgmt.MgmtSvc/PoolCreate",

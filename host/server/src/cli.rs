@@ -199,10 +199,12 @@ pub(crate) struct NetworkScanArgs {
 pub(crate) enum PluginCommand {
     /// List plugins with their state, and why one cannot be used.
     List,
-    /// Show what a file is, without running it.
+    /// Show what a plugin is, without running it: manifest, file and what lies above it, state. `daos_shell plugin
+    /// inspect` shows besides what a running server knows of it.
     Inspect {
-        /// The plugin's shared object.
-        file: PathBuf,
+        /// Name of a plugin, or its shared object.
+        #[arg(value_name = "NAME|FILE")]
+        plugin: String,
     },
     /// Write the source of a plugin that works: a crate, or with --c one file with a Makefile. It holds all it
     /// needs; replace its memory by your hardware piece by piece and check it after each.

@@ -11,7 +11,7 @@ use tonic::Status;
 use tracing::{info, warn};
 
 /// How long an engine may take to answer. Longer than it waits for its targets.
-const CALL_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const CALL_WITHIN: Duration = Duration::from_secs(30);
 
 /// An engine that serves.
 struct Member {
@@ -52,11 +52,15 @@ fn members(state: &State, ranks: &[u32]) -> Result<Vec<Member>, Status> {
     Ok(serving)
 }
 
-/// The layers of engines.
-pub(crate) async fn list(state: &State, ranks: &[u32]) -> Result<Vec<EngineLayers>, Status> {
+/// The layers of engines, each of which may take so long to answer.
+pub(crate) async fn list(
+    state: &State,
+    ranks: &[u32],
+    within: Duration,
+) -> Result<Vec<EngineLayers>, Status> {
     let mut answers = Vec::new();
     for member in members(state, ranks)? {
-        answers.push(call(&member, host::LAYERS_LIST, &()).await);
+        answers.push(call(&member, host::LAYERS_LIST, &(), within).await);
     }
     Ok(answers)
 }
@@ -77,7 +81,7 @@ pub(crate) async fn set(
             ranks: Vec::new(),
             layers: request.layers.clone(),
         };
-        let answer = call(&member, host::LAYERS_SET, &wanted).await;
+        let answer = call(&member, host::LAYERS_SET, &wanted, CALL_WITHIN).await;
         let (engine, layers) = (member.index, names.join(","));
         if let Some(fault) = &answer.fault {
             warn!(engine, layers, "layers could not be changed: {fault}");
@@ -100,12 +104,15 @@ pub(crate) async fn set(
     Ok(answers)
 }
 
-async fn call(member: &Member, method: i32, request: &impl prost::Message) -> EngineLayers {
+async fn call(
+    member: &Member,
+    method: i32,
+    request: &impl prost::Message,
+    within: Duration,
+) -> EngineLayers {
     let answer = async {
-        let mut client = Client::connect(&member.socket, CALL_WITHIN).await?;
-        client
-            .request(module::HOST, method, request, CALL_WITHIN)
-            .await
+        let mut client = Client::connect(&member.socket, within).await?;
+        client.request(module::HOST, method, request, within).await
     };
     let answer: Result<EngineLayers, daos_drpc::Error> = answer.await;
     let mut layers = answer.unwrap_or_else(|error| EngineLayers {

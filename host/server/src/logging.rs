@@ -2,12 +2,16 @@
 
 use anyhow::Context;
 use daos_config::{Config, ControlLogMask};
+use daos_telemetry::{Mask, Masks};
 use std::fs::OpenOptions;
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Starts logging as the configuration says. The guard flushes what is buffered when dropped.
+/// Starts logging as the configuration says. The guard flushes what is buffered when dropped; the mask can be changed
+/// from then on.
 ///
 /// # Errors
 /// When `control_log_file` cannot be opened.
@@ -15,18 +19,8 @@ pub(crate) fn start(
     config: &Config,
     debug: bool,
     json: bool,
-) -> anyhow::Result<Option<WorkerGuard>> {
-    let level = match &config.control_log_mask {
-        _ if debug => "debug",
-        ControlLogMask::Disabled => "off",
-        ControlLogMask::Error => "error",
-        ControlLogMask::Warn => "warn",
-        ControlLogMask::Info => "info",
-        ControlLogMask::Debug => "debug",
-        ControlLogMask::Trace => "trace",
-    };
-    // Libraries below the control plane say little of use before `debug`, and far too much then.
-    let filter = EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn"));
+) -> anyhow::Result<(Option<WorkerGuard>, Masks)> {
+    let masks = Masks::new(mask(config, debug));
     let (writer, guard) = match &config.control_log_file {
         None => (BoxMakeWriter::new(std::io::stdout), None),
         Some(path) => {
@@ -39,14 +33,39 @@ pub(crate) fn start(
             (BoxMakeWriter::new(writer), Some(guard))
         }
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_writer(writer);
-    if json || config.control_log_json {
-        builder.json().init();
-    } else {
-        builder.with_ansi(false).init();
+    let filtered = match json || config.control_log_json {
+        true => layer.json().with_filter(masks.filter()).boxed(),
+        false => layer.with_ansi(false).with_filter(masks.filter()).boxed(),
+    };
+    tracing_subscriber::registry().with(filtered).init();
+    Ok((guard, masks))
+}
+
+/// What the configuration wants to be logged here, plugins with a level of their own included.
+fn mask(config: &Config, debug: bool) -> Mask {
+    let level = match &config.control_log_mask {
+        _ if debug => LevelFilter::DEBUG,
+        ControlLogMask::Disabled => LevelFilter::OFF,
+        ControlLogMask::Error => LevelFilter::ERROR,
+        ControlLogMask::Warn => LevelFilter::WARN,
+        ControlLogMask::Info => LevelFilter::INFO,
+        ControlLogMask::Debug => LevelFilter::DEBUG,
+        ControlLogMask::Trace => LevelFilter::TRACE,
+    };
+    let mut mask = Mask::new(level);
+    // Libraries below the control plane say little of use before `debug`, and far too much then.
+    for library in ["h2", "hyper", "hyper_util", "tower"] {
+        mask.set(library, level.min(LevelFilter::WARN));
     }
-    Ok(guard)
+    for (name, plugin) in config.plugins.iter().flatten() {
+        let named = plugin.log_mask.as_ref().map(|l| format!("{name}={l}"));
+        // The levels of the configuration have been checked.
+        if let Some(Ok(more)) = named.map(|text| mask.overlaid(&text)) {
+            mask = more;
+        }
+    }
+    mask
 }

@@ -14,6 +14,7 @@ mod generate;
 mod kit;
 mod launch;
 mod layers;
+mod log_masks;
 mod logging;
 mod network;
 mod owner;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         },
         Some(Command::Network(NetworkCommand::Scan(args))) => network::run(&cli, args),
         Some(Command::Plugin(PluginCommand::List)) => plugins::list(&cli),
-        Some(Command::Plugin(PluginCommand::Inspect { file })) => plugins::inspect(&cli, file),
+        Some(Command::Plugin(PluginCommand::Inspect { plugin })) => plugins::inspect(&cli, plugin),
         Some(Command::Plugin(PluginCommand::New(args))) => return kit::run_new(&cli, args),
         Some(Command::Plugin(PluginCommand::Check(args))) => return kit::run_check(&cli, args),
         Some(Command::Plugin(PluginCommand::Bench(args))) => return kit::run_bench(&cli, args),

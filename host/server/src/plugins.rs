@@ -12,11 +12,14 @@ use daos_loader::{
 use daos_plugin_api::control::ClassKind;
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{Fault, Plugin, PluginListResponse, PluginState};
-use daos_report::{Envelope, PluginReport, print_json};
-use serde_json::{Map, Value};
+use daos_report::{Envelope, PluginDetail, PluginReport, print_json};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 mod calls;
+mod detail;
+
+pub(crate) use detail::Surroundings;
 
 /// A failure to tell the administrator.
 pub(crate) type Trouble = Box<Fault>;
@@ -32,7 +35,9 @@ pub(crate) fn allow_list(config: &Config) -> Option<AllowList> {
 
 /// The plugins of this host.
 pub(crate) struct Plugins {
-    catalogue: Catalogue,
+    /// Read anew when a plugin leaves quarantine.
+    catalogue: RwLock<Arc<Catalogue>>,
+    allow: Option<AllowList>,
     dir: Option<PathBuf>,
     helpers: HelperPool,
     state: StateDir,
@@ -59,26 +64,59 @@ impl Plugins {
             quarantine: state.quarantine()?,
         };
         let catalogue = Catalogue::build(dir.as_deref(), daos_builtins::all(), &policy);
-        let settings = |name: &str| -> Map<String, Value> {
-            let plugins = config.plugins.as_ref();
-            plugins
-                .and_then(|p| p.get(name))
-                .map(|p| p.settings.clone())
-                .unwrap_or_default()
-        };
-        let settings = catalogue
-            .plugins
-            .iter()
-            .map(|p| (p.name().to_owned(), settings(p.name())))
+        let plugins = config.plugins.iter().flatten();
+        let settings = plugins
+            .map(|(name, plugin)| (name.clone(), plugin.settings.clone()))
             .collect();
         let helpers = calls::pool(&policy, state.clone(), settings)
             .context("cannot find out the path of this program")?;
         Ok(Self {
-            catalogue,
+            catalogue: RwLock::new(Arc::new(catalogue)),
+            allow: policy.allow,
             dir,
             helpers,
             state,
         })
+    }
+
+    /// The plugins as they were when they were read last.
+    fn catalogue(&self) -> Arc<Catalogue> {
+        let catalogue = self.catalogue.read();
+        Arc::clone(&catalogue.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Names of the plugins that may be used.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let plugins = &self.catalogue().plugins;
+        plugins.iter().map(|p| p.name().to_owned()).collect()
+    }
+
+    /// Ends the quarantine of a plugin, by its name or that of its file, and reads all plugins anew; returns how many
+    /// files that were.
+    ///
+    /// # Errors
+    /// When the state directory cannot be used.
+    pub(crate) fn reset(&self, name: &str) -> anyhow::Result<usize> {
+        let records = self.state.quarantine()?.records;
+        let of_file = records
+            .iter()
+            .find(|r| r.path.file_name().is_some_and(|f| f == name));
+        let ended = match self.state.quarantine_reset(name)? {
+            0 => of_file.map_or(Ok(0), |r| self.state.quarantine_reset(&r.name))?,
+            ended => ended,
+        };
+        let policy = Policy {
+            trust: Trust::current(),
+            allow: self.allow.clone(),
+            quarantine: self.state.quarantine()?,
+        };
+        let read = Catalogue::build(self.dir.as_deref(), daos_builtins::all(), &policy);
+        let mut catalogue = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *catalogue = Arc::new(read);
+        Ok(ended)
     }
 
     /// Where leases and quarantine are kept.
@@ -88,13 +126,13 @@ impl Plugins {
 
     /// All plugins that may be used.
     pub(crate) fn usable(&self) -> Vec<PluginInfo> {
-        self.catalogue.plugins.clone()
+        self.catalogue().plugins.clone()
     }
 
     /// What the plugins say about their classes' keys.
     pub(crate) fn schemas(&self) -> Vec<ClassSchema> {
         let mut schemas = Vec::new();
-        for plugin in &self.catalogue.plugins {
+        for plugin in &self.catalogue().plugins {
             for class in &plugin.manifest.classes {
                 schemas.push(ClassSchema {
                     kind: config_kind(class.kind),
@@ -109,22 +147,25 @@ impl Plugins {
 
     /// The usable plugin of that name.
     pub(crate) fn get(&self, name: &str) -> Option<PluginInfo> {
-        self.catalogue.get(name).cloned()
+        self.catalogue().get(name).cloned()
     }
 
     /// The plugin that provides a class.
     pub(crate) fn find(&self, kind: ClassKind, class: &str) -> Result<PluginInfo, Trouble> {
-        self.catalogue.find(kind, class).cloned().map_err(|error| {
-            let remedy = "see `daos_server plugin list`";
-            Box::new(Fault::new(
-                ResponseStatus::CtlErrConf,
-                "plugin",
-                0,
-                error.to_string(),
-                "",
-                remedy,
-            ))
-        })
+        self.catalogue()
+            .find(kind, class)
+            .cloned()
+            .map_err(|error| {
+                let remedy = "see `daos_server plugin list`";
+                Box::new(Fault::new(
+                    ResponseStatus::CtlErrConf,
+                    "plugin",
+                    0,
+                    error.to_string(),
+                    "",
+                    remedy,
+                ))
+            })
     }
 
     /// What is wrong with classes and keys of a configuration; of a provider without a plugin, what is wrong with that.
@@ -137,7 +178,7 @@ impl Plugins {
 
     /// Why a provider has no plugin; `None` if it has one.
     pub(crate) fn no_provider(&self, provider: &str) -> Option<Box<NoProvider>> {
-        match self.catalogue.find_provider(provider) {
+        match self.catalogue().find_provider(provider) {
             Err(ClassError::NoProvider(why)) => Some(why),
             _ => None,
         }
@@ -145,6 +186,7 @@ impl Plugins {
 
     /// The plugins as the control plane tells them.
     pub(crate) fn list_message(&self, config: &Config) -> PluginListResponse {
+        let catalogue = self.catalogue();
         let schemas = self.schemas();
         let used = |plugin: &PluginInfo| {
             use daos_config::ClassKind::{Bdev, Fabric, Scm};
@@ -158,8 +200,7 @@ impl Plugins {
                 .map(|index| index as u32)
                 .collect()
         };
-        let mut plugins: Vec<Plugin> = self
-            .catalogue
+        let mut plugins: Vec<Plugin> = catalogue
             .plugins
             .iter()
             .map(|p| Plugin {
@@ -167,25 +208,33 @@ impl Plugins {
                 ..describe(p)
             })
             .collect();
-        plugins.extend(self.catalogue.refused.iter().map(|refused| {
+        plugins.extend(catalogue.refused.iter().map(|refused| {
             let quarantined = matches!(refused.reason, Refusal::Quarantined { .. });
             let file = refused.path.file_name().unwrap_or(refused.path.as_os_str());
-            Plugin {
+            let shown = Plugin {
                 name: file.to_string_lossy().into_owned(),
                 path: refused.path.display().to_string(),
+                ..Plugin::default()
+            };
+            // One that died is known by its name; of another its own words need not be true.
+            let shown = match PluginFile::read_manifest(&refused.path) {
+                Ok(info) if quarantined => describe(&info),
+                _ => shown,
+            };
+            Plugin {
                 state: match quarantined {
                     true => PluginState::Quarantined.into(),
                     false => PluginState::Refused.into(),
                 },
                 fault: Some(refusal(refused.path.as_path(), &refused.reason)),
-                ..Plugin::default()
+                ..shown
             }
         }));
         // It may have come to that since this server read the plugins.
         let quarantine = self.state.quarantine().unwrap_or_default();
         for plugin in &mut plugins {
             let path = Path::new(&plugin.path);
-            let usable = self.catalogue.plugins.iter();
+            let usable = catalogue.plugins.iter();
             let info = usable.clone().find(|info| info.path() == Some(path));
             if let Some(Err(reason)) = info.map(|info| quarantine.check(info)) {
                 plugin.state = PluginState::Quarantined.into();
@@ -286,57 +335,33 @@ pub(crate) fn list(cli: &Cli) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// `plugin inspect FILE`: what the file is, and whether it would be used.
-pub(crate) fn inspect(cli: &Cli, file: &Path) -> anyhow::Result<bool> {
+/// `plugin inspect NAME|FILE`: what the plugin is, and whether it would be used.
+pub(crate) fn inspect(cli: &Cli, name: &str) -> anyhow::Result<bool> {
     let exe = std::env::current_exe()?;
     let overrides = cli
         .start
         .overrides(&crate::cli::StartArgs::default(), &cli.globals);
     let config = config_or_default(cli, &overrides, &exe);
-    let policy = Policy {
-        trust: Trust::current(),
-        allow: None,
-        quarantine: open_state(&config)?.quarantine()?,
+    let found = match Plugins::open(&config, &exe)? {
+        // A name has no slash; a file beside this one that is called like a plugin can be meant by `./`.
+        plugins if !name.contains('/') => {
+            let found = plugins.detail(&config, name, &Surroundings::default());
+            found.or_else(|_| plugins.detail_of_file(Path::new(name)))
+        }
+        plugins => plugins.detail_of_file(Path::new(name)),
     };
-    let verdict = PluginFile::inspect(file, &policy);
-    let shown = match &verdict {
-        Ok(info) => describe(info),
-        Err(reason) => Plugin {
-            state: match reason {
-                Refusal::Quarantined { .. } => PluginState::Quarantined.into(),
-                _ => PluginState::Refused.into(),
-            },
-            fault: Some(refusal(file, reason)),
-            // What can be read is shown, also of a file that is not trusted.
-            ..PluginFile::read_manifest(file).map_or_else(
-                |_| Plugin {
-                    path: file.display().to_string(),
-                    ..Plugin::default()
-                },
-                |info| describe(&info),
-            )
-        },
-    };
-    let report = PluginReport::from(PluginListResponse {
-        plugins: vec![shown],
-        plugins_dir: String::new(),
-        abi_version: AbiVersion::HOST.to_string(),
-        faults: Vec::new(),
-    });
+    let detail = PluginDetail::from(found.map_err(|fault| anyhow::anyhow!("{fault}"))?);
+    let usable = detail.plugin.fault.is_none();
     if cli.globals.json {
-        let row = report.plugins.into_iter().next();
-        print_json(&match &verdict {
-            Ok(_) => Envelope {
-                response: row,
-                error: None,
-                status: 0,
-            },
-            Err(reason) => Envelope::failed(row, format!("{}: {reason}", file.display())),
+        let error = detail.plugin.fault.as_ref().map(|f| format!("{name}: {f}"));
+        print_json(&match error {
+            None => Envelope::ok(detail),
+            Some(error) => Envelope::failed(Some(detail), error),
         })?;
     } else {
-        println!("{}", report.text());
+        println!("{}", detail.text());
     }
-    Ok(verdict.is_ok())
+    Ok(usable)
 }
 
 /// `plugin reset NAME`.
@@ -346,7 +371,7 @@ pub(crate) fn reset(cli: &Cli, name: &str) -> anyhow::Result<bool> {
         .start
         .overrides(&crate::cli::StartArgs::default(), &cli.globals);
     let config = config_or_default(cli, &overrides, &exe);
-    let ended = open_state(&config)?.quarantine_reset(name)?;
+    let ended = Plugins::open(&config, &exe)?.reset(name)?;
     if cli.globals.json {
         print_json(&Envelope::ok(
             serde_json::json!({ "name": name, "files": ended }),

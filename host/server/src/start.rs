@@ -3,14 +3,18 @@
 use crate::burnin::Burnins;
 use crate::cli::Cli;
 use crate::engine::{Supervisor, Upcalls, supervise};
+use crate::log_masks::LogMasks;
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
-use crate::services::{BurnInService, CtlService, HostService, LayerService, MgmtService};
+use crate::services::{
+    BurnInService, CtlService, HostService, LayerService, MgmtService, PluginService,
+};
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::{attach_file, check, fault_domain, launch, logging, port_holder, telemetry};
 use anyhow::{Context, bail};
+use axum::middleware::from_fn_with_state;
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
 use daos_proto::ctl::ctl_svc_server::CtlSvcServer;
@@ -18,6 +22,7 @@ use daos_proto::host::ServerPhase;
 use daos_proto::host::burn_in_svc_server::BurnInSvcServer;
 use daos_proto::host::host_svc_server::HostSvcServer;
 use daos_proto::host::layer_svc_server::LayerSvcServer;
+use daos_proto::host::plugin_svc_server::PluginSvcServer;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -28,6 +33,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 use tracing::{info, warn};
 
 /// How long an engine may take to end when the server ends.
@@ -50,7 +56,8 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
         .resolve_paths(&std::env::current_dir().context("cannot find out the working directory")?);
     require_insecure(&config)?;
 
-    let _log = logging::start(&config, cli.globals.debug, cli.globals.json)?;
+    let (_log, masks) = logging::start(&config, cli.globals.debug, cli.globals.json)?;
+    plugins.set_log_mask(masks.current());
     if cli.command.is_none() {
         warn!("No command supplied; defaulting to start (say `daos_server start`)");
     }
@@ -67,7 +74,7 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, &path, plugins))
+    runtime.block_on(serve(config, &path, plugins, LogMasks::new(masks)))
 }
 
 /// Without certificates, plain text is all there is; it must be wanted.
@@ -81,7 +88,12 @@ fn require_insecure(config: &Config) -> anyhow::Result<()> {
     )
 }
 
-async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<bool> {
+async fn serve(
+    config: Config,
+    path: &Path,
+    plugins: Plugins,
+    log_masks: LogMasks,
+) -> anyhow::Result<bool> {
     // First, so that a signal during the checks below ends the server in order, too.
     let signals = Signals::new()?;
     let fault_domain = fault_domain::find(&config).await?;
@@ -126,6 +138,7 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         fault_domain,
         owner,
         plugins.state_dir().clone(),
+        log_masks,
     ));
     let plugins = Arc::new(plugins);
     let supervisors: Vec<Supervisor> = (0..state.config.servers.len())
@@ -163,23 +176,36 @@ async fn serve(config: Config, path: &Path, plugins: Plugins) -> anyhow::Result<
         plugins: Arc::clone(&plugins),
     };
     let mgmt = MgmtService::new(Arc::clone(&state), pools);
+    let one_by_one = PluginService {
+        state: Arc::clone(&state),
+        plugins: Arc::clone(&plugins),
+    };
     let mut stopping = state.stopping();
+    let calls = telemetry::Calls::default();
+    let routes = Routes::new(HostSvcServer::new(host))
+        .add_service(MgmtSvcServer::new(mgmt))
+        .add_service(CtlSvcServer::new(ctl))
+        .add_service(LayerSvcServer::new(layers))
+        .add_service(PluginSvcServer::new(one_by_one))
+        .add_service(BurnInSvcServer::new(BurnInService::new(Arc::clone(
+            &burnins,
+        ))))
+        .into_axum_router()
+        .layer(from_fn_with_state(calls.clone(), telemetry::count));
     let server = tokio::spawn(
         tonic::transport::Server::builder()
-            .add_service(HostSvcServer::new(host))
-            .add_service(MgmtSvcServer::new(mgmt))
-            .add_service(CtlSvcServer::new(ctl))
-            .add_service(LayerSvcServer::new(layers))
-            .add_service(BurnInSvcServer::new(BurnInService::new(Arc::clone(
-                &burnins,
-            ))))
+            .add_routes(Routes::from(routes))
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
                 // An error means that the state is gone, which is the end as well.
                 let _ = stopping.wait_for(|stop| *stop).await;
             }),
     );
     let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
-    let telemetry = tokio::spawn(telemetry::serve(Arc::clone(&state), Arc::clone(&plugins)));
+    let telemetry = tokio::spawn(telemetry::serve(
+        Arc::clone(&state),
+        Arc::clone(&plugins),
+        calls,
+    ));
     let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
     for (index, supervisor) in supervisors.iter().enumerate() {
         let _way = burnins.make_way(&[index]).await;

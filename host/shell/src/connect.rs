@@ -2,9 +2,11 @@
 
 use crate::cli::Cli;
 use anyhow::{Context, bail};
+use daos_proto::ctl::ctl_svc_client::CtlSvcClient;
 use daos_proto::host::burn_in_svc_client::BurnInSvcClient;
 use daos_proto::host::host_svc_client::HostSvcClient;
 use daos_proto::host::layer_svc_client::LayerSvcClient;
+use daos_proto::host::plugin_svc_client::PluginSvcClient;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
 use std::time::Duration;
@@ -25,6 +27,12 @@ pub(crate) type HostClient = HostSvcClient<InterceptedService<Channel, Identify>
 
 /// A client of a host's layers over block devices.
 pub(crate) type LayerClient = LayerSvcClient<InterceptedService<Channel, Identify>>;
+
+/// A client of a host's plugins, one by one.
+pub(crate) type PluginClient = PluginSvcClient<InterceptedService<Channel, Identify>>;
+
+/// A client of what the DAOS control plane asks of one host.
+pub(crate) type CtlClient = CtlSvcClient<InterceptedService<Channel, Identify>>;
 
 /// A client of one host's burn-ins.
 pub(crate) type BurnInClient = BurnInSvcClient<InterceptedService<Channel, Identify>>;
@@ -100,6 +108,16 @@ pub(crate) fn host_client(channel: Channel) -> HostClient {
 /// A client of a host's layers over block devices.
 pub(crate) fn layer_client(channel: Channel) -> LayerClient {
     LayerSvcClient::with_interceptor(channel, Identify)
+}
+
+/// A client of a host's plugins, one by one.
+pub(crate) fn plugin_client(channel: Channel) -> PluginClient {
+    PluginSvcClient::with_interceptor(channel, Identify)
+}
+
+/// A client of what the DAOS control plane asks of one host.
+pub(crate) fn ctl_client(channel: Channel) -> CtlClient {
+    CtlSvcClient::with_interceptor(channel, Identify)
 }
 
 /// Connects to one host's burn-ins. Their records have a point for each interval of a run.

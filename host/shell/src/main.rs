@@ -10,7 +10,9 @@ mod fanout;
 mod file;
 mod format;
 mod layers;
+mod logmasks;
 mod ping;
+mod plugin;
 mod pool;
 mod progress;
 mod query;
@@ -19,7 +21,8 @@ mod stop;
 
 use clap::{CommandFactory, Parser};
 use cli::{
-    Cli, Command, NetworkCommand, PluginCommand, PoolCommand, StorageCommand, SystemCommand,
+    Cli, Command, NetworkCommand, PluginCommand, PoolCommand, ServerCommand, StorageCommand,
+    SystemCommand,
 };
 use std::process::ExitCode;
 
@@ -92,6 +95,9 @@ async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
         Command::Network(NetworkCommand::Scan(args)) => query::network_scan(cli, args, hosts).await,
         Command::Network(NetworkCommand::Ping(args)) => ping::run(cli, args, hosts).await,
         Command::Plugin(PluginCommand::List) => query::plugin_list(cli, hosts).await,
+        Command::Plugin(PluginCommand::Inspect { name }) => plugin::inspect(cli, name, hosts).await,
+        Command::Plugin(PluginCommand::Reset { name }) => plugin::reset(cli, name, hosts).await,
+        Command::Server(ServerCommand::SetLogmasks(args)) => logmasks::run(cli, args, hosts).await,
         Command::System(SystemCommand::Query) => query::system_query(cli, hosts).await,
         Command::System(SystemCommand::Start) => start::run(cli, hosts).await,
         Command::System(SystemCommand::Stop { force }) => stop::run(cli, *force, hosts).await,

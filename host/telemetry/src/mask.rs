@@ -137,7 +137,7 @@ fn word(level: LevelFilter) -> &'static str {
 }
 
 fn check_name(name: &str) -> Result<&str, MaskError> {
-    let good = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-' || c == b'.';
+    let good = |c: u8| c.is_ascii_alphanumeric() || b"_-.@:".contains(&c);
     if name.is_empty() || !name.bytes().all(good) {
         return Err(MaskError(format!(
             "\"{name}\" is no name of a plugin or subsystem"

@@ -233,6 +233,12 @@ pub const EFFECTS: &[Row] = &[
         PLUGINS,
     ),
     seen(
+        Plugin,
+        "log_mask",
+        "Lines of the plugin that matter less are not logged, neither by server and helpers nor by engines.",
+        e2e!("log_masks.rs::a_plugin_has_a_level_of_its_own_in_the_file"),
+    ),
+    seen(
         Top,
         "engine_path",
         "That program is started instead of our engine.",

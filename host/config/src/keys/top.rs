@@ -208,6 +208,14 @@ pub(super) const KEYS: &[KeySpec] = &[
     plugin("settings", Kind::Group)
         .default("none")
         .doc("Free settings that are handed to the plugin."),
+    plugin("log_mask", Kind::Text)
+        .default("that of the log")
+        .doc(
+            "Level of the plugin's log lines, wherever it works: in helpers, whose lines go to the \
+             log of the control plane, and in engines. `daos_shell server set-logmasks` changes it \
+             at run time.",
+        )
+        .example("DEBUG"),
     top("engine_path", ABSOLUTE)
         .default("daos_io_server beside daos_server")
         .doc("Program that serves the data plane; the upstream DAOS engine can take its place.")

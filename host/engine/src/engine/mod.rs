@@ -18,6 +18,7 @@ use crate::plugins::Plugins;
 use crate::scm::RegionFile;
 use crate::state::EngineState;
 use crate::target::Shared;
+use crate::telemetry::Telemetry;
 use daos_plugin_api::host::{FabricDomain, ScmMemory};
 use daos_wire::EngineUri;
 use open::{check_queues, open_domain, open_scm};
@@ -37,6 +38,7 @@ pub struct Engine {
     /// `None` until all targets have started.
     catalogue: Option<Catalogue>,
     layers: Arc<Layers>,
+    telemetry: Telemetry,
     watchdog: Mutex<Watchdog>,
     uri: EngineUri,
     formatted: Formatted,
@@ -167,6 +169,7 @@ impl Engine {
                 targets: Vec::new(),
             },
             layers: Arc::clone(&layers),
+            telemetry: plugins.telemetry.clone(),
             watchdog: Mutex::new(Watchdog::new(
                 4 * Duration::from_secs(options.io_patience.into()),
             )),
@@ -240,6 +243,11 @@ impl Engine {
     /// The layers over its block devices.
     pub fn layers(&self) -> &Arc<Layers> {
         &self.layers
+    }
+
+    /// What its plugins tell of themselves.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Requests answered so far.

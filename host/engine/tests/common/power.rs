@@ -76,6 +76,7 @@ impl Machine {
             bdev: instance(&self.bdev),
             fabric: super::fabric::instance(),
             provider: super::fabric::provider().into(),
+            telemetry: Default::default(),
         };
         let indexes = Arc::clone(&self.indexes);
         let open_index: OpenIndex = Arc::new(move |path, limit, _| {

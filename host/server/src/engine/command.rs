@@ -176,7 +176,7 @@ pub(crate) fn environment(server: &ServerConfig, fabric: &Selection) -> Vec<(Str
         set("D_PORT", port.to_string().into());
     }
     if let Some(mask) = &server.log_mask {
-        set("D_LOG_MASK", mask.into());
+        set(MASK, mask.into());
     }
     if let Some(file) = &server.log_file {
         set("D_LOG_FILE", file.into());
@@ -189,6 +189,27 @@ pub(crate) fn environment(server: &ServerConfig, fabric: &Selection) -> Vec<(Str
     }
     env
 }
+
+/// Adds the levels of plugins to the log mask of our own engine; others do not know plugins. What the mask names
+/// itself stays.
+pub(crate) fn add_plugin_levels(config: &Config, environment: &mut Vec<(String, OsString)>) {
+    let levels = config.plugins.iter().flatten();
+    let levels: Vec<_> = levels
+        .filter_map(|(name, plugin)| Some(format!("{name}={}", plugin.log_mask.as_ref()?)))
+        .collect();
+    if levels.is_empty() || config.engine_path.is_some() {
+        return;
+    }
+    let levels = levels.join(",");
+    // Of a name that comes twice the later level holds.
+    match environment.iter_mut().find(|(name, _)| name == MASK) {
+        Some((_, mask)) => *mask = format!("{levels},{}", mask.to_string_lossy()).into(),
+        None => environment.push((MASK.to_owned(), levels.into())),
+    }
+}
+
+/// The variable that says what an engine logs.
+const MASK: &str = "D_LOG_MASK";
 
 /// Variables of the server that an engine may see; everything else stays with the server.
 pub(crate) const PASSED_ON: &[&str] = &[
@@ -314,6 +335,30 @@ mod tests {
             line.contains(r#"--plugin-settings {"bdev-file":{"io_engine":"threads"}}"#),
             "{line}"
         );
+    }
+
+    #[test]
+    fn levels_of_plugins_join_the_mask_of_our_engine() {
+        let mut config = config();
+        let plugin = daos_config::PluginConfig {
+            log_mask: Some("DEBUG".to_owned()),
+            ..Default::default()
+        };
+        config.plugins = Some([("bdev-acme".to_owned(), plugin)].into());
+        let mask = |config: &Config, before: &[&str]| {
+            let before = before.iter().map(|m| (MASK.to_owned(), (*m).into()));
+            let mut environment = before.collect();
+            add_plugin_levels(config, &mut environment);
+            environment
+        };
+        let expected = |text: &str| vec![(MASK.to_owned(), OsString::from(text))];
+        assert_eq!(mask(&config, &[]), expected("bdev-acme=DEBUG"));
+        assert_eq!(
+            mask(&config, &["ERR,log=INFO"]),
+            expected("bdev-acme=DEBUG,ERR,log=INFO")
+        );
+        config.engine_path = Some("/opt/daos_engine".into());
+        assert_eq!(mask(&config, &["ERR"]), expected("ERR"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The supervisor of one engine: starts it, waits until it serves, restarts it when it dies, stops
 //! it when told to. One task per engine; everything it learns goes into the shared state.
 
-use super::command::{Start, arguments, environment, program, shown};
+use super::command::{Start, add_plugin_levels, arguments, environment, program, shown};
 use super::spawn::spawn;
 use super::tail::Tail;
-use crate::state::{State, now_ms};
+use crate::log_masks;
+use crate::state::{Incident, State, now_ms};
 use daos_drpc::Client;
 use daos_drpc::methods::{mgmt as methods, module};
 use daos_loader::LeaseError;
@@ -242,6 +243,15 @@ impl Task {
                 End::Stuck(why) => why,
             };
             self.deaths += 1;
+            if let Some(plugin) = tail.plugin() {
+                self.state.add_incident(Incident {
+                    at_ms: now_ms(),
+                    engine: self.index,
+                    plugin,
+                    what: format!("the engine died: {why}"),
+                    log: tail.lines(),
+                });
+            }
             if self.deaths >= GIVE_UP_AFTER {
                 let what = format!(
                     "the engine died {} times in a row and is given up",
@@ -264,7 +274,8 @@ impl Task {
         let config = &self.state.config;
         let program = program(config).map_err(|e| e.to_string())?;
         let arguments = arguments(config, self.index, start);
-        let environment = environment(&config.servers[self.index], &start.fabric);
+        let mut environment = environment(&config.servers[self.index], &start.fabric);
+        add_plugin_levels(config, &mut environment);
         info!(
             engine = self.index,
             provider = start.fabric.provider,
@@ -410,6 +421,12 @@ impl Task {
         self.call(socket, methods::SET_RANK, &request, "SetRank")
             .await?;
         self.call(socket, methods::SET_UP, &(), "SetUp").await?;
+        if let Err(why) = log_masks::tell_new(&self.state, socket).await {
+            warn!(
+                engine = self.index,
+                "it logs as its configuration says: {why}"
+            );
+        }
         let layers = layer_names(&self.state.config.servers[self.index].bdev_layers);
         self.state.update(self.index, |e| {
             e.layers = layers;

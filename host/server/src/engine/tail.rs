@@ -74,10 +74,39 @@ impl Tail {
         words.map(str::to_owned)
     }
 
+    /// Name of the plugin that our engine says it was in when it ended.
+    pub(super) fn plugin(&self) -> Option<String> {
+        plugin_of(&self.last_words()?)
+    }
+
     /// The last one.
     pub(super) fn last(&self) -> String {
         self.lines()
             .pop()
             .unwrap_or_else(|| "it printed nothing".to_owned())
+    }
+}
+
+/// The plugin of last words: `SIGSEGV inside plugin NAME VERSION, call submit`, `the device queue failed: plugin NAME
+/// VERSION has ...`.
+fn plugin_of(words: &str) -> Option<String> {
+    let (_, rest) = words.split_once("plugin ")?;
+    let name = rest.split([' ', ',', ':']).next()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plugin_of;
+
+    #[test]
+    fn last_words_name_the_plugin() {
+        for words in [
+            "SIGSEGV inside plugin bdev-acme 1.2, call submit",
+            "target 0: the device queue failed: plugin bdev-acme 1.2 has not completed a request",
+        ] {
+            assert_eq!(plugin_of(words).as_deref(), Some("bdev-acme"), "{words}");
+        }
+        assert_eq!(plugin_of("target 0 panicked"), None);
     }
 }

@@ -48,6 +48,16 @@ impl Plugins {
         self.helpers.counts()
     }
 
+    /// What plugins have told of themselves in their helpers, by plugin.
+    pub(crate) fn helper_metrics(&self) -> BTreeMap<String, Vec<daos_telemetry::Sample>> {
+        self.helpers.metrics()
+    }
+
+    /// Changes which log lines of plugins are wanted, in helpers that run as well.
+    pub(crate) fn set_log_mask(&self, mask: daos_telemetry::Mask) {
+        self.helpers.set_log_mask(mask);
+    }
+
     /// Ends the helpers for good; what they are doing is cancelled.
     pub(crate) async fn end(&self) {
         self.helpers.end().await;

@@ -1,5 +1,7 @@
 //! `ctl.CtlSvc`: what administration tools of the DAOS 2.8 control plane ask of one host.
 
+use super::mgmt::check_system;
+use crate::log_masks;
 use crate::plugins::Plugins;
 use crate::scan;
 use crate::state::State;
@@ -7,11 +9,11 @@ use daos_proto::ctl::ctl_svc_server::CtlSvc;
 use daos_proto::ctl::nvme_controller::Namespace;
 use daos_proto::ctl::{
     BioHealthResp, MemInfo, NvmeController, ResponseState, ResponseStatus, ScanNvmeReq,
-    ScanNvmeResp, ScanScmResp, StorageFormatReq, StorageFormatResp, StorageScanReq,
-    StorageScanResp, SysMemInfo,
+    ScanNvmeResp, ScanScmResp, SetLogMasksReq, SetLogMasksResp, StorageFormatReq,
+    StorageFormatResp, StorageScanReq, StorageScanResp, SysMemInfo,
 };
 use daos_proto::host::{
-    Device, DeviceHealth, Kind, StorageScanDetailRequest, StorageScanDetailResponse,
+    Device, DeviceHealth, Fault, Kind, StorageScanDetailRequest, StorageScanDetailResponse,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -60,6 +62,21 @@ impl CtlSvc for CtlService {
         Err(Status::unimplemented(
             "this server formats with a plan that is shown first: use `daos_shell storage format`",
         ))
+    }
+
+    async fn set_engine_log_masks(
+        &self,
+        request: Request<SetLogMasksReq>,
+    ) -> Result<Response<SetLogMasksResp>, Status> {
+        let done = self.set_masks(request.get_ref()).await;
+        done.map(Response::new).map_err(|fault| fault.to_status())
+    }
+}
+
+impl CtlService {
+    async fn set_masks(&self, request: &SetLogMasksReq) -> Result<SetLogMasksResp, Box<Fault>> {
+        check_system(&self.state.config.name, &request.sys)?;
+        log_masks::set(&self.state, &self.plugins, request).await
     }
 }
 
@@ -198,7 +215,7 @@ fn meminfo(text: &str, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daos_proto::host::{Detail, Fault, PluginFault};
+    use daos_proto::host::{Detail, PluginFault};
 
     fn namespace(address: &str, id: &str, size: u64) -> Device {
         let text = |key: &str, value: &str| Detail {

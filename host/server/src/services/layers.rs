@@ -18,7 +18,8 @@ impl LayerSvc for LayerService {
         &self,
         request: Request<ListLayersRequest>,
     ) -> Result<Response<LayersResponse>, Status> {
-        let engines = layers::list(&self.state, &request.get_ref().ranks).await?;
+        let engines =
+            layers::list(&self.state, &request.get_ref().ranks, layers::CALL_WITHIN).await?;
         Ok(Response::new(LayersResponse { engines }))
     }
 

@@ -30,26 +30,25 @@ impl MgmtService {
     pub(crate) fn new(state: Arc<State>, pools: Arc<Pools>) -> Self {
         Self { state, pools }
     }
+}
 
-    /// Refuses calls for another system. `sys` may carry the caller's version after a dash.
-    fn check_system(&self, sys: &str) -> Result<(), Box<Fault>> {
-        let own = &self.state.config.name;
-        let bare = match sys.rsplit_once('-') {
-            Some((name, version)) if is_version(version) => name,
-            _ => sys,
-        };
-        if bare.is_empty() || bare == own {
-            return Ok(());
-        }
-        Err(Box::new(Fault::new(
-            ResponseStatus::CtlErrConf,
-            "server",
-            WRONG_SYSTEM,
-            format!("request for system {bare:?}"),
-            format!("this server belongs to system {own:?}"),
-            "ask for that system, or talk to another server",
-        )))
+/// Refuses calls for another system. `sys` may carry the caller's version after a dash.
+pub(super) fn check_system(own: &str, sys: &str) -> Result<(), Box<Fault>> {
+    let bare = match sys.rsplit_once('-') {
+        Some((name, version)) if is_version(version) => name,
+        _ => sys,
+    };
+    if bare.is_empty() || bare == own {
+        return Ok(());
     }
+    Err(Box::new(Fault::new(
+        ResponseStatus::CtlErrConf,
+        "server",
+        WRONG_SYSTEM,
+        format!("request for system {bare:?}"),
+        format!("this server belongs to system {own:?}"),
+        "ask for that system, or talk to another server",
+    )))
 }
 
 fn is_version(text: &str) -> bool {
@@ -73,8 +72,7 @@ impl MgmtSvc for MgmtService {
         &self,
         request: Request<GetAttachInfoReq>,
     ) -> Result<Response<GetAttachInfoResp>, Status> {
-        self.check_system(&request.get_ref().sys)
-            .map_err(|f| f.to_status())?;
+        check_system(&self.state.config.name, &request.get_ref().sys).map_err(|f| f.to_status())?;
         let engines = self.state.engines();
         // With those that do not serve now: a client must not take another rank for the one it knows.
         let ms_ranks = engines.iter().filter_map(|e| e.rank).collect();
@@ -129,7 +127,7 @@ impl MgmtSvc for MgmtService {
         request: Request<SystemQueryReq>,
     ) -> Result<Response<SystemQueryResp>, Status> {
         let request = request.into_inner();
-        self.check_system(&request.sys).map_err(|f| f.to_status())?;
+        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
         if !request.ranks.is_empty() || !request.hosts.is_empty() {
             return Err(Status::unimplemented(
                 "this server lists all members; ask without ranks and hosts",
@@ -166,7 +164,7 @@ impl MgmtSvc for MgmtService {
         request: Request<PoolCreateReq>,
     ) -> Result<Response<PoolCreateResp>, Status> {
         let request = request.into_inner();
-        self.check_system(&request.sys).map_err(|f| f.to_status())?;
+        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
         let pools = Arc::clone(&self.pools);
         to_its_end(async move { pools.create(request).await }).await
     }
@@ -176,7 +174,7 @@ impl MgmtSvc for MgmtService {
         request: Request<PoolDestroyReq>,
     ) -> Result<Response<PoolDestroyResp>, Status> {
         let request = request.into_inner();
-        self.check_system(&request.sys).map_err(|f| f.to_status())?;
+        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
         let pools = Arc::clone(&self.pools);
         to_its_end(async move { pools.destroy(request).await }).await
     }
@@ -186,7 +184,7 @@ impl MgmtSvc for MgmtService {
         request: Request<PoolQueryReq>,
     ) -> Result<Response<PoolQueryResp>, Status> {
         let request = request.into_inner();
-        self.check_system(&request.sys).map_err(|f| f.to_status())?;
+        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
         self.pools.query(request).await.map(Response::new)
     }
 
@@ -194,8 +192,7 @@ impl MgmtSvc for MgmtService {
         &self,
         request: Request<ListPoolsReq>,
     ) -> Result<Response<ListPoolsResp>, Status> {
-        self.check_system(&request.get_ref().sys)
-            .map_err(|f| f.to_status())?;
+        check_system(&self.state.config.name, &request.get_ref().sys).map_err(|f| f.to_status())?;
         self.pools.list().await.map(Response::new)
     }
 }

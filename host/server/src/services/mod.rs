@@ -5,9 +5,11 @@ mod ctl;
 mod host;
 mod layers;
 mod mgmt;
+mod plugin;
 
 pub(crate) use burnin::BurnInService;
 pub(crate) use ctl::CtlService;
 pub(crate) use host::HostService;
 pub(crate) use layers::LayerService;
 pub(crate) use mgmt::MgmtService;
+pub(crate) use plugin::PluginService;

@@ -8,13 +8,18 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 /// Two engines, the first one on the hostile plugin, which behaves well until `bad()` is called.
-struct Bed {
-    site: Site,
+pub(crate) struct Bed {
+    pub(crate) site: Site,
     when: PathBuf,
 }
 
 impl Bed {
-    fn new(on: &str) -> Self {
+    pub(crate) fn new(on: &str) -> Self {
+        Self::with_keys(on, "")
+    }
+
+    /// With other keys for the plugin, each on a line that ends.
+    pub(crate) fn with_keys(on: &str, keys: &str) -> Self {
         let mut site = Site::new();
         site.use_plugins_dir();
         install(HOSTILE, &site.path("plugins"), "hostile.so");
@@ -26,7 +31,7 @@ impl Bed {
             engine.extra += "  env_vars: ['D_IO_PATIENCE=1']\n";
         });
         site.add_config(&format!(
-            "plugins:\n  bdev-file: {{}}\n  fabric-tcp: {{}}\n  scm-ram: {{}}\n  fixture-hostile:\n    settings: \
+            "plugins:\n  bdev-file: {{}}\n  fabric-tcp: {{}}\n  scm-ram: {{}}\n  fixture-hostile:\n{keys}    settings: \
              {{on: {{{on}}}, when: '{}', backing: '{}'}}\n",
             when.display(),
             backing.display()
@@ -34,7 +39,7 @@ impl Bed {
         Self { site, when }
     }
 
-    fn start(&self) -> Server<'_> {
+    pub(crate) fn start(&self) -> Server<'_> {
         let text = self.site.config_text();
         let own = "bdev_class: malloc\n  bdev_number: 1\n  bdev_size_mib: 512\n";
         assert!(text.contains(own), "{text}");
@@ -51,7 +56,22 @@ impl Bed {
         server
     }
 
-    fn misbehave(&self, yes: bool) {
+    /// Puts a value that is large enough for the first engine's device.
+    #[track_caller]
+    pub(crate) fn put(&self) {
+        let file = self.site.path("tmp").join("value");
+        std::fs::write(&file, vec![7; 100_000]).expect("our directory");
+        let file = file.display().to_string();
+        self.site.ensure_pool();
+        self.site
+            .daos(&["container", "create", "--pool", "tank", "values"]);
+        let put = [
+            "object", "put", "--pool", "tank", "--cont", "values", "0.1", "d", "a", "--file", &file,
+        ];
+        self.site.daos(&put).expect(0);
+    }
+
+    pub(crate) fn misbehave(&self, yes: bool) {
         if yes {
             std::fs::write(&self.when, "").expect("our directory");
         } else {
@@ -224,6 +244,18 @@ fn an_engine_that_dies_again_and_again_is_given_up_with_its_reason() {
     }
     assert_eq!(engine(&state, 1)["state"], "ready");
     bed.misbehave(false);
+    let told = bed
+        .site
+        .shell(&["--json", "plugin", "inspect", "fixture-hostile"]);
+    let told = told.expect(0).json();
+    let incidents = crate::plugin_detail::answer(&told)["incidents"].clone();
+    let of_engine = incidents.as_array().into_iter().flatten();
+    let of_engine = of_engine.filter(|i| i["process"] == "engine 0");
+    // The first death was not the plugin's.
+    assert_eq!(of_engine.count(), 5, "{told:#}");
+    for word in ["SIGSEGV", "call submit"] {
+        assert!(incidents.to_string().contains(word), "{told:#}");
+    }
     bed.site.shell(&["system", "start"]).expect(0);
     server.wait_state("ready", |s| s["phase"] == "ready");
     server.stop();

@@ -1,6 +1,7 @@
 //! Metrics for Prometheus.
 
 use crate::data::bench;
+use crate::hostile_engines::Bed;
 use daos_e2e::{Bdev, Port, Site};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -55,7 +56,22 @@ fn metrics_tell_of_engines_helpers_and_devices() {
         ) >= 1.0
     );
     let writes = ["engine=\"0\"", "device=\"0\"", "op=\"write\""];
-    assert!(value(&text, "daos_bdev_requests_total", &writes) >= 1.0);
+    assert!(value(&text, "daos_bdev_request_seconds_count", &writes) >= 1.0);
+    // The first size class of both.
+    let all = [&writes[..], &["le=\"+Inf\""]].concat();
+    assert_eq!(
+        value(&text, "daos_bdev_request_seconds_bucket", &all),
+        value(&text, "daos_bdev_request_seconds_count", &writes)
+    );
+    assert_eq!(
+        value(&text, "daos_bdev_request_failures_total", &writes),
+        0.0
+    );
+    let scans = ["plugin=\"bdev-file\"", "operation=\"devices\""];
+    assert!(value(&text, "daos_plugin_call_seconds_count", &scans) >= 1.0);
+    let asked = ["method=\"daos_host.v1.HostSvc/ServerState\"", "code=\"OK\""];
+    assert!(value(&text, "daos_grpc_calls_total", &asked) >= 1.0);
+    assert!(value(&text, "daos_grpc_call_seconds_count", &asked[..1]) >= 1.0);
     server.kill_engine(0);
     server.wait_state("restarted", |s| {
         s["phase"] == "ready" && s["engines"][0]["restarts"] == 1
@@ -65,6 +81,37 @@ fn metrics_tell_of_engines_helpers_and_devices() {
         value(&text, "daos_engine_restarts_total", &["engine=\"0\""]),
         1.0
     );
+    server.stop();
+}
+
+#[test]
+fn metrics_of_plugins_are_there_from_helpers_and_engines() {
+    let port = Port::reserve();
+    let mut bed = Bed::new("scan: metrics");
+    bed.site
+        .add_config(&format!("telemetry_port: {}\n", port.number()));
+    let server = bed.start();
+    bed.put();
+    // Registers a thousand metrics that make no sense.
+    bed.misbehave(true);
+    bed.site.shell(&["storage", "scan"]).expect(0);
+    let text = scrape(port.number());
+    let helper = ["plugin=\"fixture-hostile\"", "process=\"helper\""];
+    assert!(value(&text, "daos_plugin_scans_total", &helper) >= 1.0);
+    assert_eq!(value(&text, "daos_plugin_drums", &helper), 3.0);
+    let waits = [&helper[..], &["le=\"0.025\""]].concat();
+    assert!(value(&text, "daos_plugin_wait_seconds_bucket", &waits) >= 1.0);
+    let engine = ["plugin=\"fixture-hostile\"", "process=\"engine 0\""];
+    assert!(value(&text, "daos_plugin_batches_total", &engine) >= 1.0);
+    // Whatever they are called, each is one line of the usual form.
+    let (_, body) = text.split_once("\r\n\r\n").expect("an answer with a body");
+    for line in body.lines().filter(|l| l.starts_with("daos_plugin")) {
+        let (name, number) = line.rsplit_once(' ').expect("a name and a number");
+        assert!(number.parse::<f64>().is_ok(), "{line}");
+        assert!(name.ends_with('}'), "{line}");
+    }
+    let lines = body.matches("process=\"helper\"").count();
+    assert!((100..2000).contains(&lines), "{lines} lines");
     server.stop();
 }
 

@@ -1,0 +1,85 @@
+//! Counts calls of the control plane, by method.
+
+use super::page::Page;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use daos_telemetry::Histogram;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tonic::Code;
+
+/// What calls there were.
+#[derive(Clone, Default)]
+pub(crate) struct Calls(Arc<Mutex<BTreeMap<String, Method>>>);
+
+struct Method {
+    /// By status.
+    codes: BTreeMap<&'static str, u64>,
+    /// Seconds to the beginning of the answer.
+    times: Histogram,
+}
+
+/// Serves a call and takes note of it.
+pub(crate) async fn count(State(calls): State<Calls>, request: Request, next: Next) -> Response {
+    let method = request.uri().path().trim_start_matches('/').to_owned();
+    let began = Instant::now();
+    let response = next.run(request).await;
+    // One that fails says so in the head; one that succeeds, and a stream, in the trailers.
+    let header = response.headers().get("grpc-status");
+    let code = header.map_or(Code::Ok, |v| Code::from_bytes(v.as_bytes()));
+    // Whoever can connect can make names up: those that nobody serves are one.
+    let method = match code {
+        Code::Unimplemented => "unknown".to_owned(),
+        _ => method,
+    };
+    let mut methods = calls.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = methods.entry(method).or_insert_with(|| Method {
+        codes: BTreeMap::new(),
+        times: Histogram::seconds(),
+    });
+    *known.codes.entry(name(code)).or_default() += 1;
+    known.times.observe(began.elapsed().as_secs_f64());
+    response
+}
+
+/// Names of the codes, as Prometheus' users know them from elsewhere.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+impl Calls {
+    pub(super) fn put(&self, page: &mut Page) {
+        let methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (method, calls) in &*methods {
+            let labels = vec![("method", method.clone())];
+            for (code, count) in &calls.codes {
+                let mut labels = labels.clone();
+                labels.push(("code", (*code).to_owned()));
+                let help = "Calls of the control plane that were answered";
+                page.counter("grpc_calls", help, labels, *count as f64);
+            }
+            let help = "Time to the beginning of the answer";
+            page.seconds("grpc_call", help, labels, calls.times.clone());
+        }
+    }
+}
