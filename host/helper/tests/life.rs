@@ -77,6 +77,31 @@ async fn a_plugin_that_listens_is_cancelled_and_keeps_its_process() {
 }
 
 #[tokio::test]
+async fn a_cancellation_that_overtakes_its_operation_is_not_lost() {
+    let bed = hostile(json!({"scan": "slow:60000"}));
+    for round in 0..64 {
+        let cancel = Cancel::new();
+        let options = CallOptions {
+            cancel: Some(cancel.clone()),
+            ..CallOptions::default()
+        };
+        tokio::spawn(async move {
+            // Around the moment in which the helper takes the operation up.
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            cancel.cancel();
+        });
+        let error = bed.pool.scan(&bed.plugin, options).await.unwrap_err();
+        assert_eq!(
+            error.cause,
+            Cause::Cancelled { forced: false },
+            "round {round}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_plugin_that_does_not_listen_is_killed_after_the_grace_time() {
     let bed = hostile(json!({"scan": "stubborn:60000"}));
     let cancel = Cancel::new();

@@ -113,6 +113,8 @@ fn method_names_are_those_of_the_protocol() {
         }
     }
     let wanted = [
+        "/ctl.CtlSvc/FirmwareQuery",
+        "/ctl.CtlSvc/FirmwareUpdate",
         "/ctl.CtlSvc/SetEngineLogMasks",
         "/ctl.CtlSvc/StorageFormat",
         "/ctl.CtlSvc/StorageScan",
@@ -120,6 +122,8 @@ fn method_names_are_those_of_the_protocol() {
         "/daos_host.v1.BurnInSvc/Start",
         "/daos_host.v1.BurnInSvc/Stop",
         "/daos_host.v1.BurnInSvc/Watch (stream)",
+        "/daos_host.v1.FirmwareSvc/Query",
+        "/daos_host.v1.FirmwareSvc/Update (stream)",
         "/daos_host.v1.HostSvc/FormatStorage (stream)",
         "/daos_host.v1.HostSvc/NetworkScan",
         "/daos_host.v1.HostSvc/OpenResponder (stream)",

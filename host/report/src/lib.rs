@@ -8,6 +8,7 @@ pub mod burnin;
 mod engines;
 mod envelope;
 mod fault;
+mod firmware;
 mod format;
 mod health;
 mod layers;
@@ -23,6 +24,10 @@ mod units;
 pub use engines::{EngineRow, ServerRow};
 pub use envelope::{Envelope, print_json};
 pub use fault::FaultRow;
+pub use firmware::{
+    FirmwarePlanReport, FirmwareReport, FirmwareResultRow, FirmwareRow, FirmwareSlotRow,
+    PlannedFirmwareRow,
+};
 pub use format::{FormatRow, status_text};
 pub use health::HealthRow;
 pub use layers::LayersReport;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::firmware::local::FirmwareCommand;
 use crate::kit::{BenchArgs, CheckArgs, NewArgs};
 use crate::prepare::PrepareArgs;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -61,6 +62,10 @@ pub(crate) enum Command {
     /// Look at storage.
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Look at the firmware of NVMe SSDs, and replace it, while no engine uses them. Where daos_server runs, its
+    /// devices are also reached by `daos_shell firmware`.
+    #[command(subcommand)]
+    Firmware(FirmwareCommand),
     /// Look at network interfaces.
     #[command(subcommand)]
     Network(NetworkCommand),

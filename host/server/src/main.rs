@@ -10,6 +10,7 @@ mod cli;
 mod engine;
 mod fabric;
 mod fault_domain;
+mod firmware;
 mod generate;
 mod kit;
 mod launch;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),
         },
+        Some(Command::Firmware(command)) => firmware::local::run(&cli, command),
         Some(Command::Network(NetworkCommand::Scan(args))) => network::run(&cli, args),
         Some(Command::Plugin(PluginCommand::List)) => plugins::list(&cli),
         Some(Command::Plugin(PluginCommand::Inspect { plugin })) => plugins::inspect(&cli, plugin),

@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 mod calls;
 mod detail;
+pub(crate) mod firmware;
 
 pub(crate) use detail::Surroundings;
 

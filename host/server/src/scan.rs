@@ -15,6 +15,13 @@ use daos_proto::host::{
 };
 use daos_report::{Envelope, ScanReport, print_json};
 
+/// What running engines tell of the devices that they hold.
+pub(crate) async fn of_engines(state: &State, request: &StorageScanDetailRequest) -> Vec<Device> {
+    let mut response = StorageScanDetailResponse::default();
+    engines::ask(state, request, &mut response).await;
+    response.devices
+}
+
 /// Scans for a request; plugins that fail are named, the others' devices are there. With the state of a server, its
 /// engines are asked for what they hold, which nobody else may open.
 pub(crate) async fn scan(

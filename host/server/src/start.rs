@@ -3,12 +3,14 @@
 use crate::burnin::Burnins;
 use crate::cli::Cli;
 use crate::engine::{Supervisor, Upcalls, supervise};
+use crate::firmware::Firmware;
 use crate::log_masks::LogMasks;
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
 use crate::services::{
-    BurnInService, CtlService, HostService, LayerService, MgmtService, PluginService,
+    BurnInService, CtlService, FirmwareService, HostService, LayerService, MgmtService,
+    PluginService,
 };
 use crate::socket_dir::SocketDir;
 use crate::state::State;
@@ -20,6 +22,7 @@ use daos_drpc::Router;
 use daos_proto::ctl::ctl_svc_server::CtlSvcServer;
 use daos_proto::host::ServerPhase;
 use daos_proto::host::burn_in_svc_server::BurnInSvcServer;
+use daos_proto::host::firmware_svc_server::FirmwareSvcServer;
 use daos_proto::host::host_svc_server::HostSvcServer;
 use daos_proto::host::layer_svc_server::LayerSvcServer;
 use daos_proto::host::plugin_svc_server::PluginSvcServer;
@@ -168,12 +171,18 @@ async fn serve(
         Arc::clone(&pools),
         Arc::clone(&burnins),
     );
+    let firmware = Arc::new(Firmware::new(
+        Arc::clone(&plugins),
+        Arc::clone(&state),
+        Some(Arc::clone(&burnins)),
+    ));
     let layers = LayerService {
         state: Arc::clone(&state),
     };
     let ctl = CtlService {
         state: Arc::clone(&state),
         plugins: Arc::clone(&plugins),
+        firmware: Arc::clone(&firmware),
     };
     let mgmt = MgmtService::new(Arc::clone(&state), pools);
     let one_by_one = PluginService {
@@ -187,6 +196,9 @@ async fn serve(
         .add_service(CtlSvcServer::new(ctl))
         .add_service(LayerSvcServer::new(layers))
         .add_service(PluginSvcServer::new(one_by_one))
+        .add_service(FirmwareSvcServer::new(FirmwareService::new(Arc::clone(
+            &firmware,
+        ))))
         .add_service(BurnInSvcServer::new(BurnInService::new(Arc::clone(
             &burnins,
         ))))
@@ -223,6 +235,7 @@ async fn serve(
         async move { plugins.end().await }
     });
     let burnt = tokio::spawn(async move { burnins.end().await });
+    let updated = tokio::spawn(async move { firmware.end().await });
     let mut ends = Vec::new();
     for supervisor in supervisors {
         ends.push(tokio::spawn(
@@ -249,6 +262,8 @@ async fn serve(
     // Ends within the grace time of the helpers.
     let _ = helpers.await;
     let _ = burnt.await;
+    // Killed with this process, a helper would leave a device in the middle of its firmware.
+    let _ = updated.await;
     drop(held);
     info!("stopped");
     Ok(true)

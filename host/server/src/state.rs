@@ -5,11 +5,13 @@ use crate::owner::Owner;
 use daos_config::Config;
 use daos_loader::StateDir;
 use daos_proto::host::{self, EngineState, Fault, ServerPhase};
+use daos_telemetry::{Mask, Masks};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use tracing::level_filters::LevelFilter;
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> u64 {
@@ -147,6 +149,18 @@ impl State {
             stopping: watch::Sender::new(false),
             incidents: Mutex::default(),
         }
+    }
+
+    /// The state of a program that serves nobody: none of its engines runs. Engines of a server that runs hold leases.
+    pub(crate) fn offline(config: Config, leases: StateDir) -> Self {
+        let nowhere = (PathBuf::new(), String::new(), String::new());
+        // It logs nothing, and passes no mask on.
+        let masks = LogMasks::new(Masks::new(Mask::new(LevelFilter::OFF)));
+        let state = Self::new(config, nowhere.0, nowhere.1, nowhere.2, None, leases, masks);
+        for engine in state.lock().iter_mut() {
+            engine.enter(EngineState::Stopped, "this program starts no engines");
+        }
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<EngineStatus>> {

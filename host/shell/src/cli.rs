@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Scan and format storage.
     #[command(subcommand, visible_alias = "st")]
     Storage(StorageCommand),
+    /// Look at the firmware of the hosts' SSDs, and replace it.
+    #[command(subcommand)]
+    Firmware(crate::firmware::FirmwareCommand),
     /// Make, list and destroy pools. The first host of the list is asked.
     #[command(subcommand, visible_alias = "p")]
     Pool(PoolCommand),
@@ -81,6 +84,13 @@ pub(crate) enum StorageCommand {
     /// allows it.
     #[command(visible_alias = "f")]
     Format(FormatArgs),
+    /// Update the firmware of the SSDs in the hosts' configuration. No engine may use them; the deployment guide's
+    /// spelling of `firmware update`.
+    ///
+    /// Every device must be of the model and run the revision that are named; one that is not is refused, and the others
+    /// are updated. The image is sent in pieces, committed, the controller reset, and the revision looked at.
+    #[command(name = "fwupdate", visible_alias = "u", after_help = crate::firmware::FWUPDATE_HELP)]
+    FwUpdate(crate::firmware::FwUpdateArgs),
     /// Burn block devices in: a long, slow, verified load that finds bad ones before data is on them.
     #[command(subcommand)]
     BurnIn(Box<crate::burnin::BurnInCommand>),
@@ -387,6 +397,11 @@ mod tests {
             "daos_shell -i system start",
             "daos_shell -i storage layers list -r 0,1",
             "daos_shell -i storage layers clear --json",
+            "daos_shell -i storage fwupdate -m MODEL -r 1.0 -p /root/fw.bin -s 2",
+            "daos_shell -i -l a,b st u -m MODEL -r 1.0 -p /root/fw.bin -f",
+            "daos_shell -i firmware query -d 0000:81:00.0,0000:82:00.0 -m MODEL -f 1.0",
+            "daos_shell -i firmware query --type nvme --json",
+            "daos_shell -i firmware update -t nvme -p /root/fw.bin -m MODEL -f 1.0 --slot 2 --force",
             "daos_shell -i network ping 0",
             "daos_shell -i plugin inspect bdev-acme --json",
             "daos_shell -i -l a,b plugin reset bdev-acme",

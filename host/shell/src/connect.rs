@@ -4,6 +4,7 @@ use crate::cli::Cli;
 use anyhow::{Context, bail};
 use daos_proto::ctl::ctl_svc_client::CtlSvcClient;
 use daos_proto::host::burn_in_svc_client::BurnInSvcClient;
+use daos_proto::host::firmware_svc_client::FirmwareSvcClient;
 use daos_proto::host::host_svc_client::HostSvcClient;
 use daos_proto::host::layer_svc_client::LayerSvcClient;
 use daos_proto::host::plugin_svc_client::PluginSvcClient;
@@ -33,6 +34,9 @@ pub(crate) type PluginClient = PluginSvcClient<InterceptedService<Channel, Ident
 
 /// A client of what the DAOS control plane asks of one host.
 pub(crate) type CtlClient = CtlSvcClient<InterceptedService<Channel, Identify>>;
+
+/// A client of one host's firmware.
+pub(crate) type FirmwareClient = FirmwareSvcClient<InterceptedService<Channel, Identify>>;
 
 /// A client of one host's burn-ins.
 pub(crate) type BurnInClient = BurnInSvcClient<InterceptedService<Channel, Identify>>;
@@ -118,6 +122,11 @@ pub(crate) fn plugin_client(channel: Channel) -> PluginClient {
 /// A client of what the DAOS control plane asks of one host.
 pub(crate) fn ctl_client(channel: Channel) -> CtlClient {
     CtlSvcClient::with_interceptor(channel, Identify)
+}
+
+/// A client of a host's firmware.
+pub(crate) fn firmware_client(channel: Channel) -> FirmwareClient {
+    FirmwareSvcClient::with_interceptor(channel, Identify)
 }
 
 /// Connects to one host's burn-ins. Their records have a point for each interval of a run.

@@ -43,6 +43,19 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, tonic::Status>> + Send,
 {
+    ask_each(cli, hosts, move |channel, _| question(channel)).await
+}
+
+/// As [`ask_on`], for questions that differ from host to host.
+pub(crate) async fn ask_each<T, F>(
+    cli: &Cli,
+    hosts: &[String],
+    question: impl Fn(Channel, String) -> F + Clone + Send + 'static,
+) -> Answers<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, tonic::Status>> + Send,
+{
     let timeout = Duration::from_secs(cli.connect_timeout);
     let slots = Arc::new(Semaphore::new(FAN_OUT));
     let mut tasks = JoinSet::new();
@@ -52,7 +65,10 @@ where
             // The semaphore is never closed.
             let _slot = slots.acquire().await;
             let answer = match channel(&host, timeout).await {
-                Ok(channel) => question(channel).await.map_err(|status| explain(&status)),
+                Ok(channel) => {
+                    let answer = question(channel, host.clone()).await;
+                    answer.map_err(|status| explain(&status))
+                }
                 Err(error) => Err(format!("{error:#}")),
             };
             (host, answer)

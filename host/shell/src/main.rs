@@ -8,6 +8,7 @@ mod cli;
 mod connect;
 mod fanout;
 mod file;
+mod firmware;
 mod format;
 mod layers;
 mod logmasks;
@@ -85,6 +86,10 @@ async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
     match &cli.command {
         Command::Storage(StorageCommand::Scan(args)) => query::storage_scan(cli, args, hosts).await,
         Command::Storage(StorageCommand::Format(args)) => format::run(cli, args, hosts).await,
+        Command::Storage(StorageCommand::FwUpdate(args)) => {
+            firmware::fwupdate(cli, args, hosts).await
+        }
+        Command::Firmware(command) => firmware::run(cli, command, hosts).await,
         Command::Storage(StorageCommand::Layers(what)) => layers::run(cli, what, hosts).await,
         Command::Pool(PoolCommand::Create(args)) => pool::create::run(cli, args, hosts).await,
         Command::Pool(PoolCommand::List { no_query }) => {

@@ -110,6 +110,8 @@ pub struct CallOptions {
     pub report: Option<ReportFn>,
     /// Cancels the operation. So does dropping its future.
     pub cancel: Option<Cancel>,
+    /// Time between cancelling the operation and killing the process that ignores it; `None` = the pool's.
+    pub grace: Option<Duration>,
 }
 
 /// Helper processes of a daemon. Clones share them; with the last clone every process is killed and
@@ -351,7 +353,13 @@ impl Inner {
             report: options.report.as_deref(),
         };
         let result = session
-            .call(operation, deadline, self.options.grace, listener, cancel)
+            .call(
+                operation,
+                deadline,
+                options.grace.unwrap_or(self.options.grace),
+                listener,
+                cancel,
+            )
             .await;
         let died = result.as_ref().is_err_and(|ended| is_death(&ended.cause));
         self.count(plugin.name(), |c| {

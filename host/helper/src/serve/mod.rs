@@ -64,6 +64,8 @@ enum Work {
 struct Cancellation {
     current: AtomicU64,
     wanted: AtomicBool,
+    /// The call that was cancelled last. It may not have begun when that is read.
+    last: AtomicU64,
 }
 
 fn serve(plugin: &str, stream: std::os::unix::net::UnixStream) -> u8 {
@@ -123,6 +125,7 @@ fn read(
                 continue;
             }
             Request::Cancel { id } => {
+                cancellation.last.store(id, Ordering::SeqCst);
                 if cancellation.current.load(Ordering::SeqCst) == id {
                     cancellation.wanted.store(true, Ordering::SeqCst);
                 }
@@ -179,6 +182,9 @@ fn work_off(
     while let Ok(Work::Call(id, deadline, operation)) = work.recv() {
         cancellation.wanted.store(false, Ordering::SeqCst);
         cancellation.current.store(id, Ordering::SeqCst);
+        if cancellation.last.load(Ordering::SeqCst) == id {
+            cancellation.wanted.store(true, Ordering::SeqCst);
+        }
         let progress = |done: u64, total: u64, what: &str| {
             link.send(&Event::Progress {
                 id,

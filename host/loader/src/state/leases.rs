@@ -20,14 +20,38 @@ pub struct Lease {
     /// The burn-in that has the device, if it is no engine that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burn_in: Option<String>,
+    /// An update of its firmware has the device.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub firmware: bool,
     /// Seconds since 1970.
     pub since: u64,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// For what a process wants devices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose<'a> {
+    Engine(u32),
+    BurnIn(&'a str),
+    Firmware,
+}
+
 impl Lease {
+    fn purpose(&self) -> Purpose<'_> {
+        match &self.burn_in {
+            _ if self.firmware => Purpose::Firmware,
+            Some(run) => Purpose::BurnIn(run),
+            None => Purpose::Engine(self.engine),
+        }
+    }
+
     /// Who has the device, in words.
     pub fn holder(&self) -> String {
         match &self.burn_in {
+            _ if self.firmware => format!("a firmware update (process {})", self.pid),
             Some(run) => format!("burn-in {run} (process {})", self.pid),
             None => format!("engine {} (process {})", self.engine, self.pid),
         }
@@ -35,6 +59,7 @@ impl Lease {
 
     fn remedy(&self) -> String {
         match &self.burn_in {
+            _ if self.firmware => "wait for its end".to_owned(),
             Some(run) => format!("wait for its end, or: daos_shell storage burn-in stop {run}"),
             None => "stop that engine, or give the engines different devices".to_owned(),
         }
@@ -94,7 +119,7 @@ impl StateDir {
     /// # Errors
     /// One of them is held by another live process; `pid` is gone; the record cannot be written.
     pub fn lease(&self, devices: &[String], engine: u32, pid: u32) -> Result<(), LeaseError> {
-        self.take(devices, engine, pid, None)
+        self.take(devices, pid, Purpose::Engine(engine))
     }
 
     /// Gives all of `devices` to a burn-in of the daemon's process `pid`, or none.
@@ -107,18 +132,29 @@ impl StateDir {
         run: &str,
         pid: u32,
     ) -> Result<(), LeaseError> {
-        self.take(devices, 0, pid, Some(run))
+        self.take(devices, pid, Purpose::BurnIn(run))
     }
 
-    fn take(
-        &self,
-        devices: &[String],
-        engine: u32,
-        pid: u32,
-        burn_in: Option<&str>,
-    ) -> Result<(), LeaseError> {
+    /// Gives all of `devices` to the firmware update of process `pid`, or none.
+    ///
+    /// # Errors
+    /// As for [`StateDir::lease`].
+    pub fn lease_to_firmware(&self, devices: &[String], pid: u32) -> Result<(), LeaseError> {
+        self.take(devices, pid, Purpose::Firmware)
+    }
+
+    fn take(&self, devices: &[String], pid: u32, purpose: Purpose<'_>) -> Result<(), LeaseError> {
+        let engine = match purpose {
+            Purpose::Engine(engine) => engine,
+            _ => 0,
+        };
         let started = start_time(pid).ok_or(LeaseError::NoProcess { pid, engine })?;
-        let other = |l: &&Lease| l.pid != pid || l.burn_in.as_deref() != burn_in;
+        // The same process for the same: an engine's index is part of its process.
+        let same = |l: &Lease| match (l.purpose(), purpose) {
+            (Purpose::Engine(_), Purpose::Engine(_)) => true,
+            (a, b) => a == b,
+        };
+        let other = |l: &&Lease| l.pid != pid || !same(l);
         self.update(FILE, |leases: &mut Leases| {
             leases.devices.retain(|_, lease| lease.is_live());
             for device in devices {
@@ -132,7 +168,11 @@ impl StateDir {
                     pid,
                     started,
                     engine,
-                    burn_in: burn_in.map(str::to_owned),
+                    burn_in: match purpose {
+                        Purpose::BurnIn(run) => Some(run.to_owned()),
+                        _ => None,
+                    },
+                    firmware: purpose == Purpose::Firmware,
                     since: now(),
                 };
                 leases.devices.insert(device.clone(), lease);
@@ -151,6 +191,20 @@ impl StateDir {
             leases
                 .devices
                 .retain(|_, l| l.burn_in.as_deref() != Some(run) && l.is_live());
+            (leases.devices.len() != before, ())
+        })
+    }
+
+    /// Ends every lease of the firmware update of a process.
+    ///
+    /// # Errors
+    /// The change cannot be written.
+    pub fn release_firmware(&self, pid: u32) -> Result<(), StateError> {
+        self.update(FILE, |leases: &mut Leases| {
+            let before = leases.devices.len();
+            leases
+                .devices
+                .retain(|_, l| !(l.firmware && l.pid == pid) && l.is_live());
             (leases.devices.len() != before, ())
         })
     }
@@ -219,6 +273,30 @@ mod tests {
         assert_eq!(state.leases().unwrap().devices["nvme:b"].pid, me);
         state.release(me).unwrap();
         assert!(state.leases().unwrap().devices.is_empty());
+    }
+
+    #[test]
+    fn a_firmware_update_is_a_holder_of_its_own() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(scratch.path().join("state")).unwrap();
+        let me = std::process::id();
+        state.lease_to_firmware(&names(&["nvme:a"]), me).unwrap();
+        state
+            .lease_to_burn_in(&names(&["nvme:b"]), "b1", me)
+            .unwrap();
+        for result in [
+            state.lease_to_burn_in(&names(&["nvme:a"]), "b2", me),
+            state.lease(&names(&["nvme:a"]), 0, me),
+        ] {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("a firmware update (process"), "{error}");
+        }
+        let error = state.lease_to_firmware(&names(&["nvme:b"]), me);
+        assert!(error.unwrap_err().to_string().contains("burn-in b1"));
+        state.release_firmware(me).unwrap();
+        let left = state.leases().unwrap();
+        assert_eq!(left.devices.keys().collect::<Vec<_>>(), ["nvme:b"]);
+        state.lease(&names(&["nvme:a"]), 3, me).unwrap();
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl Plugins {
 
 /// A failed call as the administrator sees it. What a plugin says about itself is kept in its
 /// parts; what happened to its process is one sentence.
-fn trouble(plugin: &PluginInfo, error: HelperError) -> Trouble {
+pub(super) fn trouble(plugin: &PluginInfo, error: HelperError) -> Trouble {
     let status = match plugin.manifest.classes.first().map(|c| c.kind) {
         Some(ClassKind::Bdev) => ResponseStatus::CtlErrNvme,
         Some(ClassKind::Scm) => ResponseStatus::CtlErrScm,

@@ -1,6 +1,9 @@
 //! `ctl.CtlSvc`: what administration tools of the DAOS 2.8 control plane ask of one host.
 
+mod firmware;
+
 use super::mgmt::check_system;
+use crate::firmware::Firmware;
 use crate::log_masks;
 use crate::plugins::Plugins;
 use crate::scan;
@@ -8,9 +11,10 @@ use crate::state::State;
 use daos_proto::ctl::ctl_svc_server::CtlSvc;
 use daos_proto::ctl::nvme_controller::Namespace;
 use daos_proto::ctl::{
-    BioHealthResp, MemInfo, NvmeController, ResponseState, ResponseStatus, ScanNvmeReq,
-    ScanNvmeResp, ScanScmResp, SetLogMasksReq, SetLogMasksResp, StorageFormatReq,
-    StorageFormatResp, StorageScanReq, StorageScanResp, SysMemInfo,
+    BioHealthResp, FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp,
+    MemInfo, NvmeController, ResponseState, ResponseStatus, ScanNvmeReq, ScanNvmeResp, ScanScmResp,
+    SetLogMasksReq, SetLogMasksResp, StorageFormatReq, StorageFormatResp, StorageScanReq,
+    StorageScanResp, SysMemInfo,
 };
 use daos_proto::host::{
     Device, DeviceHealth, Fault, Kind, StorageScanDetailRequest, StorageScanDetailResponse,
@@ -23,6 +27,7 @@ use tonic::{Request, Response, Status};
 pub(crate) struct CtlService {
     pub(crate) state: Arc<State>,
     pub(crate) plugins: Arc<Plugins>,
+    pub(crate) firmware: Arc<Firmware>,
 }
 
 #[tonic::async_trait]
@@ -62,6 +67,24 @@ impl CtlSvc for CtlService {
         Err(Status::unimplemented(
             "this server formats with a plan that is shown first: use `daos_shell storage format`",
         ))
+    }
+
+    async fn firmware_query(
+        &self,
+        request: Request<FirmwareQueryReq>,
+    ) -> Result<Response<FirmwareQueryResp>, Status> {
+        firmware::query(&self.firmware, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn firmware_update(
+        &self,
+        request: Request<FirmwareUpdateReq>,
+    ) -> Result<Response<FirmwareUpdateResp>, Status> {
+        firmware::update(Arc::clone(&self.firmware), request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn set_engine_log_masks(

@@ -2,6 +2,7 @@
 
 mod burnin;
 mod ctl;
+mod firmware;
 mod host;
 mod layers;
 mod mgmt;
@@ -9,6 +10,7 @@ mod plugin;
 
 pub(crate) use burnin::BurnInService;
 pub(crate) use ctl::CtlService;
+pub(crate) use firmware::FirmwareService;
 pub(crate) use host::HostService;
 pub(crate) use layers::LayerService;
 pub(crate) use mgmt::MgmtService;

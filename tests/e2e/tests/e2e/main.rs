@@ -9,6 +9,7 @@ mod data_path;
 mod fabric_choice;
 mod fabric_refused;
 mod file_keys;
+mod firmware;
 mod foreign_storage;
 mod format_death;
 mod format_guards;
