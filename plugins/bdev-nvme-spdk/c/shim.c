@@ -67,6 +67,12 @@ daos_spdk_is_removed(struct spdk_nvme_ctrlr *ctrlr)
 	return pci != NULL && spdk_pci_device_is_removed(pci);
 }
 
+bool
+daos_spdk_ns_is_removed(struct spdk_nvme_ns *ns)
+{
+	return daos_spdk_is_removed(spdk_nvme_ns_get_ctrlr(ns));
+}
+
 int
 daos_spdk_set_dma(struct spdk_nvme_ctrlr *ctrlr, bool allowed)
 {
@@ -115,7 +121,11 @@ daos_spdk_controller_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_contro
 	copy_text(info->firmware, (const int8_t *)data->fr, sizeof(data->fr));
 	info->queue_entries = (uint32_t)spdk_nvme_ctrlr_get_regs_cap(ctrlr).bits.mqes + 1;
 	pci = spdk_nvme_ctrlr_get_pci_device(ctrlr);
+#ifdef DAOS_SPDK_NUMA_ID
+	info->numa_node = pci == NULL ? -1 : spdk_pci_device_get_numa_id(pci);
+#else
 	info->numa_node = pci == NULL ? -1 : spdk_pci_device_get_socket_id(pci);
+#endif
 	info->volatile_cache = data->vwc.present;
 	info->can_format = data->oacs.format;
 	info->formats_all = data->fna.format_all_ns || data->fna.erase_all_ns;

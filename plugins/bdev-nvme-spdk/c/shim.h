@@ -46,6 +46,9 @@ struct spdk_nvme_ctrlr *daos_spdk_attach(const char *transport, uint32_t queue_e
 /* Whether the kernel wants the device back or it is gone; false for a controller on a fabric. */
 bool daos_spdk_is_removed(struct spdk_nvme_ctrlr *ctrlr);
 
+/* The same of a namespace's controller. */
+bool daos_spdk_ns_is_removed(struct spdk_nvme_ns *ns);
+
 /* Takes the right to access memory from the device (no data moves after this) or gives it back. A controller on a fabric
  * has none. */
 int daos_spdk_set_dma(struct spdk_nvme_ctrlr *ctrlr, bool allowed);

@@ -58,7 +58,7 @@ struct Open {
 
 /// An attached controller.
 pub(crate) struct Attached {
-    /// Not to be used any more once the phase is [`Phase::Removed`].
+    /// Not to be used any more once the phase is [`Phase::Removed`], but by `let_go`.
     handle: *mut sys::spdk_nvme_ctrlr,
     pub(crate) address: String,
     pub(crate) info: Info,
@@ -330,6 +330,8 @@ impl Attached {
     /// which waits for this, need not wait for the host to close what it has open.
     fn let_go(&self) {
         let queues = lock(&self.queues);
+        // First: what a queue refuses while it is held, it refuses for this.
+        self.set_phase(Phase::Removed);
         for queue in queues.iter() {
             queue.gate.hold();
             // SAFETY: the queue's thread is outside of its gate and stays there; the flight lives until
@@ -337,7 +339,6 @@ impl Attached {
             // loses its mappings below.
             unsafe { flight::retire(queue.flight, Status::DEVICE_GONE) };
         }
-        self.set_phase(Phase::Removed);
         // SAFETY: attached in `attach`; no queue is left, and nobody uses the handle in this phase.
         unsafe { self.detach() };
         for queue in queues.iter() {

@@ -13,7 +13,7 @@ const MAX_DEALLOCATE: u64 = u32::MAX as u64;
 /// What the completion callbacks work on. Reached through a raw pointer only, and never borrowed
 /// across a call into the driver, since callbacks run inside those.
 pub(crate) struct Flight {
-    ns: *mut sys::spdk_nvme_ns,
+    pub(crate) ns: *mut sys::spdk_nvme_ns,
     /// Null once it was given back.
     pub(crate) qpair: *mut sys::spdk_nvme_qpair,
     /// In the driver's hands.
@@ -115,10 +115,23 @@ pub(crate) unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> 
         (*task).status = match -code {
             libc::ENOMEM => Status::NO_MEMORY,
             libc::EINVAL => Status::INVALID,
-            _ => Status::IO,
+            _ => failure((*flight).ns),
         };
         (*flight).done.push(task);
         true
+    }
+}
+
+/// What it means that a device fails a command for no better reason: it may be on its way out.
+///
+/// # Safety
+/// The namespace's controller is attached.
+pub(crate) unsafe fn failure(ns: *mut sys::spdk_nvme_ns) -> Status {
+    // SAFETY: the caller vouches for the namespace.
+    if unsafe { sys::daos_spdk_ns_is_removed(ns) } {
+        Status::DEVICE_GONE
+    } else {
+        Status::IO
     }
 }
 
@@ -228,6 +241,9 @@ unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::sp
         let mut status = status_of(sys::daos_spdk_outcome(completion));
         if status == Status::CANCELLED && !(*task).cancelled {
             status = (*flight).aborted;
+        }
+        if status == Status::IO {
+            status = failure((*flight).ns);
         }
         let more = (*task).blocks > 0;
         if status.is_ok() && more {

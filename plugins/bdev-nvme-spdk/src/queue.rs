@@ -155,7 +155,7 @@ impl SpdkQueue {
         }
     }
 
-    /// Why a lost queue takes nothing.
+    /// Why a queue takes nothing that is held, drained or lost.
     fn loss(&self) -> Status {
         if self.controller.phase() == Phase::Removed {
             Status::DEVICE_GONE
@@ -189,8 +189,7 @@ impl BdevQueue for SpdkQueue {
         let inside = self.gate.enter();
         match inside.state {
             State::Open => {}
-            State::Held | State::Drain => return Err(Status::RESET),
-            State::Lost => return Err(self.loss()),
+            State::Held | State::Drain | State::Lost => return Err(self.loss()),
         }
         for (taken, request) in requests.iter().enumerate() {
             // SAFETY: the queue's own structure, not borrowed across the driver's calls; the host
@@ -240,8 +239,15 @@ impl BdevQueue for SpdkQueue {
             }
         }
         match self.take(completions) {
-            // The controller failed by itself: a reset brings it and the requests back.
-            0 if failed && inside.state == State::Open => Err(Status::IO),
+            0 if failed && inside.state == State::Open => {
+                // SAFETY: the gate is open: the controller stays attached while this thread is inside.
+                match unsafe { flight::failure((*self.flight).ns) } {
+                    // The next look at the device ends what is under way.
+                    Status::DEVICE_GONE => Ok(0),
+                    // The controller failed by itself: a reset brings it and the requests back.
+                    status => Err(status),
+                }
+            }
             count => Ok(count),
         }
     }
@@ -279,6 +285,7 @@ impl BdevQueue for SpdkQueue {
         let inside = gate.enter();
         match inside.state {
             State::Open => return Ok(()),
+            State::Held if self.controller.phase() == Phase::Removed => return Err(self.loss()),
             State::Held => return Err(Status::AGAIN),
             State::Lost => return Err(self.loss()),
             State::Drain => {}

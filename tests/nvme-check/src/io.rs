@@ -2,7 +2,7 @@
 
 use crate::load::{NVME_512, NVME_4096, Plugin};
 use crate::rig::{Op, Rig, SLOT, fill, holds};
-use crate::{Case, Outcome, ensure};
+use crate::{Case, Outcome, copies, ensure};
 use daos_plugin_api::abi::{BdevOp, IoVec, Request, Status, WaitKind};
 use daos_plugin_api::host::{BdevDevice, CallOptions};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -19,6 +19,8 @@ pub(crate) const CASES: &[Case] = &[
         namespaces,
     ),
     ("forced unit access and flush", durable),
+    ("a write goes out of the caller's memory", copies::write),
+    ("a read comes into the caller's memory", copies::read),
     ("scattered memory", scattered),
     ("scattered memory of odd pieces", odd_pieces),
     (

@@ -12,6 +12,7 @@
 //! exits 1 if one failed.
 
 mod conformance;
+mod copies;
 mod dead;
 mod device;
 mod firmware;

@@ -4,7 +4,9 @@ use crate::load::{NVME_512, NVME_4096, Plugin};
 use crate::rig::{Op, PATIENCE, Rig, by_slot};
 use crate::{Case, Outcome, ensure, qemu};
 use daos_plugin_api::abi::{BdevEvent, BdevOp, Completion, Status};
+use daos_plugin_api::host::BdevDevice;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) const CASES: &[Case] = &[(
@@ -21,20 +23,22 @@ fn removal(plugin: &Plugin) -> Outcome {
     let throttle = qemu::throttle(10)?;
     qemu::unplug("nvme-512")?;
 
-    // Requests go on until the event comes; the button press takes its five seconds.
+    // Requests go on until the event comes; the button press takes its five seconds. A second thread submits without
+    // a pause, as a target does, so that some of its requests come while the device is given back.
     let started = Instant::now();
-    let mut statuses = Vec::new();
-    let mut removed = false;
-    while !removed {
-        ensure!(started.elapsed() < PATIENCE, "no event after {PATIENCE:?}");
-        statuses.push(one_round(&mut rig, || {
-            device.poll_admin()?;
-            while let Some(event) = device.next_event() {
-                removed |= event.kind == BdevEvent::REMOVED;
-            }
-            Ok(removed)
-        })?);
-    }
+    let over = AtomicBool::new(false);
+    let (statuses, hammered) = std::thread::scope(|scope| {
+        let hammer = scope.spawn(|| hammer(&device, &over));
+        let statuses = until_removed(&device, &mut rig, started);
+        // After a removal it ends by itself.
+        over.store(statuses.is_err(), Ordering::Relaxed);
+        let hammered = hammer.join();
+        (
+            statuses,
+            hammered.unwrap_or_else(|_| Err("the second thread panicked".to_owned())),
+        )
+    });
+    let (statuses, hammered) = (statuses?, hammered?);
     println!(
         "       removal reported after {} ms",
         started.elapsed().as_millis()
@@ -43,6 +47,13 @@ fn removal(plugin: &Plugin) -> Outcome {
     ensure!(
         last.contains(&Status::DEVICE_GONE),
         "requests outstanding at the removal ended with {last:?}"
+    );
+    let others: Vec<_> = (statuses.iter().flatten().chain(&hammered))
+        .filter(|status| !status.is_ok() && **status != Status::DEVICE_GONE)
+        .collect();
+    ensure!(
+        others.is_empty(),
+        "for a device that is gone they were told {others:?}"
     );
     let refused = rig.submit(&[Op::new(BdevOp::READ, 0, 1)]);
     ensure!(
@@ -71,6 +82,60 @@ fn removal(plugin: &Plugin) -> Outcome {
         Ok(_) => return Err("a removed device was opened".to_owned()),
     }
     other.must(&[Op::new(BdevOp::READ, 0, 1); 4])
+}
+
+/// Rounds of requests until the removal is reported; how each request ended.
+fn until_removed(
+    device: &BdevDevice,
+    rig: &mut Rig,
+    started: Instant,
+) -> Result<Vec<Vec<Status>>, String> {
+    let mut statuses = Vec::new();
+    let mut removed = false;
+    while !removed {
+        ensure!(started.elapsed() < PATIENCE, "no event after {PATIENCE:?}");
+        statuses.push(one_round(rig, || {
+            device.poll_admin()?;
+            while let Some(event) = device.next_event() {
+                removed |= event.kind == BdevEvent::REMOVED;
+            }
+            Ok(removed)
+        })?);
+    }
+    Ok(statuses)
+}
+
+/// Reads one block after the other until one is refused, or `over` is set; what each was told.
+fn hammer(device: &BdevDevice, over: &AtomicBool) -> Result<Vec<Status>, String> {
+    let mut rig = Rig::new(device, 1)?;
+    let mut told = Vec::new();
+    let mut room = [Completion {
+        tag: 0,
+        status: Status::OK,
+        reserved: 0,
+    }];
+    while !over.load(Ordering::Relaxed) {
+        match rig.submit(&[Op::new(BdevOp::READ, 64, 1)]) {
+            Ok(1) => {}
+            Ok(_) => return Err("an empty queue takes nothing".to_owned()),
+            Err(status) => {
+                told.push(status);
+                break;
+            }
+        }
+        let started = Instant::now();
+        loop {
+            match rig.queue.poll(&mut room) {
+                Ok(0) => ensure!(started.elapsed() < PATIENCE, "a request does not end"),
+                Ok(_) => {
+                    told.push(room[0].status);
+                    break;
+                }
+                Err(status) => return Err(format!("poll: {status}")),
+            }
+        }
+    }
+    Ok(told)
 }
 
 /// Eight requests to their ends, looking after the device meanwhile.

@@ -78,6 +78,13 @@ impl Rig {
         unsafe { std::slice::from_raw_parts_mut(self.start(slot), SLOT) }
     }
 
+    /// A byte of a slot, whose request may be outstanding.
+    pub(crate) fn peek(&self, slot: usize, at: usize) -> u8 {
+        assert!(at < SLOT);
+        // SAFETY: inside the memory; a device may write it at any time, so it is read as such.
+        unsafe { self.start(slot).wrapping_add(at).read_volatile() }
+    }
+
     /// Where the scratch of a slot is.
     pub(crate) fn scratch(&mut self, slot: usize) -> *mut u8 {
         assert!(slot < self.slots);
