@@ -141,11 +141,19 @@ fn packaged() -> Option<Spdk> {
 fn build(spdk: &Spdk) -> Result<(), Missing> {
     bindings(&spdk.include)?;
     let mut shim = cc::Build::new();
-    // Since some version between 24.01 and 26.01 the caller says how large its structure is.
-    if spdk.include.iter().any(|dir| {
-        std::fs::read_to_string(dir.join("spdk/env.h")).is_ok_and(|text| text.contains("opts_size"))
-    }) {
-        shim.define("DAOS_SPDK_ENV_OPTS_SIZE", None);
+    // What came between two versions and is not told by their numbers alone is looked for in the header.
+    for (word, define) in [
+        // The caller says how large its structure is.
+        ("opts_size", "DAOS_SPDK_ENV_OPTS_SIZE"),
+        // In place of spdk_pci_device_get_socket_id, which went two releases later.
+        ("spdk_pci_device_get_numa_id", "DAOS_SPDK_NUMA_ID"),
+    ] {
+        let declares = |dir: &PathBuf| {
+            std::fs::read_to_string(dir.join("spdk/env.h")).is_ok_and(|text| text.contains(word))
+        };
+        if spdk.include.iter().any(declares) {
+            shim.define(define, None);
+        }
     }
     shim.files([
         "c/admin.c",
