@@ -5,7 +5,7 @@
  *     UPDATE=1 cargo test -p daos-plugin-api --test c_header
  *
  * A plugin in C includes this file, states its manifest with DAOS_PLUGIN_MANIFEST, fills the tables
- * and defines daos_plugin_entry_v1. See tests/c/malloc.c for a whole one.
+ * and defines daos_plugin_entry_v1. "daos_server plugin new bdev-acme --c" writes a whole one.
  */
 #ifndef DAOS_PLUGIN_H
 #define DAOS_PLUGIN_H
@@ -20,7 +20,7 @@ extern "C" {
 /** Major version of the interface: a host loads only plugins of its own major. */
 #define DAOS_ABI_MAJOR 1
 /** Minor version of the interface: tables have grown this many times since the major. */
-#define DAOS_ABI_MINOR 0
+#define DAOS_ABI_MINOR 1
 
 typedef const struct daos_control_table *daos_control_table_ptr;
 typedef const struct daos_device_admin_table *daos_device_admin_table_ptr;
@@ -443,6 +443,13 @@ typedef struct daos_control_table {
    * Reads or updates firmware of a device that no engine holds.
    */
   daos_status (*firmware)(daos_handle plugin, daos_call_ptr call, struct daos_str request);
+  /**
+   * Brings a block device to rest whose user has died: once it succeeds, nothing that the dead process
+   * began reads or writes its memory or the device any more. Called before anybody else opens the
+   * device, as often as it takes. Changes no content. BUSY while a living process has the device.
+   * Null: the end of a process is the end of its I/O. Since 1.1.
+   */
+  daos_status (*quiesce)(daos_handle plugin, daos_call_ptr call, struct daos_str request);
 } daos_control_table;
 
 /**
@@ -1290,7 +1297,7 @@ _Static_assert(sizeof(daos_memory_region) == 32, "size of daos_memory_region");
 _Static_assert(sizeof(daos_fabric_info) == 48, "size of daos_fabric_info");
 _Static_assert(sizeof(daos_fabric_table) == 120, "size of daos_fabric_table");
 _Static_assert(sizeof(daos_plugin_table) == 96, "size of daos_plugin_table");
-_Static_assert(sizeof(daos_control_table) == 88, "size of daos_control_table");
+_Static_assert(sizeof(daos_control_table) == 96, "size of daos_control_table");
 _Static_assert(sizeof(daos_device_admin_table) == 24, "size of daos_device_admin_table");
 _Static_assert(sizeof(daos_note_header) == 12, "size of daos_note_header");
 #endif

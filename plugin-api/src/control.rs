@@ -187,7 +187,7 @@ pub enum DeviceState {
 }
 
 /// One configured device, as `devices` lists it; the request of `format`, `open`, `mount`,
-/// `health`.
+/// `health`, `quiesce`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceSpec {
     /// Class name.
@@ -226,6 +226,14 @@ pub struct FormatReport {
     #[serde(default)]
     pub size: u64,
     /// Remarks for the administrator.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// Answer of `quiesce`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuiesceReport {
+    /// What was still going on and has been ended, for the log; none if the device was at rest.
     #[serde(default)]
     pub notes: Vec<String>,
 }

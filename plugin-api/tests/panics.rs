@@ -19,6 +19,7 @@ const FUNCTIONS: &[&str] = &[
     "unmount",
     "health",
     "firmware",
+    "quiesce",
     "device_admin.identity",
     "device_admin.health",
     "bdev.open",

@@ -62,6 +62,9 @@ pub struct ClassSchema {
     /// `minItems`, `maxItems`, `uniqueItems`, `properties`, `required` and
     /// `additionalProperties`; other keywords are reported as a warning.
     pub schema: Value,
+    /// Runtimes that the plugin brings and that a process can have only once.
+    #[serde(default)]
+    pub exclusive: Vec<String>,
 }
 
 impl ServerConfig {
@@ -120,6 +123,32 @@ impl ServerConfig {
             _ => None,
         }
     }
+}
+
+/// An engine is one process, so that not two of its plugins can bring a runtime of which a process has one.
+fn both_exclusive(chosen: &[&ClassSchema], one: &ClassSchema) -> Option<Diagnostic> {
+    let others = chosen.iter().filter(|other| other.plugin != one.plugin);
+    let mut shared = others.flat_map(|other| {
+        let both = other
+            .exclusive
+            .iter()
+            .filter(|runtime| one.exclusive.contains(runtime));
+        both.map(move |runtime| (other, runtime))
+    });
+    let (other, runtime) = shared.next()?;
+    let what = format!(
+        "the plugins {} ({} \"{}\") and {} ({} \"{}\") both bring the runtime {runtime}, which an engine can have only once",
+        other.plugin,
+        other.kind.key(),
+        other.class,
+        one.plugin,
+        one.kind.key(),
+        one.class,
+    );
+    Some(
+        Diagnostic::error(Code::ExclusiveRuntime, what)
+            .hint("choose another class for one of them, or split them between two servers"),
+    )
 }
 
 impl Config {
@@ -211,6 +240,7 @@ impl Config {
         let server = &self.servers[index];
         let mut owned = BTreeSet::new();
         let mut all_known = true;
+        let mut chosen: Vec<&ClassSchema> = Vec::new();
         for kind in [ClassKind::Scm, ClassKind::Bdev, ClassKind::Fabric] {
             let Some(class) = server.class_name(kind) else {
                 continue;
@@ -220,6 +250,10 @@ impl Config {
                 [one] => {
                     owned.extend(schema::properties(&one.schema));
                     self.check_section(index, one, out);
+                    if let Some(d) = both_exclusive(&chosen, one) {
+                        out.push(self.at_class(d, index, kind));
+                    }
+                    chosen.push(one);
                 }
                 [one, two, ..] => {
                     all_known = false;

@@ -104,6 +104,8 @@ pub enum Code {
     EnvOverridden,
     /// 783: `plugins:` names a plugin that was not found.
     UnknownPlugin,
+    /// 784: two plugins of one server that cannot be in one process.
+    ExclusiveRuntime,
 }
 
 impl Code {
@@ -161,6 +163,7 @@ impl Code {
             Self::NestedPath => (781, "nested-path"),
             Self::EnvOverridden => (782, "env-overridden"),
             Self::UnknownPlugin => (783, "unknown-plugin"),
+            Self::ExclusiveRuntime => (784, "exclusive-runtime"),
         }
     }
 }

@@ -236,6 +236,38 @@ fn two_plugins_with_one_class() {
 }
 
 #[test]
+fn two_plugins_of_one_engine_do_not_bring_one_exclusive_runtime() {
+    let bringing = |kind, name: &str, plugin: &str, runtime: &str| ClassSchema {
+        exclusive: vec!["another".to_owned() + plugin, runtime.to_owned()],
+        ..class(kind, name, plugin, json!(null))
+    };
+    let mut all = schemas();
+    all.push(bringing(ClassKind::Bdev, "fast", "bdev-fast", "dpdk-eal"));
+    all.push(bringing(
+        ClassKind::Fabric,
+        "dpdk",
+        "fabric-dpdk",
+        "dpdk-eal",
+    ));
+    all.push(bringing(
+        ClassKind::Fabric,
+        "plain",
+        "fabric-plain",
+        "x-eal",
+    ));
+    let lines =
+        |provider| format!("  bdev_class: fast\n  bdev_number: 1\n  provider: {provider}\n");
+    let text = server(&lines("dpdk"));
+    let found = check_with(&text, &all);
+    assert_eq!(codes(&found), [Code::ExclusiveRuntime]);
+    assert_eq!(underlined(&text, &found[0]), "dpdk");
+    for word in ["bdev-fast", "fabric-dpdk", "dpdk-eal"] {
+        assert!(found[0].message.contains(word), "{}", found[0].message);
+    }
+    assert_eq!(check_with(&server(&lines("plain")), &all), []);
+}
+
+#[test]
 fn the_allow_list_counts() {
     let lines = "  bdev_class: kdev\n  bdev_list: [/dev/sdb]\n";
     let text = format!("plugins: [scm-ram, bdev-kdve]\n{}", server(lines));

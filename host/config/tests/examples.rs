@@ -109,6 +109,7 @@ fn real_schemas() -> Vec<ClassSchema> {
                 class: class["name"].as_str().unwrap().to_owned(),
                 plugin: manifest["name"].as_str().unwrap().to_owned(),
                 schema: class["schema"].clone(),
+                exclusive: Vec::new(),
             });
         }
     }

@@ -13,7 +13,7 @@ const BURN_IN_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Time for a burn-in beside its load.
 const BURN_IN_MARGIN: Duration = Duration::from_secs(300);
 
-/// One operation. The first ten are the plugin's control face, the others are the helper's own.
+/// One operation. The first eleven are the plugin's control face, the others are the helper's own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
@@ -37,6 +37,8 @@ pub enum Operation {
     Health(DeviceSpec),
     /// Firmware query or update.
     Firmware(Map<String, Value>),
+    /// Brings a block device to rest whose user has died: [`QuiesceReport`](daos_plugin_api::control::QuiesceReport).
+    Quiesce(DeviceSpec),
     /// Opens a block device and tells its geometry, label and content: [`DeviceInspection`].
     InspectDevice(DeviceSpec),
     /// Writes both copies of a block device's label and reads them back: [`LabelWritten`].
@@ -109,6 +111,7 @@ impl Operation {
             Self::Unmount(_) => "unmount",
             Self::Health(_) => "health",
             Self::Firmware(_) => "firmware",
+            Self::Quiesce(_) => "quiesce",
             Self::InspectDevice(_) => "inspect_device",
             Self::WriteLabel { .. } => "write_label",
             Self::ClearLabel(_) => "clear_label",
@@ -129,7 +132,7 @@ impl Operation {
         }
         Duration::from_secs(match self {
             Self::Validate(_) => 10,
-            Self::Devices(_) | Self::Health(_) => 30,
+            Self::Devices(_) | Self::Health(_) | Self::Quiesce(_) => 30,
             Self::InspectDevice(_) | Self::WriteLabel { .. } | Self::ClearLabel(_) => 60,
             Self::ReadMountFile { .. }
             | Self::WriteMountFile { .. }

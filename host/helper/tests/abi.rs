@@ -1,5 +1,5 @@
-//! Plugins of every kept release of the interface work in today's host, and today's sample builds against
-//! the oldest one.
+//! Plugins of every kept release of the interface work in today's host, today's plugins in a host of the oldest one,
+//! and today's sample builds against that.
 
 use daos_kit::check::{self, Options};
 use daos_kit::scaffold::Plan;
@@ -17,16 +17,14 @@ fn releases() -> Vec<(AbiVersion, PathBuf)> {
     let mut found: Vec<_> = std::fs::read_dir(root().join("tests/abi"))
         .expect("the kept releases")
         .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| {
+        .filter_map(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let (major, minor) = name.split_once('.').expect("a version");
-            let number = |text: &str| text.parse().expect("a number");
+            let (major, minor) = name.split_once('.')?;
             let version = AbiVersion {
-                major: number(major),
-                minor: number(minor),
+                major: major.parse().ok()?,
+                minor: minor.parse().ok()?,
             };
-            (version, entry.path())
+            Some((version, entry.path()))
         })
         .collect();
     found.sort();
@@ -75,40 +73,127 @@ fn todays_release_is_kept_or_newer_than_all_that_are() {
     assert!(AbiVersion::HOST >= newest);
 }
 
-#[test]
-fn todays_sample_builds_against_the_oldest_release_and_passes() {
-    let (version, place) = releases().remove(0);
-    let dir = tempfile::tempdir().expect("a directory");
-    let archive = std::fs::read_dir(&place)
+/// A directory of these tests that stays where it is: cargo builds anew what has moved.
+fn place(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("abi")
+        .join(name)
+}
+
+fn empty(place: &Path) {
+    match std::fs::remove_dir_all(place) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            panic!("{}: {error}", place.display())
+        }
+        _ => std::fs::create_dir_all(place.parent().expect("a parent")).expect("a directory"),
+    }
+}
+
+/// The crate of a release, unpacked below `place`.
+fn unpack(release: &Path, place: &Path) -> PathBuf {
+    let archive = std::fs::read_dir(release)
         .expect("the release")
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|e| e == "crate"))
         .expect("its crate");
+    std::fs::create_dir_all(place).expect("a directory");
     let unpacked = Command::new("tar")
         .arg("-xzf")
         .arg(&archive)
         .arg("-C")
-        .arg(dir.path())
+        .arg(place)
         .status()
         .expect("tar runs");
     assert!(unpacked.success());
-    let api = dir.path().join(archive.file_stem().expect("a name"));
-    let sample = dir.path().join("sample");
-    let plan = Plan::new("bdev-acme", false, Some(&sample), Some(&api)).expect("a plan");
-    plan.write().expect("written");
-    std::fs::copy(root().join("Cargo.lock"), sample.join("Cargo.lock")).expect("the lock file");
+    place.join(archive.file_stem().expect("a name"))
+}
+
+/// Builds a crate out of this tree with the dependencies that this tree is locked to, and all such crates in one
+/// place: their dependencies are the same. Returns the directory of what was built.
+fn build(directory: &Path) -> PathBuf {
+    std::fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock")).expect("the lock file");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kit-new");
     let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
         .args(["build", "--quiet", "--offline"])
-        .current_dir(&sample)
+        .current_dir(directory)
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "-D warnings")
         .status()
         .expect("cargo runs");
     assert!(
         status.success(),
-        "the sample does not build against {version}"
+        "{} does not build there",
+        directory.display()
     );
-    must_pass(&target.join("debug/libbdev_acme.so"), Some(version));
+    target.join("debug")
+}
+
+/// What `plugin new` writes today, on the interface crate in `api`.
+fn sample(name: &str, is_c: bool, api: Option<&Path>) -> PathBuf {
+    let directory = place(name);
+    empty(&directory);
+    let plan = Plan::new(name, is_c, Some(&directory), api).expect("a plan");
+    plan.write().expect("written");
+    if !is_c {
+        return build(&directory).join(format!("lib{}.so", name.replace('-', "_")));
+    }
+    let made = Command::new("make")
+        .current_dir(&directory)
+        .status()
+        .expect("make runs");
+    assert!(made.success());
+    directory.join(plan.built())
+}
+
+#[test]
+fn todays_sample_builds_against_the_oldest_release_and_passes() {
+    let (version, release) = releases().remove(0);
+    let api = unpack(&release, &place("sdk"));
+    must_pass(&sample("bdev-oldest", false, Some(&api)), Some(version));
+}
+
+#[test]
+fn todays_plugins_run_in_a_host_of_the_oldest_release() {
+    let (version, release) = releases().remove(0);
+    let directory = place("host");
+    empty(&directory);
+    let host = directory.join("abi-host");
+    std::fs::create_dir_all(host.join("src")).expect("a directory");
+    for file in ["Cargo.toml", "src/main.rs"] {
+        let kept = root().join("tests/abi/host").join(file);
+        std::fs::copy(kept, host.join(file)).expect("a copy");
+    }
+    let api = unpack(&release, &directory);
+    std::fs::rename(api, directory.join("interface")).expect("renamed");
+    let host = build(&host).join("abi-host");
+
+    let api = root().join("plugin-api");
+    let rust = sample("bdev-today", false, Some(&api));
+    let c = sample("bdev-today-c", true, None);
+    for (entry, file, class) in [
+        ("rust", &rust, "today"),
+        ("c", &rust, "today"),
+        ("c", &c, "today-c"),
+    ] {
+        let config = r#"{"bdev_number": 2, "bdev_size_mib": 16}"#;
+        let run = Command::new(&host)
+            .args([entry, &file.display().to_string(), "bdev", class, config])
+            .output()
+            .expect("the host runs");
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "{entry} {class}: {text}{said}");
+        let versions = format!("host {version}, plugin {}: ", AbiVersion::HOST);
+        let last = text.lines().last().expect("a line");
+        println!("{entry} {class}: {last}");
+        let passed = last.strip_prefix(&versions).and_then(|rest| {
+            let number = rest.strip_suffix(" cases passed")?;
+            number.parse::<u32>().ok()
+        });
+        assert!(
+            passed >= Some(45),
+            "{last:?} does not begin with {versions:?}"
+        );
+    }
 }

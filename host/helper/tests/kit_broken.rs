@@ -34,6 +34,8 @@ const MALLOC: Defects = &[
     ("an event from nowhere", "life.admin"),
     ("is somebody else", "life.identity"),
     ("health is no document", "life.health"),
+    ("comes to rest once only", "life.quiesce"),
+    ("rests under its user", "life.quiesce_open"),
     ("unknown outcomes", "io.write_read"),
     ("drops a write now and then", "io.model"),
     ("drops writes to the last block", "io.first_and_last"),
@@ -75,6 +77,17 @@ const MALLOC: Defects = &[
     ("crashes in a compare", "ops.compare"),
     ("exits in an unmap", "ops.unmap"),
     ("hangs in a flush", "ops.flush"),
+];
+
+/// Of a device whose cache goes with its closing.
+const CACHED: Defects = &[
+    ("flushes keep nothing", "durable.flush"),
+    ("flushes keep a few blocks", "durable.flush"),
+    ("a flush is for its own queue", "durable.queues"),
+    ("a flush keeps the first of two writes", "durable.order"),
+    ("flushes forget zeroes", "durable.zeroes"),
+    ("FUA is not listened to", "durable.fua"),
+    ("an older write overtakes FUA", "durable.fua_order"),
 ];
 
 const RAM: Defects = &[
@@ -226,6 +239,12 @@ fn each_defect_of_malloc_is_found_by_its_case() {
 }
 
 #[test]
+fn each_defect_of_durability_is_found_by_its_case() {
+    passes_without_a_defect("cached", rounds());
+    all_are_found("cached", CACHED);
+}
+
+#[test]
 fn each_defect_of_ram_is_found_by_its_case() {
     passes_without_a_defect("ram", rounds());
     all_are_found("ram", RAM);
@@ -239,7 +258,7 @@ fn each_defect_of_tcp_is_found_by_its_case() {
 
 #[test]
 fn there_are_as_many_defects_as_a_mutation_run_needs() {
-    assert!(MALLOC.len() + RAM.len() + TCP.len() >= 100);
+    assert!(MALLOC.len() + CACHED.len() + RAM.len() + TCP.len() >= 110);
     let known = |kind| {
         check::catalogue(kind)
             .into_iter()
@@ -249,6 +268,7 @@ fn there_are_as_many_defects_as_a_mutation_run_needs() {
     use daos_plugin_api::control::ClassKind;
     for (kind, defects) in [
         (ClassKind::Bdev, MALLOC),
+        (ClassKind::Bdev, CACHED),
         (ClassKind::Scm, RAM),
         (ClassKind::Fabric, TCP),
     ] {

@@ -7,7 +7,7 @@ use crate::refusal::{Refusal, Refused};
 use daos_plugin_api::control::{ClassKind, provider_class};
 use daos_plugin_api::sdk::BuiltIn;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 /// Every plugin that may be used, and every file that may not, each with its reason.
@@ -81,6 +81,7 @@ impl Catalogue {
             out.add_built_in(built_in, policy);
         }
         out.plugins.sort_by(|a, b| a.name().cmp(b.name()));
+        out.note_classes();
         out.refused.sort_by(|a, b| a.path.cmp(&b.path));
         for refused in &out.refused {
             tracing::warn!("plugin refused: {refused}");
@@ -89,6 +90,36 @@ impl Catalogue {
             tracing::info!("{note}");
         }
         out
+    }
+
+    /// Says who serves classes that several plugins declare.
+    fn note_classes(&mut self) {
+        let classes = self.plugins.iter().flat_map(|p| &p.manifest.classes);
+        let names: BTreeSet<(ClassKind, &str)> =
+            classes.map(|c| (c.kind, c.name.as_str())).collect();
+        let mut notes = Vec::new();
+        for (kind, class) in names {
+            let all = self
+                .plugins
+                .iter()
+                .filter(|p| p.class(kind, class).is_some());
+            if all.clone().count() < 2 {
+                continue;
+            }
+            notes.push(match self.find(kind, class) {
+                Ok(chosen) => {
+                    let others = all.filter(|p| p.name() != chosen.name());
+                    let others: Vec<_> = others.map(PluginInfo::described).collect();
+                    format!(
+                        "{kind} class `{class}` is served by plugin {}, not by {}",
+                        chosen.described(),
+                        others.join(" or ")
+                    )
+                }
+                Err(refused) => format!("{refused}; until then no engine can have that class"),
+            });
+        }
+        self.notes.append(&mut notes);
     }
 
     fn add_files(&mut self, files: Vec<PluginInfo>) {

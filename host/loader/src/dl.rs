@@ -11,6 +11,7 @@ use abi_stable::library::AbiHeaderRef;
 use daos_plugin_api::abi::{
     ABI_MAJOR, ABI_MINOR, C_ENTRY, CEntry, PluginModuleRef, PluginTable, RUST_ENTRY,
 };
+use daos_plugin_api::host::plugin_table;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::mem::ManuallyDrop;
 use std::path::Path;
@@ -75,8 +76,8 @@ pub(crate) fn rust_table(
     compatible_layouts(PluginModuleRef::LAYOUT, layout, plugin)
         .map_err(|e| EntryError::Layout(Box::new(e)))?;
     // SAFETY: the layouts agree in one direction or the other. If the plugin has more members, the
-    // host does not look at them; if it has fewer, the tables' leading sizes say so, and `table`
-    // below holds this one to the host's size. The call still checks the interface's major version.
+    // host does not look at them; if it has fewer, the tables' leading sizes say so, which is where
+    // `plugin_table` and the host's tables look. The call still checks the interface's major version.
     let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModuleRef>() }
         .map_err(|e| entry(first_line(&e.to_string())))?;
     let prefix = module.plugin().0.prefix();
@@ -97,25 +98,16 @@ pub(crate) fn c_table(mapped: &Mapped) -> Result<&'static PluginTable, EntryErro
     table(pointer)
 }
 
-/// Turns the plugin's pointer into a reference, after looking at the size that it starts with.
+/// Turns the plugin's pointer into a table of this host's version.
 fn table(pointer: *const PluginTable) -> Result<&'static PluginTable, EntryError> {
-    if pointer.is_null() || !pointer.is_aligned() {
-        return Err(EntryError::Entry(format!(
-            "its entry gives no table for interface {}",
-            AbiVersion::HOST
-        )));
-    }
-    // SAFETY: not null, aligned, and every version of the table starts with its size.
-    let size = unsafe { pointer.cast::<u32>().read() } as usize;
-    if size < size_of::<PluginTable>() {
-        return Err(EntryError::Entry(format!(
-            "its table has {size} bytes, interface {} has {}",
-            AbiVersion::HOST,
-            size_of::<PluginTable>()
-        )));
-    }
-    // SAFETY: the table is a static of the plugin, as large as this host's, never unmapped.
-    Ok(unsafe { &*pointer })
+    // SAFETY: the plugin's entry calls it its root table, and the library is never unmapped.
+    unsafe { plugin_table(pointer) }.map_err(|error| {
+        let text = match error.cause.is_empty() {
+            true => error.what,
+            false => format!("{} ({})", error.what, error.cause),
+        };
+        EntryError::Entry(text)
+    })
 }
 
 /// The manifest that the table points to.

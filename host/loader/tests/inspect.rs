@@ -1,8 +1,11 @@
 //! What is refused, and that nothing else is.
 
-use daos_loader::{AllowList, Catalogue, Origin, PluginFile, Policy, Refusal, StateDir, Trust};
+use daos_loader::{
+    AbiVersion, AllowList, Catalogue, Origin, PluginFile, Policy, Refusal, StateDir, Trust,
+};
+use daos_plugin_api::control::ClassKind;
 use fixture_files::{
-    HOSTILE, RAW, chmod, install, patch_machine, patch_major, patch_note, put, truncate,
+    HOSTILE, RAW, chmod, install, patch_machine, patch_major, patch_note, put, replace, truncate,
 };
 use std::path::{Path, PathBuf};
 
@@ -131,7 +134,8 @@ fn another_major_names_both_versions_and_what_to_do() {
     let path = install(HOSTILE, &dir.path, "a.so");
     patch_major(&path, 7);
     let text = refusal(&path).to_string();
-    assert!(text.contains("7.0") && text.contains("1.0"), "{text}");
+    let host = AbiVersion::HOST.to_string();
+    assert!(text.contains("7.") && text.contains(&host), "{text}");
     assert!(
         text.contains(HOSTILE) && text.contains("update this server"),
         "{text}"
@@ -265,6 +269,33 @@ fn two_files_with_one_name_are_both_refused() {
     }
     let text = catalogue.refused[0].to_string();
     assert!(text.contains("x.so") && text.contains("y.so"), "{text}");
+}
+
+#[test]
+fn who_serves_a_class_that_two_plugins_declare_is_told() {
+    let dir = dir();
+    install(HOSTILE, &dir.path, "x.so");
+    let other = install(HOSTILE, &dir.path, "y.so");
+    replace(&other, b"fixture-hostile\",", b"fixture-another\",");
+    let build = |policy: &Policy| Catalogue::build(Some(&dir.path), [], policy);
+    let catalogue = build(&Policy::default());
+    assert_eq!(catalogue.plugins.len(), 2);
+    let error = catalogue.find(ClassKind::Bdev, "hostile").unwrap_err();
+    let [note] = &catalogue.notes[..] else {
+        panic!("{:?}", catalogue.notes);
+    };
+    assert!(note.starts_with(&error.to_string()), "{note}");
+    for word in ["`hostile`", "fixture-another", "x.so", "y.so", "`plugins:`"] {
+        assert!(note.contains(word), "{word:?} is missing in {note}");
+    }
+    // The allow list leaves one.
+    let catalogue = build(&Policy {
+        allow: Some(AllowList::from_iter([(HOSTILE.to_owned(), Vec::new())])),
+        ..Policy::default()
+    });
+    assert_eq!(catalogue.notes, [] as [&str; 0]);
+    let found = catalogue.find(ClassKind::Bdev, "hostile").unwrap();
+    assert_eq!(found.name(), HOSTILE);
 }
 
 #[test]

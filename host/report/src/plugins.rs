@@ -14,6 +14,8 @@ pub struct PluginReport {
     pub abi_version: String,
     /// What stands in the way of the directory as a whole.
     pub faults: Vec<FaultRow>,
+    /// Who is used where several plugins have one name or declare one class.
+    pub notes: Vec<String>,
     /// The plugins.
     pub plugins: Vec<PluginRow>,
 }
@@ -47,6 +49,7 @@ impl From<host::PluginListResponse> for PluginReport {
             plugins_dir: response.plugins_dir,
             abi_version: response.abi_version,
             faults: response.faults.iter().map(FaultRow::from).collect(),
+            notes: response.notes,
             plugins: response.plugins.into_iter().map(PluginRow::from).collect(),
         }
     }
@@ -119,6 +122,9 @@ impl PluginReport {
         );
         for fault in &self.faults {
             text += &format!("\n\nplugins_dir {}: {fault}", self.plugins_dir);
+        }
+        for note in &self.notes {
+            text += &format!("\n\nnote: {note}");
         }
         for plugin in &self.plugins {
             if let Some(fault) = &plugin.fault {

@@ -140,6 +140,7 @@ impl Plugins {
                     class: class.name.clone(),
                     plugin: plugin.name().to_owned(),
                     schema: class.schema.clone(),
+                    exclusive: plugin.manifest.exclusive.clone(),
                 });
             }
         }
@@ -255,6 +256,7 @@ impl Plugins {
                 .map_or_else(String::new, |d| d.display().to_string()),
             abi_version: AbiVersion::HOST.to_string(),
             faults: Vec::new(),
+            notes: catalogue.notes.clone(),
         }
     }
 }

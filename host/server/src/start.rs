@@ -145,7 +145,7 @@ async fn serve(
     ));
     let plugins = Arc::new(plugins);
     let supervisors: Vec<Supervisor> = (0..state.config.servers.len())
-        .map(|index| supervise(Arc::clone(&state), index))
+        .map(|index| supervise(Arc::clone(&state), Arc::clone(&plugins), index))
         .collect();
     upcalls.connect(supervisors.clone());
     let (end_drpc, drpc_end) = watch::channel(false);

@@ -129,6 +129,12 @@ pub struct ControlTable {
     #[sabi(last_prefix_field)]
     pub firmware:
         Option<unsafe extern "C" fn(plugin: Handle, call: CallPtr, request: Str) -> Status>,
+    /// Brings a block device to rest whose user has died: once it succeeds, nothing that the dead process
+    /// began reads or writes its memory or the device any more. Called before anybody else opens the
+    /// device, as often as it takes. Changes no content. BUSY while a living process has the device.
+    /// Null: the end of a process is the end of its I/O. Since 1.1.
+    pub quiesce:
+        Option<unsafe extern "C" fn(plugin: Handle, call: CallPtr, request: Str) -> Status>,
 }
 
 // SAFETY: function pointers only.

@@ -4,8 +4,8 @@ use super::call::CallOptions;
 use super::instance::{Instance, decode, encode};
 use super::memory::PoolMemory;
 use crate::abi::{
-    BdevEvent, BdevGeometry, BdevOp, BdevTable, Completion, DeviceAdminTable, DeviceAdminTablePtr,
-    Handle, Request, Status, Str, Wait,
+    BdevEvent, BdevGeometry, BdevOp, BdevTable, Completion, DeviceAdminTable, Handle, Request,
+    Status, Str, Wait,
 };
 use crate::control::{DeviceRecord, DeviceSpec};
 use crate::sdk::Error;
@@ -23,8 +23,8 @@ pub struct BdevDevice {
 struct Inner {
     instance: Instance,
     table: &'static BdevTable,
-    /// Null if the plugin has none.
-    admin: DeviceAdminTablePtr,
+    /// `None` if the plugin has none.
+    admin: Option<&'static DeviceAdminTable>,
     handle: Handle,
     geometry: BdevGeometry,
 }
@@ -55,7 +55,7 @@ impl BdevDevice {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
-        let admin = instance.table().device_admin;
+        let admin = instance.tables().device_admin;
         Self::assemble(instance, table, admin, handle, &device.address)
     }
 
@@ -63,7 +63,7 @@ impl BdevDevice {
     pub(super) fn assemble(
         instance: &Instance,
         table: &'static BdevTable,
-        admin: DeviceAdminTablePtr,
+        admin: Option<&'static DeviceAdminTable>,
         handle: Handle,
         name: &str,
     ) -> Result<Self, Error> {
@@ -174,8 +174,7 @@ impl BdevDevice {
     }
 
     fn admin(&self) -> Option<&'static DeviceAdminTable> {
-        // SAFETY: null or a static table, whose size `Instance::create` checked.
-        unsafe { self.inner.admin.0.as_ref() }
+        self.inner.admin
     }
 
     /// Who the device is.
@@ -214,8 +213,7 @@ impl BdevDevice {
 }
 
 pub(super) fn bdev_table(instance: &Instance) -> Result<&'static BdevTable, Error> {
-    // SAFETY: null or a static table, whose size `Instance::create` checked.
-    unsafe { instance.table().bdev.0.as_ref() }.ok_or_else(|| {
+    instance.tables().bdev.ok_or_else(|| {
         Error::new(
             Status::NOT_SUPPORTED,
             format!("plugin {} has no bdev class", instance.manifest().name),

@@ -46,14 +46,12 @@ impl FabricDomain {
         request: &FabricOpenRequest,
         options: CallOptions<'_>,
     ) -> Result<Self, Error> {
-        // SAFETY: null or a static table, whose size `Instance::create` checked.
-        let table: &'static FabricTable = unsafe { instance.table().fabric.0.as_ref() }
-            .ok_or_else(|| {
-                Error::new(
-                    Status::NOT_SUPPORTED,
-                    format!("plugin {} has no fabric class", instance.manifest().name),
-                )
-            })?;
+        let table: &'static FabricTable = instance.tables().fabric.ok_or_else(|| {
+            Error::new(
+                Status::NOT_SUPPORTED,
+                format!("plugin {} has no fabric class", instance.manifest().name),
+            )
+        })?;
         let request = encode(request)?;
         let handle = instance.open("open", options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.

@@ -3,13 +3,12 @@
 use super::call::{self, CallOptions};
 use super::crumb::{Label, inside};
 use super::services::{HostLog, HostMetrics, NoMetrics, Services, TracingLog};
+use super::tables::Tables;
 use super::{BdevDevice, FabricDomain, ScmMemory};
-use crate::abi::{
-    ABI_MAJOR, BdevTable, CallPtr, ControlTable, DeviceAdminTable, FabricTable, Handle,
-    PluginTable, ScmTable, Status, Str,
-};
+use crate::abi::{CallPtr, Handle, PluginTable, Status, Str};
 use crate::control::{
-    ClassRequest, DeviceSpec, FabricOpenRequest, FormatReport, FormatRequest, Manifest, ScanReport,
+    ClassRequest, DeviceSpec, FabricOpenRequest, FormatReport, FormatRequest, Manifest,
+    QuiesceReport, ScanReport,
 };
 use crate::sdk::Error;
 use serde::{Serialize, de::DeserializeOwned};
@@ -70,6 +69,7 @@ pub enum ControlOp {
     Unmount,
     Health,
     Firmware,
+    Quiesce,
 }
 
 impl ControlOp {
@@ -85,6 +85,7 @@ impl ControlOp {
         Self::Unmount,
         Self::Health,
         Self::Firmware,
+        Self::Quiesce,
     ];
 
     /// Name, as in messages and in the helper's protocol.
@@ -100,6 +101,7 @@ impl ControlOp {
             Self::Unmount => "unmount",
             Self::Health => "health",
             Self::Firmware => "firmware",
+            Self::Quiesce => "quiesce",
         }
     }
 }
@@ -113,6 +115,7 @@ pub struct Instance {
 
 struct Inner {
     table: &'static PluginTable,
+    tables: Tables,
     handle: Handle,
     manifest: Manifest,
     label: Label,
@@ -140,10 +143,10 @@ impl Instance {
     /// Makes the plugin's instance.
     ///
     /// # Errors
-    /// INVALID if the table is of another major version, shorter than version 1.0's, or carries a
-    /// manifest that is no manifest; otherwise what the plugin's `create` says.
+    /// INVALID if the plugin is of another major version, a table is shorter than version 1.0's, or the
+    /// manifest is no manifest; otherwise what the plugin's `create` says.
     pub fn create(table: &'static PluginTable, options: InstanceOptions) -> Result<Self, Error> {
-        check_table(table)?;
+        let tables = Tables::of(table)?;
         // SAFETY: the manifest is a static text of the plugin.
         let text = unsafe { super::services::lossy(table.manifest) };
         let manifest: Manifest = serde_json::from_str(&text).map_err(|e| {
@@ -174,6 +177,7 @@ impl Instance {
         Ok(Self {
             inner: Arc::new(Inner {
                 table,
+                tables,
                 handle,
                 manifest,
                 label,
@@ -190,6 +194,11 @@ impl Instance {
     /// The plugin's root table.
     pub fn table(&self) -> &'static PluginTable {
         self.inner.table
+    }
+
+    /// The tables it leads to, as this host knows them.
+    pub(super) fn tables(&self) -> &Tables {
+        &self.inner.tables
     }
 
     /// Calls a function of the plugin's; see [`super::current_call`].
@@ -240,8 +249,7 @@ impl Instance {
         request: &str,
         options: CallOptions<'_>,
     ) -> Result<String, Error> {
-        // SAFETY: `check_table` saw that the pointer is not null; tables are statics.
-        let table: &ControlTable = unsafe { &*self.inner.table.control.0 };
+        let table = self.inner.tables.control;
         let function = match op {
             ControlOp::Validate => table.validate,
             ControlOp::Scan => table.scan,
@@ -253,6 +261,7 @@ impl Instance {
             ControlOp::Unmount => table.unmount,
             ControlOp::Health => table.health,
             ControlOp::Firmware => table.firmware,
+            ControlOp::Quiesce => table.quiesce,
         };
         let function = function.ok_or_else(|| Error::unsupported(op.name()))?;
         let bytes = self.call(options, op.name(), |call| {
@@ -318,6 +327,15 @@ impl Instance {
             .map(drop)
     }
 
+    /// `quiesce` with typed documents.
+    pub fn quiesce(
+        &self,
+        device: &DeviceSpec,
+        options: CallOptions<'_>,
+    ) -> Result<QuiesceReport, Error> {
+        self.typed(ControlOp::Quiesce, device, options)
+    }
+
     /// Opens a block device.
     pub fn open_bdev(
         &self,
@@ -380,62 +398,6 @@ impl Drop for ThreadGuard {
             });
         }
     }
-}
-
-/// Refuses tables that this host cannot read: other major, or shorter than version 1.0's.
-fn check_table(table: &PluginTable) -> Result<(), Error> {
-    if table.abi_major != ABI_MAJOR {
-        return Err(Error::new(
-            Status::INVALID,
-            format!(
-                "the plugin is built for interface {}.{}, this host speaks {ABI_MAJOR}.{}",
-                table.abi_major,
-                table.abi_minor,
-                crate::abi::ABI_MINOR
-            ),
-        )
-        .remedy("install a build of the plugin for this host"));
-    }
-    check_size("PluginTable", table.size, size_of::<PluginTable>())?;
-    if table.control.0.is_null() {
-        return Err(Error::new(
-            Status::INVALID,
-            "the plugin has no control table",
-        ));
-    }
-    // SAFETY: the pointers are null or point to static tables, which start with their size.
-    unsafe {
-        check_size(
-            "ControlTable",
-            (*table.control.0).size,
-            size_of::<ControlTable>(),
-        )?;
-        if let Some(t) = table.device_admin.0.as_ref() {
-            check_size("DeviceAdminTable", t.size, size_of::<DeviceAdminTable>())?;
-        }
-        if let Some(t) = table.bdev.0.as_ref() {
-            check_size("BdevTable", t.size, size_of::<BdevTable>())?;
-        }
-        if let Some(t) = table.scm.0.as_ref() {
-            check_size("ScmTable", t.size, size_of::<ScmTable>())?;
-        }
-        if let Some(t) = table.fabric.0.as_ref() {
-            check_size("FabricTable", t.size, size_of::<FabricTable>())?;
-        }
-    }
-    Ok(())
-}
-
-/// Version 1.0 is the first and only one so far, so every table has at least its full size.
-fn check_size(name: &str, have: u32, need: usize) -> Result<(), Error> {
-    if (have as usize) < need {
-        return Err(Error::new(
-            Status::INVALID,
-            format!("the plugin's {name} has {have} bytes, version {ABI_MAJOR}.0 has {need}"),
-        )
-        .remedy("rebuild the plugin with the released header or crate"));
-    }
-    Ok(())
 }
 
 pub(super) fn encode(document: &impl Serialize) -> Result<String, Error> {

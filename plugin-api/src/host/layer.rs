@@ -43,12 +43,15 @@ impl BdevDevice {
     /// # Errors
     /// INTERNAL if the layer tells an impossible geometry.
     pub fn layered<D: Bdev>(instance: &Instance, layer: D) -> Result<Self> {
-        // SAFETY: the pointer names a constant of the face, which is promoted to a static.
-        let table: &'static BdevTable = unsafe { &*BdevFace::<Layer<D>>::TABLE.0 };
+        // SAFETY: the pointers name constants of the face, which are promoted to statics.
+        let (table, admin) = unsafe {
+            let table: &'static BdevTable = &*BdevFace::<Layer<D>>::TABLE.0;
+            (table, BdevFace::<Layer<D>>::DEVICE_ADMIN.0.as_ref())
+        };
         Self::assemble(
             instance,
             table,
-            BdevFace::<Layer<D>>::DEVICE_ADMIN,
+            admin,
             BdevFace::<Layer<D>>::handle(layer),
             "a layer",
         )

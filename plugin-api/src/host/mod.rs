@@ -16,6 +16,7 @@ mod memory;
 mod scm;
 mod services;
 mod sync;
+mod tables;
 
 pub use bdev::{BdevDevice, BdevQueue};
 pub use call::{CallOptions, Progress};
@@ -27,3 +28,4 @@ pub use memory::PoolMemory;
 pub use scm::{ScmMapping, ScmMemory};
 pub use services::{HostLog, HostMetrics, NoMetrics, TracingLog};
 pub use sync::SyncBdev;
+pub use tables::plugin_table;

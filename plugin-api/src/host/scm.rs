@@ -44,14 +44,12 @@ impl ScmMemory {
         device: &DeviceSpec,
         options: CallOptions<'_>,
     ) -> Result<Self, Error> {
-        // SAFETY: null or a static table, whose size `Instance::create` checked.
-        let table: &'static ScmTable =
-            unsafe { instance.table().scm.0.as_ref() }.ok_or_else(|| {
-                Error::new(
-                    Status::NOT_SUPPORTED,
-                    format!("plugin {} has no SCM class", instance.manifest().name),
-                )
-            })?;
+        let table: &'static ScmTable = instance.tables().scm.ok_or_else(|| {
+            Error::new(
+                Status::NOT_SUPPORTED,
+                format!("plugin {} has no SCM class", instance.manifest().name),
+            )
+        })?;
         let request = encode(device)?;
         let handle = instance.open("open", options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.

@@ -2,7 +2,9 @@
 
 use super::{CallContext, Error, Host, Result};
 use crate::abi::{BdevTablePtr, DeviceAdminTablePtr, FabricTablePtr, ScmTablePtr};
-use crate::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport};
+use crate::control::{
+    ClassRequest, DeviceSpec, FormatReport, FormatRequest, QuiesceReport, ScanReport,
+};
 use serde_json::{Map, Value};
 
 /// A plugin. Everything but `create` and the manifest has a default that refuses.
@@ -78,6 +80,12 @@ pub trait Plugin: Faces + Send + Sync + Sized + 'static {
     /// image is committed.
     fn firmware(&self, _call: CallContext<'_>, _request: Map<String, Value>) -> Result<Value> {
         Err(Error::unsupported("firmware"))
+    }
+
+    /// Brings a block device to rest whose user has died; see the table. Without it, the end of a process has to
+    /// be the end of its I/O.
+    fn quiesce(&self, _call: CallContext<'_>, _device: DeviceSpec) -> Result<QuiesceReport> {
+        Err(Error::unsupported("quiesce"))
     }
 }
 

@@ -5,7 +5,9 @@ mod raw;
 
 pub(crate) use raw::{Caller, Outcome};
 
-use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport};
+use daos_plugin_api::control::{
+    ClassRequest, DeviceSpec, FormatReport, FormatRequest, QuiesceReport, ScanReport,
+};
 use daos_plugin_api::sdk::{CallContext, Host, Plugin, Result};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -100,5 +102,10 @@ impl Plugin for Bomb {
     fn firmware(&self, _: CallContext<'_>, _: Map<String, Value>) -> Result<Value> {
         self.fuse.burn("firmware");
         Ok(Value::Null)
+    }
+
+    fn quiesce(&self, _: CallContext<'_>, _: DeviceSpec) -> Result<QuiesceReport> {
+        self.fuse.burn("quiesce");
+        Ok(QuiesceReport::default())
     }
 }

@@ -195,6 +195,7 @@ impl Caller {
                 "unmount" => control.unmount.unwrap()(p, call, request),
                 "health" => control.health.unwrap()(p, call, request),
                 "firmware" => control.firmware.unwrap()(p, call, request),
+                "quiesce" => control.quiesce.unwrap()(p, call, request),
                 "device_admin.identity" => admin.identity.unwrap()(self.bdev, call),
                 "device_admin.health" => admin.health.unwrap()(self.bdev, call),
                 "bdev.open" => (bdev.open)(p, call, device, &mut self.bdev),

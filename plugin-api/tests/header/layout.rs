@@ -79,7 +79,7 @@ records! {
     }
     ControlTable {
         size, version, validate, scan, prepare, release, devices, format, mount, unmount, health,
-        firmware
+        firmware, quiesce
     }
     DeviceAdminTable { size, version, identity, health }
     NoteHeader { abi_major, abi_minor, flags, json_len }

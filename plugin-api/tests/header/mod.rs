@@ -82,7 +82,7 @@ fn prelude() -> String {
  *     UPDATE=1 cargo test -p daos-plugin-api --test c_header
  *
  * A plugin in C includes this file, states its manifest with DAOS_PLUGIN_MANIFEST, fills the tables
- * and defines daos_plugin_entry_v1. See tests/c/malloc.c for a whole one.
+ * and defines daos_plugin_entry_v1. "daos_server plugin new bdev-acme --c" writes a whole one.
  */
 #ifndef DAOS_PLUGIN_H
 #define DAOS_PLUGIN_H

@@ -6,7 +6,7 @@ use crate::data::{self, FileDevice};
 use bdev_uring::Registrations;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, ScanReport,
+    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, QuiesceReport, ScanReport,
 };
 use daos_plugin_api::sdk::{BdevPlugin, CallContext, Error, Host, Plugin, Result};
 use rustix::fs::statvfs;
@@ -136,6 +136,20 @@ impl Plugin for BdevFile {
             health.insert("free_space".to_owned(), json!(fs.f_bavail * fs.f_frsize));
         }
         Ok(health)
+    }
+
+    /// The kernel ends the requests of a ring after the process that made it is gone, and until then keeps its
+    /// file locked: whoever gets the lock knows that they have ended.
+    fn quiesce(&self, _call: CallContext<'_>, device: DeviceSpec) -> Result<QuiesceReport> {
+        configured(&device)?;
+        let path = Path::new(&device.address);
+        match File::open(path) {
+            Ok(file) => data::lock(&file, path)?,
+            // One that is gone moves nothing.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io(format!("cannot open {}", path.display()), error)),
+        }
+        Ok(QuiesceReport::default())
     }
 }
 

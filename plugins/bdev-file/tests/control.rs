@@ -127,6 +127,51 @@ fn an_open_device_is_in_use_and_not_formatted() {
     format(&plugin, &spec, true).unwrap();
 }
 
+/// Asynchronous I/O of a process that was killed may outlive it for a moment: the lock tells when it is over.
+#[test]
+fn a_file_is_at_rest_once_its_last_user_and_its_requests_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rest");
+    let plugin = plugin();
+    let spec = device(&plugin, &path, 4);
+    plugin.quiesce(&spec, options()).unwrap();
+    assert!(!path.exists(), "nothing is made");
+    format(&plugin, &spec, false).unwrap();
+    let open = plugin.open_bdev(&spec, options()).unwrap();
+    let error = plugin.quiesce(&spec, options()).unwrap_err();
+    assert_eq!(error.status, Status::BUSY, "{error}");
+    drop(open);
+    // Whoever held the file is gone, what it began is not: its descriptor lives on in nobody's table.
+    let (held, keeper) = std::os::unix::net::UnixStream::pair().unwrap();
+    lend(&held, &path);
+    let waited = std::thread::scope(|scope| {
+        let begun = Instant::now();
+        let rest = scope.spawn(|| plugin.quiesce(&spec, options()));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!rest.is_finished(), "somebody's request is still under way");
+        drop((held, keeper));
+        rest.join().unwrap().unwrap();
+        begun.elapsed()
+    });
+    assert!(waited >= Duration::from_millis(300));
+    plugin.quiesce(&spec, options()).unwrap();
+    drop(plugin.open_bdev(&spec, options()).unwrap());
+}
+
+/// Sends a locked descriptor of `path` into a socket that nobody reads, and closes it here.
+fn lend(socket: &std::os::unix::net::UnixStream, path: &Path) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::os::fd::AsFd;
+    let file = fs::File::open(path).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [file.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let text = std::io::IoSlice::new(b"x");
+    sendmsg(socket, &[text], &mut control, SendFlags::empty()).unwrap();
+}
+
 struct Killed(Child);
 
 impl Drop for Killed {

@@ -8,7 +8,8 @@ use crate::wipe;
 use bdev_uring::Registrations;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassRequest, DeviceRecord, DeviceSpec, DeviceState, FormatReport, FormatRequest, ScanReport,
+    ClassRequest, DeviceRecord, DeviceSpec, DeviceState, FormatReport, FormatRequest,
+    QuiesceReport, ScanReport,
 };
 use daos_plugin_api::sdk::{BdevPlugin, CallContext, Error, Host, Plugin, Result};
 use serde_json::{Map, Value, json};
@@ -44,13 +45,18 @@ impl BdevKdev {
         Ok(self.sysfs.block(DevNumber::from_rdev(found.rdev())))
     }
 
-    /// The configured device of a request.
-    fn configured(&self, device: &DeviceSpec) -> Result<Block> {
+    /// The configured device of a request; `None` if it is not there.
+    fn look_up(&self, device: &DeviceSpec) -> Result<Option<Block>> {
         if !device_list(&device.config)?.contains(&device.address) {
             let what = format!("{} is not in bdev_list", device.address);
             return Err(Error::new(Status::NOT_FOUND, what).remedy("add it to bdev_list"));
         }
-        self.find(&device.address)?.ok_or_else(|| {
+        self.find(&device.address)
+    }
+
+    /// The configured device of a request, which has to be there.
+    fn configured(&self, device: &DeviceSpec) -> Result<Block> {
+        self.look_up(device)?.ok_or_else(|| {
             Error::new(
                 Status::NOT_FOUND,
                 format!("{} does not exist", device.address),
@@ -160,6 +166,16 @@ impl Plugin for BdevKdev {
             ("size".to_owned(), json!(size)),
             ("read_only".to_owned(), json!(block.is_read_only())),
         ]))
+    }
+
+    /// The kernel ends the requests of a ring after the process that made it is gone, and until then keeps its
+    /// device open: whoever gets it exclusively knows that they have ended.
+    fn quiesce(&self, _call: CallContext<'_>, device: DeviceSpec) -> Result<QuiesceReport> {
+        // One that is gone moves nothing.
+        if let Some(block) = self.look_up(&device)? {
+            drop(data::open_exclusive(&block, false)?);
+        }
+        Ok(QuiesceReport::default())
     }
 }
 

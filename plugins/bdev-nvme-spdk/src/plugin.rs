@@ -7,7 +7,7 @@ use crate::{env, firmware, held, scan, wipe};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
     ClassRequest, DeviceSpec, DeviceState, FirmwareRequest, FormatReport, FormatRequest,
-    PrepareReport, PrepareRequest, ScanReport,
+    PrepareReport, PrepareRequest, QuiesceReport, ScanReport,
 };
 use daos_plugin_api::sdk::{Bdev, BdevPlugin, CallContext, Error, Host, Plugin, Result};
 use nvme_pci::{Controller, Machine, Processes, System};
@@ -246,6 +246,20 @@ impl Plugin for BdevNvme {
             }
         };
         written(report)
+    }
+
+    fn quiesce(&self, _call: CallContext<'_>, device: DeviceSpec) -> Result<QuiesceReport> {
+        let name = Name::parse(&device.address, &self.settings.fabrics)?;
+        if self.is_open(&name.controller) {
+            let what = format!("{} is open in this process", device.address);
+            return Err(Error::new(Status::BUSY, what).remedy("close it first"));
+        }
+        // A controller on a fabric reaches no memory of ours; its connection has ended with the process.
+        let Ok(address) = name.controller.parse() else {
+            return Ok(QuiesceReport::default());
+        };
+        let notes = nvme_pci::quiesce(&mut Machine::default(), address, &self.processes())?;
+        Ok(QuiesceReport { notes })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::tree::Tree;
 use nix::mount::{MntFlags, MsFlags};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -29,6 +29,17 @@ pub trait System {
     /// # Errors
     /// The kernel's.
     fn write(&mut self, path: &str, text: &str) -> io::Result<()>;
+
+    /// Writes bytes of a file at an offset.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn write_at(&mut self, path: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .open(self.tree().path(path))?;
+        file.write_all_at(bytes, offset)
+    }
 
     /// Loads a kernel module.
     ///

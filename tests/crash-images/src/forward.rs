@@ -4,7 +4,7 @@ use crate::bdev::CachedDevice;
 use crate::plugin::{Wrapper, lock};
 use crate::scm::CachedMemory;
 use daos_plugin_api::control::{
-    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, ScanReport,
+    ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, QuiesceReport, ScanReport,
 };
 use daos_plugin_api::host::{CallOptions, ControlOp};
 use daos_plugin_api::sdk::{BdevPlugin, CallContext, Error, Host, Plugin, Result, ScmPlugin};
@@ -96,6 +96,10 @@ impl<const SLOT: usize> Plugin for Wrapper<SLOT> {
     fn format(&self, _: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
         self.let_go(&request.device.address);
         self.shared.inner.format(&request, CallOptions::default())
+    }
+
+    fn quiesce(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<QuiesceReport> {
+        self.shared.inner.quiesce(&device, CallOptions::default())
     }
 
     fn mount(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<()> {

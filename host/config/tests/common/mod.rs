@@ -12,6 +12,7 @@ pub fn class(kind: ClassKind, class: &str, plugin: &str, schema: Value) -> Class
         class: class.to_owned(),
         plugin: plugin.to_owned(),
         schema,
+        exclusive: Vec::new(),
     }
 }
 

@@ -6,7 +6,9 @@ use crate::operation::{
     BurnInRequest, DeviceInspection, LabelRequest, LabelWritten, MountFile, Operation,
 };
 use daos_loader::PluginInfo;
-use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport};
+use daos_plugin_api::control::{
+    ClassRequest, DeviceSpec, FormatReport, FormatRequest, QuiesceReport, ScanReport,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -130,6 +132,17 @@ impl HelperPool {
         options: CallOptions,
     ) -> Result<Value> {
         self.typed(plugin, Operation::Firmware(request), options)
+            .await
+    }
+
+    /// Brings a block device to rest whose user has died.
+    pub async fn quiesce(
+        &self,
+        plugin: &PluginInfo,
+        device: DeviceSpec,
+        options: CallOptions,
+    ) -> Result<QuiesceReport> {
+        self.typed(plugin, Operation::Quiesce(device), options)
             .await
     }
 

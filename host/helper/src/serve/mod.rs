@@ -241,6 +241,7 @@ fn execute(
         Operation::Unmount(device) => instance.unmount(&device, options).map(|()| Value::Null),
         Operation::Health(device) => document(ControlOp::Health, &encode(&device)?),
         Operation::Firmware(request) => document(ControlOp::Firmware, &request.into()),
+        Operation::Quiesce(device) => encode(&instance.quiesce(&device, options)?),
         Operation::InspectDevice(device) => encode(&device::inspect(instance, &device, options)?),
         Operation::WriteLabel { device, label } => {
             encode(&device::write_label(instance, &device, &label, options)?)

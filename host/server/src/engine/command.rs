@@ -2,6 +2,7 @@
 //! engine can take the place of ours (`engine_path`), plus a few long options that only ours knows.
 
 use crate::fabric::Selection;
+use crate::storage::Tier;
 use anyhow::bail;
 use daos_config::{Config, ServerConfig};
 use std::ffi::OsString;
@@ -62,7 +63,7 @@ pub(crate) fn responder(
 }
 
 /// How one start of an engine differs from another.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Start {
     /// First start after a format: devices whose contents die with the engine are labelled by it.
     pub(crate) first: bool,
@@ -70,6 +71,8 @@ pub(crate) struct Start {
     pub(crate) plugins: Vec<(&'static str, PathBuf)>,
     /// Number of block devices.
     pub(crate) bdevs: usize,
+    /// The block devices, which have to come to rest when the engine dies.
+    pub(crate) tier: Option<Tier>,
     /// Devices that no other process may open meanwhile, as `CLASS:ADDRESS`.
     pub(crate) devices: Vec<String>,
     /// SCM class, and its configuration as JSON.
@@ -306,6 +309,7 @@ mod tests {
             first: true,
             plugins: vec![("bdev", "/p/x.so".into())],
             bdevs: 1,
+            tier: None,
             devices: Vec::new(),
             scm: ("ram".to_owned(), "{}".to_owned()),
             fabric: Selection::default(),

@@ -5,7 +5,9 @@ use super::command::{Start, add_plugin_levels, arguments, environment, program, 
 use super::spawn::spawn;
 use super::tail::Tail;
 use crate::log_masks;
+use crate::plugins::Plugins;
 use crate::state::{Incident, State, now_ms};
+use crate::storage::{Holder, bring_to_rest};
 use daos_drpc::Client;
 use daos_drpc::methods::{mgmt as methods, module};
 use daos_loader::LeaseError;
@@ -68,11 +70,12 @@ pub(crate) struct Supervisor {
 }
 
 /// Starts the supervisor of engine `index`; it waits for its first command.
-pub(crate) fn supervise(state: Arc<State>, index: usize) -> Supervisor {
+pub(crate) fn supervise(state: Arc<State>, plugins: Arc<Plugins>, index: usize) -> Supervisor {
     let (commands, inbox) = mpsc::channel(16);
     tokio::spawn(
         Task {
             state,
+            plugins,
             index,
             inbox,
             deaths: 0,
@@ -126,6 +129,7 @@ const GONE: &str = "the engine's supervisor has ended";
 
 struct Task {
     state: Arc<State>,
+    plugins: Arc<Plugins>,
     index: usize,
     inbox: mpsc::Receiver<Command>,
     /// Deaths in a row.
@@ -163,9 +167,21 @@ impl Task {
     async fn serve(&mut self, mut start: Start, started: oneshot::Sender<Result<u32, String>>) {
         self.deaths = 0;
         let mut started = Some(started);
+        let mut tail = Tail::default();
+        // What it died of, as long as its devices are not at rest.
+        let mut restless: Option<String> = None;
         loop {
+            if let Some(died) = &restless {
+                if let Err(still) = self.bring_to_rest(&start).await {
+                    if !self.again(&format!("{died}; {still}"), &tail).await {
+                        return;
+                    }
+                    continue;
+                }
+                restless = None;
+            }
             let born = Instant::now();
-            let tail = Tail::default();
+            tail = Tail::default();
             let mut child = match self.spawn(&start, &tail) {
                 Ok(child) => child,
                 Err(why) => {
@@ -210,7 +226,12 @@ impl Task {
             if let Some(started) = started.take() {
                 drop(started.send(Ok(pid)));
             }
-            let end = self.watch(&mut child, pid).await;
+            let end = self.watch(&mut child, pid, &start).await;
+            // At once, whatever comes next: another start, a format, or nothing.
+            let at_rest = match &end {
+                End::Stopped => Ok(()),
+                End::Died(_) | End::Stuck(_) => self.bring_to_rest(&start).await,
+            };
             if let Err(error) = self.state.leases.release(pid) {
                 // The lease of a dead process does not count.
                 warn!(engine = self.index, pid, "{error}");
@@ -222,7 +243,7 @@ impl Task {
             if born.elapsed() >= RECOVERED_AFTER {
                 self.deaths = 0;
             }
-            let why = match end {
+            let mut why = match end {
                 End::Stopped => return,
                 End::Died(status) => match status.code() {
                     Some(EXIT_STORAGE_MISMATCH) => return self.mismatch(&tail),
@@ -242,7 +263,6 @@ impl Task {
                 },
                 End::Stuck(why) => why,
             };
-            self.deaths += 1;
             if let Some(plugin) = tail.plugin() {
                 self.state.add_incident(Incident {
                     at_ms: now_ms(),
@@ -252,22 +272,45 @@ impl Task {
                     log: tail.lines(),
                 });
             }
-            if self.deaths >= GIVE_UP_AFTER {
-                let what = format!(
-                    "the engine died {} times in a row and is given up",
-                    self.deaths
-                );
-                return self.fail(
-                    &what,
-                    &why,
-                    "mend the cause shown in its log, then: daos_shell system start",
-                    &tail,
-                );
+            if let Err(still) = at_rest {
+                restless = Some(why.clone());
+                why = format!("{why}; {still}");
             }
-            if self.pause(&why, &tail).await.is_none() {
+            if !self.again(&why, &tail).await {
                 return;
             }
         }
+    }
+
+    /// Counts a death and waits before another start; `false` if there shall be none.
+    async fn again(&mut self, why: &str, tail: &Tail) -> bool {
+        self.deaths += 1;
+        if self.deaths >= GIVE_UP_AFTER {
+            let what = format!(
+                "the engine died {} times in a row and is given up",
+                self.deaths
+            );
+            self.fail(
+                &what,
+                why,
+                "mend the cause shown in its log, then: daos_shell system start",
+                tail,
+            );
+            return false;
+        }
+        self.pause(why, tail).await.is_some()
+    }
+
+    /// Makes sure that the devices of an engine that died are used by nobody and nothing; says what keeps them from it.
+    async fn bring_to_rest(&self, start: &Start) -> Result<(), String> {
+        let Some(tier) = &start.tier else {
+            return Ok(());
+        };
+        // Of their own: others may be at work for an hour.
+        let helpers = self.plugins.separate_helpers();
+        let result = bring_to_rest(&self.plugins, &helpers, tier, Holder::Dead).await;
+        helpers.stop().await;
+        result.map_err(|fault| format!("its devices are not at rest: {fault}"))
     }
 
     fn spawn(&self, start: &Start, tail: &Tail) -> Result<Child, String> {
@@ -302,7 +345,7 @@ impl Task {
     }
 
     /// Watches one process until it ends, however that comes.
-    async fn watch(&mut self, child: &mut Child, pid: u32) -> End {
+    async fn watch(&mut self, child: &mut Child, pid: u32, start: &Start) -> End {
         let give_up = Instant::now() + READY_WITHIN;
         let mut ready = false;
         loop {
@@ -326,6 +369,10 @@ impl Task {
                         let grace = if force { Duration::ZERO } else { grace };
                         let killed = terminate(child, pid, grace).await;
                         // Before the answer: who asked may format the storage next.
+                        if killed {
+                            // Why not is in the log; the next start tries again.
+                            let _ = self.bring_to_rest(start).await;
+                        }
                         self.stopped(pid);
                         // Nobody waits for the answer any more if this fails.
                         let _ = stopped.send(killed);

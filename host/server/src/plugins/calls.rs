@@ -9,7 +9,7 @@ use daos_loader::{PluginInfo, Policy, StateDir};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
     ClassKind, ClassRequest, DeviceSpec, FormatReport, FormatRequest, PrepareReport,
-    PrepareRequest, ScanReport,
+    PrepareRequest, QuiesceReport, ScanReport,
 };
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
@@ -36,6 +36,11 @@ impl Plugins {
     /// next call starts new ones.
     pub(crate) async fn rest(&self) {
         self.helpers.stop().await;
+    }
+
+    /// The helpers that calls go to.
+    pub(crate) fn helpers(&self) -> &HelperPool {
+        &self.helpers
     }
 
     /// Helpers of their own, for work that takes long.
@@ -100,6 +105,18 @@ impl Plugins {
         device: DeviceSpec,
     ) -> Result<Map<String, Value>, (Status, Trouble)> {
         let call = self.helpers.health(plugin, device, CallOptions::default());
+        call.await.map_err(|e| (e.status(), trouble(plugin, e)))
+    }
+
+    /// Brings a device to rest whose user has died, in one of `helpers`; the code tells "has no such function" from
+    /// "failed to".
+    pub(crate) async fn quiesce(
+        &self,
+        helpers: &HelperPool,
+        plugin: &PluginInfo,
+        device: DeviceSpec,
+    ) -> Result<QuiesceReport, (Status, Trouble)> {
+        let call = helpers.quiesce(plugin, device, CallOptions::default());
         call.await.map_err(|e| (e.status(), trouble(plugin, e)))
     }
 

@@ -2,6 +2,7 @@
 
 use super::content::Content;
 use super::layout::{Layout, Tier, immutable, layout, scm_layout};
+use super::rest::{Holder, bring_to_rest};
 use crate::engine::Start;
 use crate::fabric;
 use crate::plugins::{Plugins, Trouble};
@@ -67,6 +68,10 @@ async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assess
             };
         }
     };
+    // Its last user may have been an engine of a server that was killed as well.
+    if let Some(tier) = &layout.bdev {
+        bring_to_rest(plugins, plugins.helpers(), tier, Holder::Unknown).await?;
+    }
     let superblock = match mounted(plugins, &layout).await? {
         true => superblock(plugins, &layout).await?,
         false => None,

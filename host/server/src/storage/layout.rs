@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Devices of one kind, and the plugin that drives them.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tier {
     pub(crate) plugin: PluginInfo,
     pub(crate) class: String,
@@ -133,6 +133,7 @@ impl Layout {
             plugins: self.plugin_files(fabric),
             fabric: fabric.selection.clone(),
             bdevs: self.bdev.as_ref().map_or(0, |t| t.devices.len()),
+            tier: self.bdev.clone(),
             devices: self.shared_devices(),
             scm: (self.scm.class.clone(), config.to_string()),
         }

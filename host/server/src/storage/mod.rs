@@ -5,9 +5,11 @@ mod content;
 mod execute;
 mod layout;
 mod plan;
+mod rest;
 
 pub(crate) use assess::{Assessment, assess};
 pub(crate) use content::Content;
 pub(crate) use execute::{Events, execute};
 pub(crate) use layout::{Tier, bdevs};
 pub(crate) use plan::plan;
+pub(crate) use rest::{Holder, bring_to_rest};

@@ -1,10 +1,10 @@
 //! Opening, closing, memory, administration.
 
 use super::BdevBench;
+use super::durable::lasting;
 use super::io::writable;
-use super::ops::lasting;
 use super::rig::{Io, POOL, Rig};
-use crate::abi::{BdevEvent, BdevOp, Status};
+use crate::abi::{BdevEvent, BdevGeometry, BdevOp, Status};
 use crate::conformance::case::{
     Case, Verdict, ensure, failed, refused, refused_somehow, skipped, supported,
 };
@@ -71,6 +71,16 @@ pub(super) const CASES: &[Case<BdevBench>] = &[
         id: "life.reset",
         name: "a reset completes each outstanding request once and the queue reconnects",
         body: reset,
+    },
+    Case {
+        id: "life.quiesce",
+        name: "a device that nobody has comes to rest, again and again, and keeps its data",
+        body: quiesce,
+    },
+    Case {
+        id: "life.quiesce_open",
+        name: "a device that is open is not brought to rest under its user",
+        body: quiesce_open,
     },
 ];
 
@@ -298,4 +308,55 @@ fn reset(bench: &BdevBench) -> Verdict {
         while device.next_event().is_some() {}
     }
     Ok(())
+}
+
+fn quiesce(bench: &BdevBench) -> Verdict {
+    let at_rest = |n: u32| {
+        let result = bench
+            .instance()
+            .quiesce(bench.spec(), CallOptions::default());
+        let report = supported("quiesce", result)?;
+        ensure!(
+            report.notes.iter().all(|note| !note.is_empty()),
+            "call {n} notes nothing in particular: {:?}",
+            report.notes
+        );
+        Ok(())
+    };
+    at_rest(0)?;
+    let mut rig = bench.rig(1)?;
+    let keeps = rig.geometry().flags & (BdevGeometry::EPHEMERAL | BdevGeometry::READ_ONLY) == 0;
+    let data = bench.random(53).bytes(rig.block());
+    if keeps {
+        rig.write(0, &data)?;
+        rig.must(&Io::flush())?;
+    }
+    drop(rig);
+    (1..4).try_for_each(at_rest)?;
+    let mut rig = bench.rig(1)?;
+    if keeps {
+        rig.expect("the data", 0, &data)?;
+    }
+    rig.read(0, 1).map(drop)
+}
+
+fn quiesce_open(bench: &BdevBench) -> Verdict {
+    let mut rig = bench.rig(4)?;
+    let io = Io::data(BdevOp::READ, 0, 1, 0, rig.block());
+    rig.offer(&[io])?;
+    let result = bench
+        .instance()
+        .quiesce(bench.spec(), CallOptions::default());
+    let result = match result {
+        Err(e) if e.status == Status::NOT_SUPPORTED => {
+            rig.finish()?;
+            return supported("quiesce", Err(e));
+        }
+        result => result,
+    };
+    refused("quiesce of an open device", result, &[Status::BUSY])?;
+    for (tag, status) in rig.finish()? {
+        ensure!(status.is_ok(), "tag {tag} completed as {status:?}");
+    }
+    rig.must(&Io::data(BdevOp::READ, 0, 1, 0, rig.block()))
 }

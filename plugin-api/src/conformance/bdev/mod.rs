@@ -1,5 +1,6 @@
 //! Cases of block devices.
 
+mod durable;
 mod faults;
 mod io;
 mod life;
@@ -62,6 +63,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case<BdevBench>> {
         life::CASES,
         io::CASES,
         ops::CASES,
+        durable::CASES,
         queue::CASES,
         faults::CASES,
     ]

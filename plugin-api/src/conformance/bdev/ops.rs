@@ -3,7 +3,7 @@
 use super::BdevBench;
 use super::io::writable;
 use super::rig::{Io, POOL, Rig};
-use crate::abi::{BdevGeometry, BdevOp, Status};
+use crate::abi::{BdevOp, Status};
 use crate::conformance::case::{Case, Verdict, ensure, skipped};
 
 pub(super) const CASES: &[Case<BdevBench>] = &[
@@ -11,16 +11,6 @@ pub(super) const CASES: &[Case<BdevBench>] = &[
         id: "ops.flush",
         name: "a flush succeeds with and without writes before it",
         body: flush,
-    },
-    Case {
-        id: "ops.flush_is_durable",
-        name: "a flush makes completed writes durable: they survive closing the device",
-        body: flush_is_durable,
-    },
-    Case {
-        id: "ops.fua_is_durable",
-        name: "a write with FUA is durable: it survives closing the device without a flush",
-        body: fua_is_durable,
     },
     Case {
         id: "ops.unmap",
@@ -58,49 +48,6 @@ fn flush(bench: &BdevBench) -> Verdict {
         rig.must(&Io::flush())?;
         rig.must(&Io::flush())?;
         rig.expect("a flushed block", 0, &data)?;
-    }
-    Ok(())
-}
-
-/// A rig on a device whose data outlives its opener.
-pub(super) fn lasting(bench: &BdevBench) -> Verdict<Rig> {
-    let rig = writable(bench, 4)?;
-    if rig.geometry().flags & BdevGeometry::EPHEMERAL != 0 {
-        return skipped("the contents go with the process that opened the device");
-    }
-    Ok(rig)
-}
-
-fn flush_is_durable(bench: &BdevBench) -> Verdict {
-    let mut random = bench.random(21);
-    for _ in 0..4 {
-        let mut rig = lasting(bench)?;
-        let blocks = rig.largest(1 << 20);
-        let lba = random.below(rig.geometry().block_count - blocks + 1);
-        let data = random.bytes(blocks as usize * rig.block());
-        rig.write(lba, &data)?;
-        rig.must(&Io::flush())?;
-        drop(rig);
-        bench
-            .rig(1)?
-            .expect("flushed data after reopening", lba, &data)?;
-    }
-    Ok(())
-}
-
-fn fua_is_durable(bench: &BdevBench) -> Verdict {
-    let mut random = bench.random(22);
-    for _ in 0..4 {
-        let mut rig = lasting(bench)?;
-        let lba = random.below(rig.geometry().block_count);
-        let data = random.bytes(rig.block());
-        rig.put(0, &data);
-        let io = Io::data(BdevOp::WRITE, lba, 1, 0, rig.block()).fua();
-        rig.must(&io)?;
-        drop(rig);
-        bench
-            .rig(1)?
-            .expect("FUA data after reopening", lba, &data)?;
     }
     Ok(())
 }

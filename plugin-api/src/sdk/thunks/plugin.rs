@@ -26,6 +26,7 @@ impl<P: Plugin> Root<P> {
         unmount: Some(unmount::<P>),
         health: Some(health::<P>),
         firmware: Some(firmware::<P>),
+        quiesce: Some(quiesce::<P>),
     };
 
     const VALUE: PluginTable = PluginTable {
@@ -168,6 +169,7 @@ control_functions! {
     unmount: |p, context, request| p.unmount(context, request);
     health: |p, context, request| p.health(context, request);
     firmware: |p, context, request| p.firmware(context, request);
+    quiesce: |p, context, request| p.quiesce(context, request);
 }
 
 unsafe extern "C" fn scan<P: Plugin>(plugin: Handle, call: CallPtr, _request: Str) -> Status {

@@ -227,6 +227,32 @@ fn a_panic_is_an_error_of_the_device_and_the_engine_lives() {
 }
 
 #[test]
+fn a_device_that_is_not_at_rest_is_not_used_again() {
+    let bed = Bed::new("quiesce: fail");
+    let mut server = bed.start();
+    let data = Workload::on_rank(&bed.site, "rest", 0);
+    data.write();
+    bed.misbehave(true);
+    let dead = server.kill_engine(0);
+    // Not even after the second pause, when it would be running again.
+    let state = server.wait_state("waiting", |s| {
+        engine(s, 0)["restarts"].as_u64() >= Some(2) && engine(s, 0)["state"] == "restarting"
+    });
+    let reason = engine(&state, 0)["reason"].as_str().unwrap_or("");
+    for word in ["SIGKILL", "not at rest", "cannot read the drum", "dry it"] {
+        assert!(reason.contains(word), "{word:?} is missing in {reason}");
+    }
+    assert_eq!(engine(&state, 1)["state"], "ready");
+    bed.misbehave(false);
+    server.wait_state("served again", |s| s["phase"] == "ready");
+    assert_ne!(server.engine_pid(0), dead);
+    // What the plugin had to do is told.
+    assert!(server.log().contains("hostile:0 is at rest"));
+    data.verify();
+    server.stop();
+}
+
+#[test]
 fn an_engine_that_dies_again_and_again_is_given_up_with_its_reason() {
     let bed = Bed::new("submit: segfault");
     let mut server = bed.start();
