@@ -204,7 +204,8 @@ impl Peer {
     /// Sends bytes that need not be a request.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.submit(FabricOp::SEND, bytes.to_vec());
-        self.poll();
+        // What has come meanwhile is for who waits: a reply may be faster than this.
+        self.progress();
     }
 
     /// Its own address, as its requests carry it.
@@ -252,6 +253,11 @@ impl Peer {
     /// # Panics
     /// The endpoint fails, or what arrives is no reply.
     pub fn poll(&mut self) -> Vec<Said> {
+        self.progress();
+        std::mem::take(&mut self.said)
+    }
+
+    fn progress(&mut self) {
         let mut done = [FabricCompletion {
             user: 0,
             tag: 0,
@@ -280,7 +286,6 @@ impl Peer {
             }
             self.submit(FabricOp::RECV, vec![0; REPLY_MAX]);
         }
-        std::mem::take(&mut self.said)
     }
 
     /// Makes progress for a while and lets go of what comes.

@@ -16,6 +16,11 @@ const VARIABLES: &[&CStr] = &[
     // An endpoint of ours has no more than 1024 operations under way, whatever the number of its peers, so that
     // room for 16 times a provider's queue (384 for verbs) is ample.
     c"FI_UNIVERSE_SIZE=16",
+    // ofi_rxm looks at the connections that come and go every 10 ms by default, while its queue is read: each of the steps
+    // of a new one waits for that, awake, since the descriptor announces it all the while. And in 1.17 the step before
+    // sleeping takes the announcement back whether it was looked at or not: it is noticed with the next message then. 0 is
+    // each time that there is no message.
+    c"FI_OFI_RXM_CM_PROGRESS_INTERVAL=0",
     // The threads of provider sockets look for work for 10 ms before they sleep, one per endpoint on each side, and who
     // uses the endpoint waits for the core: an exchange took 3 ms on two cores, of CPU time, too, instead of 0.1.
     c"FI_SOCKETS_PE_WAITTIME=0",
