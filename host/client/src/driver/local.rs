@@ -4,20 +4,20 @@
 //! looks for the reply, between the other tasks of the thread. It never blocks the thread; while a
 //! reply is due it keeps the runtime from sleeping for a moment, as the engine does.
 
-use super::crowd::Crowd;
+use super::alarm::Alarm;
 use super::link::{Sleep, watch};
+use super::spin::{Look, Spin, give_way};
 use super::{
     Call, Command, Driver, Loop, RingOnDrop, SPIN, Started, TICK, failed, open_link, provider,
 };
 use crate::Error;
 use daos_plugin_api::abi::Status;
-use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
@@ -38,6 +38,9 @@ pub(super) fn start(
         queue,
         notify: notify.clone(),
         watch: None,
+        look: Look::default(),
+        is_blind: false,
+        alarm: Alarm::new(),
         tick: Box::pin(tokio::time::sleep(TICK)),
     };
     tokio::task::spawn_local(async move {
@@ -60,6 +63,10 @@ struct Task {
     notify: Arc<Notify>,
     /// The endpoint's descriptor, as the runtime watches it: a duplicate, so that closing it is ours.
     watch: Option<(RawFd, AsyncFd<OwnedFd>)>,
+    /// The endpoint has no descriptor, as the last wait showed: it has to be looked at.
+    is_blind: bool,
+    look: Look,
+    alarm: Alarm,
     /// When deadlines and silent targets are to be looked at.
     tick: Pin<Box<tokio::time::Sleep>>,
 }
@@ -96,24 +103,35 @@ impl Task {
     async fn turn(&mut self, driver: &mut Loop) -> Result<(), String> {
         let fault = |status: Status| format!("the endpoint failed: {status}");
         driver.link.flush().map_err(fault)?;
-        let wait = match driver.link.arm_wait().map_err(fault)? {
-            Sleep::Not => Wait::Poll,
-            Sleep::Until { fd, timer } => {
-                if let Some(fd) = fd
-                    && self.watch.as_ref().is_none_or(|w| w.0 != fd.as_raw_fd())
-                {
-                    let watched = watch(fd)
-                        .map_err(|e| format!("the endpoint's descriptor cannot be watched: {e}"))?;
-                    self.watch = Some((fd.as_raw_fd(), watched));
+        let due = !driver.peers.is_idle();
+        let looks = self.is_blind && due && self.look.goes_on(SPIN);
+        let wait = if looks {
+            give_way().await;
+            Wait::Poll
+        } else {
+            self.look.ends();
+            match driver.link.arm_wait().map_err(fault)? {
+                Sleep::Not => Wait::Poll,
+                Sleep::Until { fd, timer } => {
+                    if let Some(fd) = fd
+                        && self.watch.as_ref().is_none_or(|w| w.0 != fd.as_raw_fd())
+                    {
+                        let watched = watch(fd).map_err(|e| {
+                            format!("the endpoint's descriptor cannot be watched: {e}")
+                        })?;
+                        self.watch = Some((fd.as_raw_fd(), watched));
+                    }
+                    self.is_blind = fd.is_none();
+                    self.rest(timer, due).await
                 }
-                let watched = fd.is_some();
-                let due = !driver.peers.is_idle();
-                self.rest(watched, timer, due).await
             }
         };
         if wait == Wait::Poll {
             let progress = driver.progress().map_err(fault)?;
-            if driver.replied || !progress {
+            if progress {
+                self.look.restart();
+            }
+            if driver.replied || !progress && !looks {
                 // Callers that got a reply ask for more: that is sent in one go.
                 yield_now().await;
             }
@@ -122,9 +140,18 @@ impl Task {
     }
 
     /// Waits, without sleeping at first while replies are due.
-    async fn rest(&mut self, watched: bool, timer: Option<Duration>, due: bool) -> Wait {
-        let watch = self.watch.as_ref().filter(|_| watched);
-        let spin = if due { Spin::begin() } else { None };
+    async fn rest(&mut self, timer: Option<Duration>, due: bool) -> Wait {
+        let watch = self.watch.as_ref().filter(|_| !self.is_blind);
+        // Without a descriptor waiting shows nothing: then it is `turn` that looks for a moment.
+        let spin = match watch {
+            Some(_) if due => Spin::begin(SPIN),
+            _ => None,
+        };
+        // Nobody waits for anything: what moves meanwhile may take its time.
+        let timer = match due || watch.is_some() {
+            true => timer,
+            false => timer.map(|timer| timer.max(TICK)),
+        };
         loop {
             let spinning = spin.as_ref().is_some_and(Spin::goes_on);
             tokio::select! {
@@ -137,7 +164,7 @@ impl Task {
                     self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
                     return Wait::Poll;
                 }
-                () = sleep(timer), if !spinning && timer.is_some() => return Wait::Poll,
+                () = self.alarm.after(timer), if !spinning && timer.is_some() => return Wait::Poll,
             }
         }
     }
@@ -152,49 +179,6 @@ enum Wait {
     Commands,
 }
 
-thread_local! {
-    /// Whether a task of this thread keeps its runtime awake: one does for all.
-    static SPINNING: Cell<bool> = const { Cell::new(false) };
-    static CROWD: RefCell<Crowd> = const { RefCell::new(Crowd::new()) };
-}
-
-/// Keeps the runtime of this thread from sleeping, for a moment.
-struct Spin {
-    begun: Instant,
-    last: Cell<Instant>,
-}
-
-impl Spin {
-    /// `None` if another task does that, or if it does not pay.
-    fn begin() -> Option<Self> {
-        if SPINNING.get() {
-            return None;
-        }
-        let begun = Instant::now();
-        if CROWD.with_borrow(|crowd| crowd.is_here(begun)) {
-            return None;
-        }
-        SPINNING.set(true);
-        Some(Self {
-            begun,
-            last: Cell::new(begun),
-        })
-    }
-
-    fn goes_on(&self) -> bool {
-        let now = Instant::now();
-        let left = self.last.replace(now);
-        let crowded = CROWD.with_borrow_mut(|crowd| crowd.gave_way(left, now));
-        !crowded && now.duration_since(self.begun) < SPIN
-    }
-}
-
-impl Drop for Spin {
-    fn drop(&mut self) {
-        SPINNING.set(false);
-    }
-}
-
 /// Waits until the descriptor has something; forgets that before the endpoint is polled, so that
 /// whatever comes meanwhile is noticed.
 async fn readable(watch: Option<&AsyncFd<OwnedFd>>) {
@@ -204,20 +188,6 @@ async fn readable(watch: Option<&AsyncFd<OwnedFd>>) {
             // The runtime is shutting down.
             Err(_) => std::future::pending().await,
         },
-        None => std::future::pending().await,
-    }
-}
-
-/// Lets other tasks run, and before them other threads: on a small machine the engine may need this
-/// core.
-async fn give_way() {
-    std::thread::yield_now();
-    yield_now().await;
-}
-
-async fn sleep(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
         None => std::future::pending().await,
     }
 }

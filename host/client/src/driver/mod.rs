@@ -3,10 +3,12 @@
 //! Callers hand it [`Attempt`]s: one request each, to one target. Each ends with exactly one
 //! [`Outcome`]: the reply, or why there is none. Whether to try again is the caller's business.
 
+mod alarm;
 mod crowd;
 pub(crate) mod link;
 mod local;
 mod peers;
+mod spin;
 mod wake;
 
 use crate::pool::{Lease, Pool};
