@@ -17,7 +17,7 @@ pub use firmware::{
 pub use health::{HealthRecord, HealthStatus};
 pub use prepare::{
     HugepagePool, PrepareCheck, PrepareFault, PrepareMode, PrepareReport, PrepareRequest,
-    PrepareState, PrepareStep, PreparedDevice, StepState,
+    PrepareState, PrepareStep, PreparedDevice, PreparedNamespace, StepState,
 };
 
 /// What a plugin class provides.

@@ -138,8 +138,9 @@ impl Operation {
             | Self::WriteMountFile { .. }
             | Self::RemoveMountFile { .. } => 30,
             Self::Scan | Self::Mount(_) | Self::Unmount(_) => 60,
-            Self::Prepare(_) | Self::Release(_) => 300,
             Self::Firmware(_) => 900,
+            // A namespace of persistent memory takes minutes.
+            Self::Prepare(_) | Self::Release(_) => 3600,
             Self::Format(_) | Self::BurnIn(_) => 3600,
         })
     }

@@ -162,11 +162,14 @@ pub(crate) enum StorageCommand {
     /// A controller that is in use (mounted, swapped to, part of a volume, with a file system or other known
     /// content, or held by a process) is never touched, and is listed with the reason. Can be interrupted and
     /// run again at any time.
+    ///
+    /// Of storage-class memory, each region gets a namespace for a file system with direct access; with --reset its
+    /// namespaces are destroyed. That is asked about first. What is mounted, or holds somebody's file system, is left alone.
     #[command(
         visible_alias = "p",
         after_help = "Examples:\n  sudo daos_server storage prepare --nvme-only -p 4096 -u bob\n  sudo daos_server \
                       storage prepare -n -w \"0000:81:00.0 0000:82:00.0\"\n  daos_server storage prepare --status\n  \
-                      sudo daos_server storage prepare -n --reset\n\nExit status: 0 on success, 1 if nothing was \
+                      sudo daos_server storage prepare -n --reset\n  sudo daos_server storage prepare --scm-only\n\nExit status: 0 on success, 1 if nothing was \
                       tried, 2 for a wrong command line, 3 if not all of NVMe succeeded, 4 if not all of SCM, 5 if \
                       neither."
     )]

@@ -151,6 +151,23 @@ pub struct PrepareFault {
     pub remedy: String,
 }
 
+/// A namespace of persistent memory that a file system with direct access can be on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedNamespace {
+    /// Identifier.
+    pub uuid: String,
+    /// Block device, without `/dev/`: `pmem0`.
+    pub blockdev: String,
+    /// The kernel's name of the namespace: `namespace0.0`.
+    pub dev: String,
+    /// NUMA node; -1 = unknown.
+    #[serde(default = "super::unknown_node")]
+    pub numa_node: i32,
+    /// Bytes.
+    #[serde(default)]
+    pub size: u64,
+}
+
 /// Answer of `prepare` and of `release`. A call that could do only part of its work answers with this,
 /// too, and with `faults`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -158,6 +175,12 @@ pub struct PrepareReport {
     /// Every device that the class could drive, also those that were left alone.
     #[serde(default)]
     pub devices: Vec<PreparedDevice>,
+    /// Namespaces of persistent memory that are ready after the call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<PreparedNamespace>,
+    /// Nothing more can be done before the machine is restarted.
+    #[serde(default)]
+    pub reboot_required: bool,
     /// Huge pages by node.
     #[serde(default)]
     pub hugepages: Vec<HugepagePool>,

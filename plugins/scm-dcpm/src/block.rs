@@ -23,13 +23,15 @@ pub(crate) struct BlockDevice {
 
 /// What a device holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Holds {
+pub enum Holds {
     /// Nothing.
     Nothing,
     /// A file system that this plugin made.
     Ours,
-    /// Something else, in words.
-    Foreign(String),
+    /// Something that has a name, such as a file system, in words.
+    Known(String),
+    /// Something, in words: data without a file system, or what is left of one.
+    Unknown(String),
 }
 
 impl BlockDevice {
@@ -75,7 +77,8 @@ impl BlockDevice {
         }
         match signature::detect_file(&file, self.size).map_err(fail)? {
             Content::Blank => Ok(Holds::Nothing),
-            content => Ok(Holds::Foreign(content.to_string())),
+            content @ Content::Known(_) => Ok(Holds::Known(content.to_string())),
+            content => Ok(Holds::Unknown(content.to_string())),
         }
     }
 }

@@ -6,6 +6,7 @@
 //!   about a device, `marker`: our mark on a directory, `ext4`: file system and mount;
 //! * `data`: regions, which are files mapped into memory; `persist`: which lines are written back, and
 //!   when the fence comes;
+//! * [`prepare`]: namespaces - made, destroyed, scanned - through `ndctl`;
 //! * `cpu` and `map`: the instructions and the mappings, the unsafe code.
 //!
 //! `scm_list` names a namespace's block device, which is formatted and mounted as a whole; or a directory
@@ -21,10 +22,15 @@ mod manifest;
 mod map;
 mod marker;
 mod persist;
+pub mod prepare;
 mod storage;
 
-use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest};
-use daos_plugin_api::sdk::{CallContext, Host, Plugin, Result, ScmPlugin};
+use daos_plugin_api::abi::Status;
+use daos_plugin_api::control::{
+    ClassRequest, DeviceSpec, FormatReport, FormatRequest, PrepareReport, PrepareRequest,
+    ScanReport,
+};
+use daos_plugin_api::sdk::{CallContext, Error, Host, Plugin, Result, ScmPlugin};
 use manifest::PluginSettings;
 use serde_json::{Map, Value};
 
@@ -50,6 +56,18 @@ impl Plugin for ScmDcpm {
         manifest::Settings::parse(&request.class, &request.config).map(drop)
     }
 
+    fn scan(&self, _: CallContext<'_>) -> Result<ScanReport> {
+        prepare::scan()
+    }
+
+    fn prepare(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        with_documents(request, |request| prepare::prepare(call, request))
+    }
+
+    fn release(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        with_documents(request, |request| prepare::release(call, request))
+    }
+
     fn devices(&self, _: CallContext<'_>, request: ClassRequest) -> Result<Vec<DeviceSpec>> {
         control::devices(request).map(|device| vec![device])
     }
@@ -73,4 +91,21 @@ impl ScmPlugin for ScmDcpm {
     fn open(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<Memory> {
         Memory::open(&device, self.settings)
     }
+}
+
+/// Reads the request of `prepare` or `release`, and writes its answer.
+fn with_documents(
+    request: Map<String, Value>,
+    work: impl FnOnce(&PrepareRequest) -> Result<PrepareReport>,
+) -> Result<Value> {
+    let request = serde_json::from_value(Value::Object(request)).map_err(|e| {
+        Error::new(
+            Status::INVALID,
+            "the request to prepare memory is malformed",
+        )
+        .cause(e.to_string())
+    })?;
+    serde_json::to_value(work(&request)?).map_err(|e| {
+        Error::new(Status::INTERNAL, "the report cannot be written").cause(e.to_string())
+    })
 }

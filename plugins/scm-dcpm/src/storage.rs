@@ -126,7 +126,7 @@ fn of_device(device: &BlockDevice, mount: &Path) -> Result<State> {
         return Ok(match device.holds()? {
             Holds::Nothing => State::Blank,
             Holds::Ours => State::Unmounted,
-            Holds::Foreign(what) => State::Foreign(what),
+            Holds::Known(what) | Holds::Unknown(what) => State::Foreign(what),
         });
     }
     Ok(match Directory::new(mount).inspect()? {

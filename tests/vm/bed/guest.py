@@ -9,7 +9,7 @@ import threading
 import time
 
 from hardware import Machine
-from monitor import Monitor, serve_requests
+from monitor import Monitor, Requests
 
 TIMED_OUT = 124
 """Status of a guest that did not end in time."""
@@ -25,6 +25,8 @@ class Outcome:
     reason: str
     """One sentence, empty on success."""
     seconds: float
+    power_lost: bool = False
+    """The guest asked for that (`lose_power`), and ended without a status."""
 
 
 def _die_with_parent() -> None:
@@ -57,7 +59,7 @@ def run(machine: Machine, timeout_s: float, output=sys.stdout) -> Outcome:
     try:
         try:
             monitor = Monitor(machine.monitor_socket)
-            serve_requests(machine.request_socket, monitor)
+            requests = Requests(machine.request_socket, monitor)
         except OSError as error:
             process.kill()
             code = process.wait()
@@ -75,6 +77,8 @@ def run(machine: Machine, timeout_s: float, output=sys.stdout) -> Outcome:
     seconds = time.monotonic() - started
     if timed_out.is_set():
         return Outcome(TIMED_OUT, f"no end after {timeout_s:.0f} s: guest stopped", seconds)
+    if requests.power_lost:
+        return Outcome(NO_STATUS, "the power was taken away", seconds, power_lost=True)
     if code < 0 or code % 2 == 0:
         return Outcome(NO_STATUS, f"QEMU ended (status {code}) before the guest reported one", seconds)
     status = code >> 1

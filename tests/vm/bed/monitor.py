@@ -50,23 +50,32 @@ class Monitor:
         self._socket.close()
 
 
-def serve_requests(path: pathlib.Path, monitor: Monitor) -> threading.Thread:
+class Requests:
     """Runs every line that the guest writes to its second serial port as a QMP command and answers there.
 
-    A command of ours among them: `cut-power` with the arguments `disk` and `seed`, see power.py."""
-    port = connect(path)
-    cutter = power.Cutter(path.parent)
+    Commands of ours among them: `cut-power` with the arguments `disk` and `seed`, see power.py; `lose-power`, which
+    ends the machine at once, as a loss of power would."""
 
-    def run(command: dict) -> dict:
+    def __init__(self, path: pathlib.Path, monitor: Monitor):
+        self.power_lost = False
+        self._monitor = monitor
+        self._port = connect(path)
+        self._cutter = power.Cutter(path.parent)
+        threading.Thread(target=self._loop, daemon=True).start()
+
+    def _run(self, command: dict) -> dict:
         if command.get("execute") == "cut-power":
-            return cutter.cut(monitor.execute, command["arguments"]["disk"], command["arguments"]["seed"])
-        return monitor.execute(command)
+            return self._cutter.cut(self._monitor.execute, command["arguments"]["disk"], command["arguments"]["seed"])
+        if command.get("execute") == "lose-power":
+            self.power_lost = True
+            return self._monitor.execute({"execute": "quit"})
+        return self._monitor.execute(command)
 
-    def loop() -> None:
-        with port, port.makefile("rb") as lines:
+    def _loop(self) -> None:
+        with self._port, self._port.makefile("rb") as lines:
             for line in lines:
                 try:
-                    answer = run(json.loads(line))
+                    answer = self._run(json.loads(line))
                 except ValueError as error:
                     answer = {"error": {"desc": f"not JSON: {error}"}}
                 except ConnectionError:
@@ -74,10 +83,6 @@ def serve_requests(path: pathlib.Path, monitor: Monitor) -> threading.Thread:
                 except (OSError, KeyError, struct.error) as error:
                     answer = {"error": {"desc": f"{type(error).__name__}: {error}"}}
                 try:
-                    port.sendall(json.dumps(answer).encode() + b"\n")
+                    self._port.sendall(json.dumps(answer).encode() + b"\n")
                 except OSError:
                     return
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    return thread

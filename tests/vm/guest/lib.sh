@@ -1,5 +1,6 @@
 # What scenarios share. Sourced inside the guest; the job file has set the variables:
 #   VM_SOURCE  the project's tree    VM_BUILD  folder with the programs under test    SPDK_DIR  SPDK's prefix
+#   VM_BOOT    number of the boot, from 1
 
 # The fixed places of the emulated controllers (bed/hardware.py).
 NVME_512=0000:41:00.0  # node 0, one namespace of 512-byte blocks, behind a throttle
@@ -63,6 +64,26 @@ throttle() {
 # "# vm: --power". Prints what was written, forced and at risk.
 cut_power() {
 	qmp "{\"execute\":\"cut-power\",\"arguments\":{\"disk\":\"$1\",\"seed\":$2}}"
+}
+
+# lose_power: the machine ends at once; with "# vm: --boots N" the scenario runs again on what its disks and NVDIMMs hold.
+lose_power() {
+	exec 9<>/dev/ttyS1
+	printf '{"execute":"lose-power"}\n' >&9
+	sleep 60
+	fail "the power is still there"
+}
+
+# nvdimms: loads the kernel's modules for NVDIMMs and waits for their regions.
+nvdimms() {
+	local waited=0
+	# The keys of locked modules are looked for on the way, and there are none.
+	modprobe -a crc32c_generic ext4 nfit nd_pmem dax_pmem 2>/dev/null
+	until [ -e /sys/bus/nd/devices/namespace0.0 ] && [ -e /sys/bus/nd/devices/namespace1.0 ]; do
+		sleep 0.25
+		waited=$((waited + 1))
+		[ $waited -lt 120 ] || fail "no region of the second NVDIMM"
+	done
 }
 
 # fail_io DISK read|write: from now on each read or write of a disk (nvme-mixed-1, nvme-mixed-2) fails as on a medium that

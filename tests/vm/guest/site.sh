@@ -2,11 +2,14 @@
 #
 #   SITE       its folder, in memory     SITE_USER  who runs it (root: SITE_USER=0 before sourcing)
 #   SITE_NVME  settings of bdev-nvme-spdk, set before site_config
+#   SITE_FILE  plugin file that is installed, and SITE_ALLOWED the names of plugins from files, each with its settings
 
 SITE=/mnt/site
 SITE_PLUGINS=/mnt/plugins
 SITE_USER=${SITE_USER:-65534}
 SITE_NVME=
+SITE_FILE=${SITE_FILE:-libdaos_bdev_nvme_spdk.so}
+SITE_ALLOWED=${SITE_ALLOWED:-}
 
 # as_user COMMAND...: runs it as the site's user, with no limit of locked memory, which vfio counts.
 as_user() {
@@ -26,7 +29,7 @@ prepare_site() {
 plugins() {
 	mkdir -p "$SITE_PLUGINS"
 	chmod 755 /mnt
-	install -m 644 "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$SITE_PLUGINS/"
+	install -m 644 "$VM_BUILD/$SITE_FILE" "$SITE_PLUGINS/"
 }
 
 # site_config: makes the folders of the site and its configuration from the `servers:` entries on standard input.
@@ -39,7 +42,7 @@ transport_config: {allow_insecure: true}
 state_dir: $SITE/state
 plugins_dir: $SITE_PLUGINS
 plugins:
-  bdev-nvme-spdk: {settings: {$SITE_NVME}}
+  ${SITE_ALLOWED:-bdev-nvme-spdk: {settings: {$SITE_NVME\}\}}
   scm-ram: {}
   fabric-tcp: {}
 provider: tcp

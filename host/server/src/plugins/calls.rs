@@ -120,14 +120,18 @@ impl Plugins {
         call.await.map_err(|e| (e.status(), trouble(plugin, e)))
     }
 
-    /// Makes devices ready for user space, or gives them back.
+    /// Makes devices ready, or gives them back.
     pub(crate) async fn prepare(
         &self,
         plugin: &PluginInfo,
         request: &PrepareRequest,
         back: bool,
+        progress: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<PrepareReport, Trouble> {
-        let options = CallOptions::default();
+        let options = CallOptions {
+            progress: Some(Arc::new(move |p: Progress| progress(&p.what))),
+            ..CallOptions::default()
+        };
         // Both are plain documents of ours.
         let document = match serde_json::to_value(request) {
             Ok(Value::Object(document)) => document,

@@ -34,7 +34,8 @@ pub(crate) struct PrepareArgs {
         value_name = "ADDRESS ..."
     )]
     pub(crate) pci_list: Option<String>,
-    /// Give devices back to the kernel's drivers, and huge pages and permissions back as they were found.
+    /// Give devices back to the kernel's drivers, and huge pages and permissions back as they were found; destroy
+    /// namespaces of persistent memory.
     #[arg(long)]
     pub(crate) reset: bool,
     /// Do not ask. Lifts no guard: what is in use stays untouched.

@@ -1,6 +1,7 @@
 //! `storage prepare`: hands devices to user space and back, through the plugins that can.
 
 mod args;
+mod memory;
 mod text;
 
 pub(crate) use args::PrepareArgs;
@@ -18,10 +19,6 @@ use daos_plugin_api::control::{
 use daos_report::{Envelope, print_json};
 use nix::unistd::{User, geteuid};
 use serde::Serialize;
-use std::path::Path;
-
-/// Where the kernel shows persistent memory.
-const NVDIMMS: &str = "/sys/bus/nd/devices";
 
 /// What became of both kinds of storage; what was not asked for is absent.
 #[derive(Default, Serialize)]
@@ -67,7 +64,8 @@ pub(crate) fn run(cli: &Cli, args: &PrepareArgs) -> anyhow::Result<u8> {
             answer.nvme = Some(block_devices(&plugins, args, &request).await);
         }
         if !args.nvme_only {
-            answer.scm = Some(memory(&plugins, args, &request).await);
+            let quiet = cli.globals.json;
+            answer.scm = Some(memory::prepare(&plugins, args, &request, quiet).await);
         }
         plugins.rest().await;
         answer
@@ -174,63 +172,7 @@ async fn block_devices(
             "put libdaos_bdev_nvme_spdk.so into plugins_dir (see `daos_server plugin list`)",
         );
     }
-    ask(plugins, able, args, request).await
-}
-
-async fn memory(plugins: &Plugins, args: &PrepareArgs, request: &PrepareRequest) -> PrepareReport {
-    let able = able(plugins, ClassKind::Scm);
-    if !able.is_empty() {
-        let request = PrepareRequest {
-            devices: Vec::new(),
-            exclude: Vec::new(),
-            hugepages: None,
-            ..request.clone()
-        };
-        return ask(plugins, able, args, &request).await;
-    }
-    no_memory_plugin(&nvdimms(Path::new(NVDIMMS)), args.scm_only && !args.status)
-}
-
-/// Names of the persistent memory modules.
-fn nvdimms(devices: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(devices).into_iter().flatten();
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut modules: Vec<String> = names.filter(|name| name.starts_with("nmem")).collect();
-    modules.sort();
-    modules
-}
-
-/// What there is to say without a plugin for persistent memory; it is a failure only when somebody wanted
-/// nothing else, and there is some.
-fn no_memory_plugin(modules: &[String], wanted: bool) -> PrepareReport {
-    if modules.is_empty() {
-        return PrepareReport {
-            notes: vec![
-                "nothing to prepare: this machine has no persistent memory, and scm_class ram needs no \
-                 preparation"
-                    .to_owned(),
-            ],
-            ..PrepareReport::default()
-        };
-    }
-    let found = format!(
-        "persistent memory ({}) is left as it is",
-        modules.join(", ")
-    );
-    let cause = "no plugin that is installed prepares it";
-    if wanted {
-        return failure(
-            &found,
-            cause,
-            "use scm_class ram, or install a plugin for scm_class dcpm",
-        );
-    }
-    PrepareReport {
-        notes: vec![format!(
-            "{found}: {cause}; scm_class ram needs no preparation"
-        )],
-        ..PrepareReport::default()
-    }
+    ask(plugins, able, args, request, |_| ()).await
 }
 
 fn failure(what: &str, cause: &str, remedy: &str) -> PrepareReport {
@@ -251,11 +193,17 @@ async fn ask(
     able: Vec<PluginInfo>,
     args: &PrepareArgs,
     request: &PrepareRequest,
+    progress: impl Fn(&str) + Copy + Send + Sync + 'static,
 ) -> PrepareReport {
     let mut all = PrepareReport::default();
     for plugin in able {
-        match plugins.prepare(&plugin, request, args.reset).await {
+        match plugins
+            .prepare(&plugin, request, args.reset, progress)
+            .await
+        {
             Ok(report) => {
+                all.namespaces.extend(report.namespaces);
+                all.reboot_required |= report.reboot_required;
                 all.devices.extend(report.devices);
                 all.hugepages.extend(report.hugepages);
                 all.steps.extend(report.steps);
@@ -323,21 +271,5 @@ mod tests {
         assert_eq!(wish("--dry-run", &config).mode, PrepareMode::Plan);
         assert!(super::request(&args("-w sda"), &config, String::new()).is_err());
         assert!(super::request(&args("-w ,"), &config, String::new()).is_err());
-    }
-
-    #[test]
-    fn memory_without_a_plugin_is_told_truthfully() {
-        let none = no_memory_plugin(&[], true);
-        assert!(none.faults.is_empty() && none.notes[0].contains("nothing to prepare"));
-        let modules = ["nmem0".to_owned()];
-        assert!(no_memory_plugin(&modules, false).faults.is_empty());
-        assert!(no_memory_plugin(&modules, false).notes[0].contains("nmem0"));
-        assert_eq!(no_memory_plugin(&modules, true).faults.len(), 1);
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["nmem1", "nmem0", "region0"] {
-            std::fs::create_dir(dir.path().join(name)).unwrap();
-        }
-        assert_eq!(nvdimms(dir.path()), ["nmem0", "nmem1"]);
-        assert!(nvdimms(&dir.path().join("absent")).is_empty());
     }
 }

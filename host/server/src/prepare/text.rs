@@ -65,6 +65,23 @@ pub(super) fn report(title: &str, report: &PrepareReport, checks: bool) -> Strin
         };
         let _ = writeln!(text, "{mark} {}", step.what);
     }
+    if !report.namespaces.is_empty() {
+        let shown = report.namespaces.iter().map(|n| {
+            format!(
+                "{{UUID:{} Blockdev:{} Dev:{} NumaNode:{}}}",
+                n.uuid, n.blockdev, n.dev, n.numa_node
+            )
+        });
+        let shown: Vec<String> = shown.collect();
+        let _ = writeln!(
+            text,
+            "Persistent memory kernel devices:\n[{}]",
+            shown.join(" ")
+        );
+    }
+    if report.reboot_required {
+        text += "A reboot is required to process new memory allocation goals.\n";
+    }
     for note in &report.notes {
         let _ = writeln!(text, "note: {note}");
     }

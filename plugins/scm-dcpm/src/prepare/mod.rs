@@ -1,0 +1,27 @@
+//! Making namespaces of regions, and giving them back.
+//!
+//! ```text
+//! list (ndctl) ─▶ plan: what is in the way, the next steps ─▶ one round of steps ─▶ list again ... ─▶ report
+//!                  └─ --dry-run and --status end here
+//! ```
+//!
+//! Each round decides by what is there alone; nothing is remembered. A run that was killed is therefore
+//! finished by the next one, and one with nothing to do changes nothing.
+
+mod back;
+mod inventory;
+mod plan;
+mod report;
+mod run;
+mod scan;
+mod step;
+mod tools;
+
+pub use crate::block::Holds;
+pub use inventory::{Inventory, Module, Namespace, Region};
+pub use run::{Direction, run};
+pub use scan::scan_with;
+pub use tools::{Said, Tools};
+
+pub(crate) use run::{prepare, release};
+pub(crate) use scan::scan;

@@ -1,0 +1,90 @@
+//! What `ndctl` 76.1 really prints is read: recorded on NVDIMMs with label areas, new, in use, and killed
+//! in the middle.
+
+use scm_dcpm::prepare::Inventory;
+
+fn read(text: &str) -> Inventory {
+    Inventory::parse(text).expect("what ndctl printed")
+}
+
+#[test]
+fn new_modules_are_raw_regions_in_every_shape_of_the_listing() {
+    let flat = read(include_str!("recorded/new-modules.json"));
+    let bus = read(include_str!("recorded/new-modules-with-bus.json"));
+    for inventory in [&flat, &bus] {
+        let modules: Vec<&str> = inventory.modules.iter().map(|m| m.dev.as_str()).collect();
+        assert_eq!(modules, ["nmem0", "nmem1"]);
+        let regions: Vec<&str> = inventory.regions.iter().map(|r| r.dev.as_str()).collect();
+        assert_eq!(regions, ["region0", "region1"]);
+        for region in &inventory.regions {
+            assert_eq!(
+                (region.size, region.free(), region.kind.as_str()),
+                (512 << 20, 0, "pmem")
+            );
+            let namespaces: Vec<_> = region.real().collect();
+            assert_eq!(namespaces.len(), 1);
+            assert_eq!(namespaces[0].mode, "raw");
+            assert!(!namespaces[0].is_ready());
+        }
+        // Numbers of modules and regions need not agree.
+        let module = inventory
+            .modules_of(&inventory.regions[0])
+            .next()
+            .expect("a module");
+        assert_eq!((module.dev.as_str(), module.handle), ("nmem1", Some(2)));
+    }
+    // Only with -v the node is told.
+    assert_eq!(flat.regions[0].numa_node, -1);
+    assert_eq!((bus.regions[0].numa_node, bus.regions[1].numa_node), (1, 0));
+}
+
+#[test]
+fn what_only_stands_for_free_space_is_no_namespace() {
+    let inventory = read(include_str!("recorded/fsdax-and-sector.json"));
+    let region = &inventory.regions[0];
+    assert_eq!(region.free(), 192 << 20);
+    assert_eq!(region.namespaces.len(), 3);
+    let real: Vec<_> = region
+        .real()
+        .map(|n| (n.address(), n.mode.as_str(), n.is_ready()))
+        .collect();
+    let expected = [
+        ("/dev/pmem1".to_owned(), "fsdax", true),
+        ("/dev/pmem1.1s".to_owned(), "sector", false),
+    ];
+    assert_eq!(real, expected);
+    assert_eq!(region.namespaces[0].name, "daos");
+    assert_eq!(region.namespaces[0].align, 2 << 20);
+}
+
+#[test]
+fn a_namespace_whose_making_was_killed_is_disabled_and_has_our_name() {
+    let inventory = read(include_str!("recorded/killed-while-created.json"));
+    let left: Vec<_> = inventory.regions[0].real().collect();
+    assert_eq!(left.len(), 1);
+    let left = left[0];
+    assert_eq!(
+        (left.state.as_str(), left.mode.as_str(), left.name.as_str()),
+        ("disabled", "raw", "daos")
+    );
+    assert!(!left.is_ready());
+}
+
+#[test]
+fn disabled_regions_nothing_and_nonsense() {
+    let inventory = read(include_str!("recorded/regions-as-array.json"));
+    assert_eq!(inventory.regions[0].state, "disabled");
+    assert!(inventory.regions[0].namespaces.is_empty());
+    assert_eq!(inventory.regions[1].state, "");
+    // Namespaces without their regions say nothing about those.
+    assert_eq!(
+        read(include_str!("recorded/only-namespaces.json")),
+        Inventory::default()
+    );
+    assert_eq!(read(""), Inventory::default());
+    assert_eq!(read("\n"), Inventory::default());
+    assert_eq!(read("[]"), Inventory::default());
+    let error = Inventory::parse("ndctl: command failed").expect_err("no JSON");
+    assert!(error.to_string().contains("ndctl --version"), "{error}");
+    assert!(Inventory::parse(r#"{"dev":"region0","size":"much"}"#).is_err());
+}
