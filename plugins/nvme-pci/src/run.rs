@@ -227,6 +227,7 @@ fn report(
         checks: checks::all(system, after, &wish.user),
         faults,
         notes,
+        ..PrepareReport::default()
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn devices(request: ClassRequest) -> Result<DeviceSpec> {
     let source = Source::of(&settings)?;
     let (state, detail) = match source.inspect(&settings.mount)? {
         State::Blank => (DeviceState::Absent, String::new()),
-        State::Foreign(what) => (DeviceState::Absent, what),
+        State::Foreign(what) => (DeviceState::Absent, foreign(&settings, &source, what)),
         // What an interrupted format left is found when it is mounted: there is nothing in it.
         State::Unmounted => (DeviceState::Present, String::new()),
         State::Unfinished => match source {
@@ -36,20 +36,29 @@ pub(crate) fn devices(request: ClassRequest) -> Result<DeviceSpec> {
         State::InUse(who) => (DeviceState::InUse, who),
         State::Missing(why) => (DeviceState::Missing, why),
     };
-    let (address, size) = match &source {
-        Source::Device(device) => (&settings.source, device.size),
-        Source::Directory { limit } => (&settings.mount, *limit),
-        Source::Missing(_) => (&settings.source, 0),
+    let size = match &source {
+        Source::Device(device) => device.size,
+        Source::Directory { limit } => *limit,
+        Source::Missing(_) => 0,
     };
     Ok(DeviceSpec {
         class: request.class,
         index: 0,
-        address: address.display().to_string(),
+        // What an engine's files are on, and what results of a format are told by.
+        address: settings.mount.display().to_string(),
         size,
         state,
         detail,
         config: request.config,
     })
+}
+
+/// What is foreign, and where: what was found on a device does not say on which.
+fn foreign(settings: &Settings, source: &Source, what: String) -> String {
+    match source {
+        Source::Device(_) => format!("{} holds {what}", settings.source.display()),
+        _ => what,
+    }
 }
 
 pub(crate) fn format(call: CallContext<'_>, request: &FormatRequest) -> Result<FormatReport> {
@@ -73,7 +82,7 @@ pub(crate) fn format(call: CallContext<'_>, request: &FormatRequest) -> Result<F
         (_, State::Foreign(what)) if !request.overwrite_foreign => {
             return Err(Error::new(
                 Status::FOREIGN,
-                format!("{} holds {what}", settings.source.display()),
+                foreign(&settings, &source, what.clone()),
             )
             .remedy(
                 "check that it is the right device; allow foreign content to be overwritten if it \
@@ -302,7 +311,8 @@ pub(crate) fn mount(device: &DeviceSpec) -> Result<()> {
     let Source::Device(block) = &source else {
         return Err(lost(&settings));
     };
-    let made_directory = mount_point(path, false)?;
+    // What lies below was hidden by the same mount before.
+    let made_directory = mount_point(path, true)?;
     ext4::mount(&block.path, path)?;
     if !matches!(Directory::new(path).inspect()?, Contents::Ours(_)) {
         ext4::unmount(path)?;

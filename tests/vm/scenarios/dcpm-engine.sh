@@ -3,7 +3,7 @@
 # vm: --nvdimm --boots 3 --timeout 900 --memory 3072
 SITE_USER=0
 SITE_FILE=libdaos_scm_dcpm.so
-SITE_ALLOWED="scm-dcpm: {}"
+SITE_ALLOWED=$'scm-dcpm: {}\n  bdev-kdev: {}'
 . "$VM_SOURCE/tests/vm/guest/site.sh"
 nvdimms
 modprobe -a nvme
@@ -47,15 +47,14 @@ if [ "$VM_BOOT" = 1 ]; then
 
 	# A disk is no persistent memory, and what is not there is told.
 	config "$(disk "$NVME_MIXED" 2)" /dev/pmem9
-	as_user "$VM_BUILD/daos_server" -o "$SITE/server.yml" start -i >>"$SITE/server.log" 2>&1 &
-	victim=$!
+	server
 	waited=0
 	until grep -q "cannot be used as persistent memory" $SITE/server.log && grep -q "storage prepare --scm-only" $SITE/server.log; do
 		waited=$((waited + 1))
-		[ $waited -lt 240 ] || { shell system query || true; words; fail "wrong devices are not told"; }
+		[ $waited -lt 240 ] && pgrep -x daos_server >/dev/null || { shell system query || true; words; fail "wrong devices are not told"; }
 		sleep 0.5
 	done
-	kill -9 $victim 2>/dev/null || true
+	pkill -9 -x daos_server
 	while pgrep daos_server >/dev/null; do sleep 0.1; done
 	mark "wrong devices refused"
 fi
@@ -79,7 +78,7 @@ if [ "$VM_BOOT" = 1 ]; then
 	for rank in 0 1; do
 		grep -q " /mnt/scm$rank ext4 .*nosuid,nodev,noexec.*dax" /proc/mounts || { cat /proc/mounts; fail "scm$rank is not mounted as it should be"; }
 	done
-	grep -q "direct access, durable by clwb" $SITE/server.log /tmp/daos*.log 2>/dev/null || words
+	grep -rq "direct access, durable by clwb" $SITE/server.log /tmp/daos*.log || { words; ls /tmp; fail "the engine does not say how it persists"; }
 	mark "formatted"
 	for rank in 0 1; do pool $rank; done
 	head -c 900000 /dev/urandom >$SITE/value

@@ -58,7 +58,8 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
             fault.plugin
         )
     }));
-    let (mut scm, mut bdevs) = (Vec::new(), Vec::new());
+    let (mut scm, mut bdevs) = (Vec::<Device>::new(), Vec::<Device>::new());
+    let mut memory = Vec::new();
     for found in scanned.devices {
         let device = Device {
             numa_node: found
@@ -69,12 +70,17 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
             address: found.address.clone(),
         };
         let is_free = found.r#use() != DeviceUse::Busy;
+        if found.kind() == Kind::Scm {
+            memory.push(found.address.clone());
+        }
         match found.kind() {
             Kind::Scm if is_free => scm.push(device),
             Kind::Bdev if is_free => bdevs.push(device),
             _ => {}
         }
     }
+    // The kernel shows namespaces of persistent memory as block devices, too.
+    bdevs.retain(|bdev| memory.iter().all(|address| *address != bdev.address));
     let files = PathBuf::from("/var/tmp");
     let user = nix::unistd::geteuid();
     let (scm_base, socket_dir) = match may_mount() {
@@ -95,7 +101,7 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
         offers,
         scm,
         bdevs,
-        memory: memory(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+        memory: self::memory(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()),
         files: (files.clone(), free(&files)),
         scm_base,
         socket_dir,

@@ -16,7 +16,6 @@ pub(super) struct Judged {
     pub(super) numa_node: i32,
     pub(super) region: String,
     pub(super) state: PrepareState,
-    pub(super) user: Option<String>,
     pub(super) reason: String,
 }
 
@@ -42,7 +41,6 @@ impl Plan {
             numa_node: region.numa_node,
             region: region.dev.clone(),
             state,
-            user: None,
             reason: reason.into(),
         });
     }

@@ -49,7 +49,7 @@ fn device(judged: Judged) -> PreparedDevice {
         driver,
         iommu_group: None,
         numa_node: judged.numa_node,
-        in_use: judged.user.into_iter().collect(),
+        in_use: Vec::new(),
         reason: judged.reason,
     }
 }
