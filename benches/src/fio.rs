@@ -101,6 +101,7 @@ fn measure(target: &Path, seconds: u32, rounds: u32) -> anyhow::Result<()> {
         let format = FormatRequest {
             device: device.clone(),
             overwrite_foreign: false,
+            nvme_format: false,
         };
         instance.format(&format, CallOptions::default())?;
     }

@@ -69,6 +69,7 @@ fn device(instance: &Instance, class: &str, config: Value) -> anyhow::Result<Dev
     let format = FormatRequest {
         device: device.clone(),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     instance.format(&format, CallOptions::default())?;
     Ok(device)

@@ -115,6 +115,7 @@ fn open(directory: &Path) -> anyhow::Result<(ScmMapping, bool)> {
     let format = FormatRequest {
         device: devices.remove(0),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     instance.format(&format, CallOptions::default())?;
     let memory = instance.open_scm(&format.device, CallOptions::default())?;

@@ -217,6 +217,10 @@ pub struct FormatRequest {
     /// The administrator allowed to overwrite content that is not ours.
     #[serde(default)]
     pub overwrite_foreign: bool,
+    /// The administrator wants the device erased by its own command NVMe Format, its format of blocks as it is; a
+    /// class without that command refuses.
+    #[serde(default)]
+    pub nvme_format: bool,
 }
 
 /// Answer of `format`.

@@ -64,6 +64,7 @@ async fn a_plugin_that_listens_is_cancelled_and_keeps_its_process() {
     let request = daos_plugin_api::control::FormatRequest {
         device: device(),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     let error = bed
         .pool

@@ -122,6 +122,7 @@ async fn another_level_reaches_a_plugin_while_it_works() {
         Operation::Format(FormatRequest {
             device: common::device(),
             overwrite_foreign: false,
+            nvme_format: false,
         }),
         CallOptions {
             cancel: Some(cancel.clone()),

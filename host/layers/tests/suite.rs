@@ -36,6 +36,7 @@ fn file(wrap: fn(BdevDevice) -> BdevDevice) -> Option<Subject> {
     let format = FormatRequest {
         device: device.clone(),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     instance.format(&format, CallOptions::default()).unwrap();
     Some(Subject {

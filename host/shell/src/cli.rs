@@ -146,6 +146,14 @@ pub(crate) struct FormatArgs {
     /// Destroy content that is not ours: file systems, partition tables, non-empty files.
     #[arg(long)]
     pub(crate) overwrite_foreign: bool,
+    /// Erase each SSD by its own command NVMe Format first; its size of blocks stays as it is.
+    ///
+    /// Without it, all blocks are deallocated and the ends of the device zeroed, which takes seconds and touches nothing
+    /// else. The command erases the whole medium and may take minutes. It is refused where it would reach
+    /// another namespace (some controllers only format all of theirs), or a namespace that other controllers may have,
+    /// and by devices that do not have it.
+    #[arg(long)]
+    pub(crate) nvme_format: bool,
     /// Show what would be done and what stands in the way; write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -377,6 +385,7 @@ mod tests {
     fn the_guides_command_lines_are_accepted() {
         for line in [
             "daos_shell -i -l host:10001 -i storage format -f",
+            "daos_shell -i storage format -f --reformat --nvme-format",
             "daos_shell -l storagenode1:10001,storagenode2:10001 storage scan",
             "daos_shell storage format --force -i -l a,b",
             "daos_shell -i pool create tank --size 50%",

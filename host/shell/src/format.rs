@@ -60,7 +60,7 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
             Err(error) => outcomes.entry(host.clone()).or_default().error = Some(error),
         }
     }
-    let refused = show_plans(cli, &plans, &mut outcomes);
+    let refused = show_plans(cli, args, &plans, &mut outcomes);
     if args.dry_run || refused || plans.is_empty() {
         return finish(cli, outcomes, args.dry_run);
     }
@@ -86,6 +86,7 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
             engines: Vec::new(),
             reformat: args.reformat,
             overwrite_foreign: args.overwrite_foreign,
+            nvme_format: args.nvme_format,
             plan_only: false,
             plan_id: plan.plan_id,
         };
@@ -110,6 +111,7 @@ async fn plan(client: &mut HostClient, args: &FormatArgs) -> Result<FormatPlan, 
         engines: Vec::new(),
         reformat: args.reformat,
         overwrite_foreign: args.overwrite_foreign,
+        nvme_format: args.nvme_format,
         plan_only: true,
         plan_id: String::new(),
     };
@@ -130,6 +132,7 @@ async fn plan(client: &mut HostClient, args: &FormatArgs) -> Result<FormatPlan, 
 /// whether any host refused: then nothing is written anywhere.
 fn show_plans(
     cli: &Cli,
+    args: &FormatArgs,
     plans: &BTreeMap<String, FormatPlan>,
     outcomes: &mut BTreeMap<String, Outcome>,
 ) -> bool {
@@ -142,7 +145,11 @@ fn show_plans(
         for planned in &plan.targets {
             let target = planned.target.clone().unwrap_or_default();
             if !cli.json {
-                println!("\t{}", describe(&target));
+                let how = match args.nvme_format && target.kind() == Kind::Bdev {
+                    true => ", erased by NVMe Format",
+                    false => "",
+                };
+                println!("\t{}{how}", describe(&target));
                 for lost in &planned.erases {
                     println!("\t    erases: {lost}");
                 }

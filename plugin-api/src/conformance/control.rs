@@ -39,6 +39,7 @@ impl ControlBench {
             let request = FormatRequest {
                 overwrite_foreign: bench.target.overwrite_foreign,
                 device,
+                nvme_format: false,
             };
             unless_unsupported(bench.instance.format(&request, CallOptions::default()))?;
         }

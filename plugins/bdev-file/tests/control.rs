@@ -35,6 +35,7 @@ fn format(instance: &Instance, device: &DeviceSpec, force: bool) -> Result<Forma
     let request = FormatRequest {
         device: device.clone(),
         overwrite_foreign: force,
+        nvme_format: false,
     };
     instance.format(&request, options())
 }
@@ -239,6 +240,7 @@ fn a_cancelled_format_leaves_nothing() {
     let request = FormatRequest {
         device: spec,
         overwrite_foreign: false,
+        nvme_format: false,
     };
     let call = CallOptions {
         cancel: Some(&cancel),

@@ -22,6 +22,7 @@ fn subject(parent: &Path, settings: Value) -> Subject {
     let format = FormatRequest {
         device: spec.clone(),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     instance.format(&format, CallOptions::default()).unwrap();
     Subject {

@@ -43,6 +43,7 @@ fn format(plugin: &Instance, path: &Path) -> Result<FormatReport, Error> {
     let request = FormatRequest {
         device: device(plugin, path),
         overwrite_foreign: true,
+        nvme_format: false,
     };
     plugin.format(&request, options())
 }

@@ -67,6 +67,7 @@ fn format_wipes_a_closed_device_and_refuses_an_open_one() {
     let format = FormatRequest {
         device: subject.spec.clone(),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     let device = subject.open();
     let error = subject

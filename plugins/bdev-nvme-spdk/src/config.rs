@@ -45,8 +45,6 @@ pub(crate) struct Settings {
     pub(crate) memory_mib: u32,
     pub(crate) memory: Memory,
     pub(crate) fua: Fua,
-    /// A format begins with the command NVMe Format.
-    pub(crate) nvme_format: bool,
     /// Controllers on a fabric, by the names that they have here.
     pub(crate) fabrics: Fabrics,
 }
@@ -56,7 +54,7 @@ impl Settings {
         let settings: Self = serde_json::from_value(Value::Object(settings)).map_err(|error| {
             invalid("the settings of plugin bdev-nvme-spdk are wrong")
                 .cause(error.to_string())
-                .remedy("memory_mib takes a number of MiB, memory hugepages or host, fua device or flush, nvme_format true or false, fabrics names with transport ids")
+                .remedy("memory_mib takes a number of MiB, memory hugepages or host, fua device or flush, fabrics names with transport ids")
         })?;
         let fabrics = fabrics::normal(&settings.fabrics)?;
         Ok(Self {

@@ -131,7 +131,7 @@ impl SpdkDevice {
                 format!("NVMe Format of {} is refused", self.text),
             )
             .cause("other controllers may have this namespace, too")
-            .remedy("detach it from them, or turn the setting nvme_format off"));
+            .remedy("detach it from them, or format without --nvme-format"));
         }
         self.controller
             .nvme_format(self.name.namespace.unwrap_or(1))

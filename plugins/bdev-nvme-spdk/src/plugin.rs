@@ -202,7 +202,7 @@ impl Plugin for BdevNvme {
 
     fn format(&self, call: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
         let device = self.configured(&request.device)?;
-        if self.settings.nvme_format {
+        if request.nvme_format {
             call.check_cancelled()?;
             call.progress(0, 0, "NVMe Format");
             device.nvme_format()?;

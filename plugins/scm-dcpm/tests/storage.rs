@@ -56,6 +56,7 @@ impl Bed {
         let request = FormatRequest {
             device: self.device(),
             overwrite_foreign,
+            nvme_format: false,
         };
         let report = self.instance.format(&request, CallOptions::default())?;
         assert_eq!(report.size, SIZE_MIB << 20);

@@ -54,6 +54,7 @@ impl Bed {
         let request = FormatRequest {
             device: spec.clone(),
             overwrite_foreign: false,
+            nvme_format: false,
         };
         instance.format(&request, options()).expect("format");
         Self {

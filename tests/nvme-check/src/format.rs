@@ -1,4 +1,4 @@
-//! A format through the plugin, with and without the command NVMe Format (the settings say which).
+//! A format through the plugin, without and with the command NVMe Format.
 
 use crate::load::{NVME_512, NVME_4096, Plugin};
 use crate::rig::{Op, Rig, fill, holds};
@@ -9,15 +9,24 @@ use daos_plugin_api::host::CallOptions;
 
 pub(crate) const CASES: &[Case] = &[
     ("a format empties blocks of 512 bytes", |p| {
-        empties(p, NVME_512, 512)
+        empties(p, NVME_512, 512, false)
     }),
     ("a format empties blocks of 4096 bytes", |p| {
-        empties(p, NVME_4096, 4096)
+        empties(p, NVME_4096, 4096, false)
+    }),
+];
+
+pub(crate) const COMMAND: &[Case] = &[
+    ("NVMe Format empties blocks of 512 bytes", |p| {
+        empties(p, NVME_512, 512, true)
+    }),
+    ("NVMe Format empties blocks of 4096 bytes", |p| {
+        empties(p, NVME_4096, 4096, true)
     }),
 ];
 
 /// Writes at both ends and in the middle, formats, and looks: the ends read zeroes, the blocks are as large as before.
-fn empties(plugin: &Plugin, address: &str, block: u32) -> Outcome {
+fn empties(plugin: &Plugin, address: &str, block: u32, nvme_format: bool) -> Outcome {
     let size = {
         let device = plugin.open(address).map_err(|e| e.to_string())?;
         let last = device.geometry().block_count - 8;
@@ -41,6 +50,7 @@ fn empties(plugin: &Plugin, address: &str, block: u32) -> Outcome {
             config: config.as_object().cloned().unwrap_or_default(),
         },
         overwrite_foreign: false,
+        nvme_format,
     };
     let report = plugin
         .instance

@@ -6,7 +6,7 @@
 //!        nvme-check PLUGIN.so speed ADDRESS randread|randwrite|read|write BYTES DEPTH SECONDS
 //! ```
 //!
-//! Groups: `kernel`, `device`, `format`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
+//! Groups: `kernel`, `device`, `format`, `format-command`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
 //! device); `firmware` and `firmware-*` against a target on a fabric (scenario nvme-firmware); SETTINGS is the plugin's settings as JSON. `conformance` runs the suite that every backend
 //! passes on one device, or those of its cases whose name has FILTER in it. Prints a line per case and
 //! exits 1 if one failed.
@@ -81,6 +81,7 @@ fn run(path: &str, group: &str, arguments: &[String]) -> Result<bool, String> {
         "kernel" => kernel::CASES,
         "device" => device::CASES,
         "format" => format::CASES,
+        "format-command" => format::COMMAND,
         "io" => io::CASES,
         "reset" => reset::CASES,
         "removal" => removal::CASES,

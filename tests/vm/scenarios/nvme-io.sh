@@ -10,7 +10,7 @@ bind vfio-pci "$NVME_512" "$NVME_MIXED" "$NVME_4096"
 mark "devices bound"
 check device
 check format
-check format '{"nvme_format": true}'
+check format-command
 check io
 mark "with memory of the plugin's"
 # The same with ordinary memory of the host's that it offers to the plugin.

@@ -81,6 +81,7 @@ fn format(instance: &Instance, device: &DeviceSpec) {
     let request = FormatRequest {
         device: device.clone(),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     instance
         .format(&request, CallOptions::default())

@@ -70,6 +70,7 @@ pub fn control_operations() -> Vec<Operation> {
     let format = FormatRequest {
         device: device(),
         overwrite_foreign: false,
+        nvme_format: false,
     };
     vec![
         Operation::Validate(ClassRequest::default()),

@@ -47,6 +47,7 @@ impl Rig {
             let request = FormatRequest {
                 overwrite_foreign: subject.overwrite_foreign,
                 device,
+                nvme_format: false,
             };
             unless_unsupported(rig.instance.format(&request, CallOptions::default()))?;
         }

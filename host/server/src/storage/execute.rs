@@ -316,6 +316,7 @@ impl Run<'_> {
         let request = FormatRequest {
             device: device.clone(),
             overwrite_foreign: self.engine.overwrite_foreign,
+            nvme_format: phase == FormatPhase::Bdev && self.engine.nvme_format,
         };
         let (events, target) = (self.events.clone(), target.clone());
         let progress =

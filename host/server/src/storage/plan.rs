@@ -3,12 +3,12 @@
 
 use super::assess::{content, mounted, superblock, unusable};
 use super::content::Content;
-use super::layout::{Layout, layout};
+use super::layout::{Layout, Tier, layout};
 use crate::burnin::Burnins;
 use crate::fabric::{self, Fabric};
 use crate::plugins::{Plugins, Trouble};
 use crate::state::State;
-use daos_plugin_api::control::{DeviceSpec, DeviceState};
+use daos_plugin_api::control::{ClassKind, DeviceSpec, DeviceState};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{
     EngineState, Fault, FormatPlan, FormatStorageRequest, FormatTarget, Kind, PlannedTarget,
@@ -42,6 +42,7 @@ pub(super) struct EnginePlan {
     /// `None` only in a plan that is refused.
     pub(super) fabric: Option<Fabric>,
     pub(super) overwrite_foreign: bool,
+    pub(super) nvme_format: bool,
 }
 
 /// Plans a format of the engines that the request names, by default all that do not run.
@@ -93,10 +94,11 @@ pub(crate) async fn plan(
             index,
             layout,
             overwrite_foreign: request.overwrite_foreign,
+            nvme_format: request.nvme_format,
         });
     }
     message.allowed = message.targets.iter().all(|t| t.refusals.is_empty());
-    message.plan_id = digest(&message);
+    message.plan_id = digest(&message, request.nvme_format);
     Ok(Plan { message, engines })
 }
 
@@ -238,6 +240,11 @@ async fn plan_bdev(
         )),
         ..PlannedTarget::default()
     };
+    if request.nvme_format
+        && let Some(fault) = without_command(tier, device)
+    {
+        planned.refusals.push(fault);
+    }
     // A burn-in is stopped before the format begins; what is there it has seen.
     let held = burnins.content(&format!("{}:{}", tier.class, device.address));
     let content = match held {
@@ -284,6 +291,30 @@ fn target(
     }
 }
 
+/// What a plugin's class says if it can erase its devices by NVMe Format.
+const NVME_FORMAT: &str = "nvme_format";
+
+/// Why a device cannot be erased by NVMe Format, as far as its class tells; the plugin refuses where the command would
+/// reach further than the device.
+fn without_command(tier: &Tier, device: &DeviceSpec) -> Option<Fault> {
+    let class = tier.plugin.class(ClassKind::Bdev, &tier.class);
+    if class.is_some_and(|class| class.capabilities.iter().any(|name| name == NVME_FORMAT)) {
+        return None;
+    }
+    Some(Fault::new(
+        ResponseStatus::CtlErrConf,
+        "storage",
+        0,
+        format!("{} cannot be erased by NVMe Format", device.address),
+        format!(
+            "plugin {} of bdev_class {} has no such command",
+            tier.plugin.name(),
+            tier.class
+        ),
+        "format without --nvme-format",
+    ))
+}
+
 /// Fault number of storage that is formatted already.
 const ALREADY_FORMATTED: i32 = 102;
 
@@ -310,8 +341,9 @@ fn foreign(device: &DeviceSpec, found: &str, status: ResponseStatus) -> Fault {
 }
 
 /// Identifies a plan: equal only if the same would happen to the same contents.
-fn digest(plan: &FormatPlan) -> String {
+fn digest(plan: &FormatPlan, nvme_format: bool) -> String {
     let mut hash = Sha256::new();
+    hash.update([u8::from(nvme_format)]);
     for planned in &plan.targets {
         hash.update(format!(
             "{:?}{:?}{:?}",

@@ -119,7 +119,7 @@ impl Attached {
         if !self.info.can_format {
             return Err(Error::new(Status::NOT_SUPPORTED, what)
                 .cause("the controller has no such command")
-                .remedy("turn the setting nvme_format off"));
+                .remedy("format without --nvme-format"));
         }
         let others: Vec<String> = self
             .identity()
@@ -134,7 +134,7 @@ impl Attached {
                     "this controller formats all of its namespaces at once, and has also {}",
                     others.join(", ")
                 ))
-                .remedy("turn the setting nvme_format off"));
+                .remedy("format without --nvme-format"));
         }
         let queues = lock(&self.queues);
         if self.phase() != Phase::Working || !queues.is_empty() {

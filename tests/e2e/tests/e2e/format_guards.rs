@@ -128,3 +128,22 @@ fn a_changed_immutable_key_stops_the_start_and_names_old_and_new() {
     again.verify();
     server.stop();
 }
+
+#[test]
+fn nvme_format_is_for_devices_that_have_it() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let refused = server.format(&["--nvme-format"]).expect(1);
+    for words in [
+        "cannot be erased by NVMe Format",
+        "bdev_class file has no such command",
+        "format without --nvme-format",
+    ] {
+        assert!(refused.text().contains(words), "{words}: {refused}");
+    }
+    // Refused before anything was touched.
+    assert!(!site.path("bdev0").exists());
+    server.make_ready();
+    server.stop();
+}
