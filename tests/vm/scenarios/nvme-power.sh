@@ -41,9 +41,11 @@ mapfile -d '' -t environment <"/proc/$(engine 0)/environ"
 kill_all
 # start_engine: starts it, and leaves its address in $uri.
 start_engine() {
+	local process
 	as_user env -i "${environment[@]}" "${command[@]}" --no-server >$SITE/engine.log 2>&1 &
+	process=$!
 	until uri=$(sed -n 's/^uri //p' $SITE/engine.log) && [ -n "$uri" ]; do
-		pgrep -x daos_io_server >/dev/null || { sleep 1; pgrep -x daos_io_server >/dev/null || { cat $SITE/engine.log; fail "the engine does not start"; }; }
+		kill -0 $process 2>/dev/null || { cat $SITE/engine.log; fail "the engine does not start"; }
 		sleep 0.1
 	done
 }
