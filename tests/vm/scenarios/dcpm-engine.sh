@@ -1,5 +1,5 @@
 # The programs on persistent memory: prepared, scanned, formatted, started; values in and out; killed under load; the power
-# lost under load, twice; the wrong devices; bad blocks; a reset. Two engines, a namespace each, on two nodes.
+# lost under load, twice; the wrong devices; a bad block; a reset. Two engines, a namespace each, on two nodes.
 # vm: --nvdimm --boots 3 --timeout 900 --memory 3072
 SITE_USER=0
 SITE_FILE=libdaos_scm_dcpm.so
@@ -127,6 +127,20 @@ fi
 
 pkill -x daos_server
 while pgrep daos_server >/dev/null || engines >/dev/null; do sleep 0.1; done
+# A bad block in a region is told by the engine that does not start, rather than by a signal.
+region=$(find /mnt/scm0/regions -type f | sort | head -n 1)
+sector=$(filefrag -b512 -v "$region" | awk '$1 == "0:" { sub(/[.].*/, "", $4); print $4 }')
+echo "$sector 8" >"/sys/block/${first#/dev/}/badblocks"
+server
+waited=0
+until grep -rqs "cannot be read at byte 0" $SITE/server.log /tmp/daos*.log; do
+	waited=$((waited + 1))
+	[ $waited -lt 240 ] || { words; fail "a bad block is not told"; }
+	sleep 0.5
+done
+pkill -x daos_server
+while pgrep daos_server >/dev/null || engines >/dev/null; do sleep 0.1; done
+mark "bad block told"
 for rank in 0 1; do umount /mnt/scm$rank; done
 prepare --reset -f
 [ -z "$(ndctl list -N)" ] || fail "a reset left namespaces"
