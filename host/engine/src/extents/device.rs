@@ -3,10 +3,12 @@
 //! A transfer covers all extents of a value, or of several that share a buffer; it is cut into requests that the device can take and
 //! ends when the last of them completes. The buffer is with the device in between.
 
+mod change;
+
 use crate::index::value::Extents;
 use crate::memory::{Buffer, Scratch};
 use daos_plugin_api::abi::{BdevGeometry, BdevOp, Completion, IoVec, Request, Status, Wait};
-use daos_plugin_api::host::{BdevDevice, BdevQueue, CallOptions};
+use daos_plugin_api::host::{BdevDevice, BdevQueue};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -65,7 +67,8 @@ struct Piece {
 /// A queue and the transfers on it.
 pub struct Device {
     // Dropped first: when it is closed the device no longer touches the memory below.
-    queue: BdevQueue,
+    /// Only after a change that failed for good there is none.
+    queue: Option<BdevQueue>,
     share: Share,
     geometry: BdevGeometry,
     iovecs: Box<[IoVec]>,
@@ -97,7 +100,7 @@ impl Device {
             len: 0,
         };
         Self {
-            queue,
+            queue: Some(queue),
             share,
             geometry,
             iovecs: vec![empty; slots].into_boxed_slice(),
@@ -115,29 +118,15 @@ impl Device {
         }
     }
 
-    /// Goes over to a queue of `device`, which is the same one with other layers, as soon as nothing is outstanding.
-    pub fn change(&mut self, device: BdevDevice) {
-        self.next = Some(device);
+    fn queue(&mut self) -> Result<&mut BdevQueue, Status> {
+        self.queue.as_mut().ok_or(Status::DEVICE_GONE)
     }
 
-    /// How a change that has ended went; told once.
-    pub fn changed(&mut self) -> Option<Result<(), String>> {
-        self.changed.take()
-    }
-
-    fn go_over(&mut self) {
-        let depth = self.slots.len() as u32; // as it was given
-        if let Some(device) = self.next.take() {
-            // The old one stays open until the new one is: a change that fails changes nothing.
-            let opened = device.open_queue(depth, CallOptions::default());
-            self.changed = Some(match opened {
-                Ok(queue) => {
-                    self.queue = queue;
-                    Ok(())
-                }
-                Err(error) => Err(error.to_string()),
-            });
-        }
+    /// Name and version of the plugin, for messages.
+    fn plugin(&self) -> (&str, &str) {
+        let queue = self.queue.as_ref();
+        let manifest = queue.map(|q| q.device().instance().manifest());
+        manifest.map_or(("", ""), |m| (&m.name, &m.version))
     }
 
     /// The share.
@@ -251,7 +240,7 @@ impl Device {
             reserved: 0,
         }; BATCH];
         while self.free_slots.len() < self.slots.len() {
-            let count = self.queue.poll(&mut batch)?;
+            let count = self.queue()?.poll(&mut batch)?;
             for completion in &batch[..count] {
                 let slot = completion.tag as usize; // tags are slot numbers
                 let transfer = match self.slots.get_mut(slot) {
@@ -270,10 +259,10 @@ impl Device {
 
     /// A plugin that completes what is not under way may have done anything to memory.
     fn liar(&self, tag: u64) -> Status {
-        let manifest = self.queue.device().instance().manifest();
+        let (plugin, version) = self.plugin();
         tracing::error!(
-            plugin = manifest.name,
-            version = manifest.version,
+            plugin,
+            version,
             call = "poll",
             "the plugin completed request {tag}, which is not under way: a defect of the plugin"
         );
@@ -298,14 +287,14 @@ impl Device {
             if self.slots[slot] == FREE || (age != patience && age < 2 * patience) {
                 continue;
             }
-            let manifest = self.queue.device().instance().manifest();
-            let plugin = format!("plugin {} {}", manifest.name, manifest.version);
+            let (name, version) = self.plugin();
+            let plugin = format!("plugin {name} {version}");
             if age >= 2 * patience {
                 return Err(format!(
                     "{plugin} has not completed a request for {age} s and does not abort it either (call poll)"
                 ));
             }
-            let answer = self.queue.abort(slot as u64);
+            let answer = self.queue().and_then(|queue| queue.abort(slot as u64));
             tracing::error!("{plugin} has not completed a request for {age} s; abort: {answer:?}");
         }
         Ok(())
@@ -316,7 +305,7 @@ impl Device {
     /// # Errors
     /// What the plugin says.
     pub fn arm_wait(&mut self) -> Result<Wait, Status> {
-        self.queue.arm_wait()
+        self.queue()?.arm_wait()
     }
 
     fn submit(&mut self, out: &mut Vec<Done>) -> Result<(), Status> {
@@ -336,8 +325,11 @@ impl Device {
             // SAFETY: the buffer is in `transfers`, iovec and scratch are in boxes of `self` and
             // belong to the slot: all stay until the completion is polled or the queue, which is
             // the first field, is dropped.
-            let taken = match unsafe { self.queue.submit(&requests[..count]) } {
+            let submit = |queue: &mut BdevQueue| unsafe { queue.submit(&requests[..count]) };
+            let taken = match self.queue().and_then(submit) {
                 Ok(taken) => taken,
+                // It may have taken requests all the same, and their memory with them.
+                Err(Status::INTERNAL) => return Err(Status::INTERNAL),
                 Err(status) => {
                     // The queue takes nothing any more: what waits fails, what is out will complete.
                     while let Some(piece) = self.backlog.pop_front() {

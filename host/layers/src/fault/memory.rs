@@ -7,7 +7,7 @@ use daos_plugin_api::abi::{IoVec, Request};
 /// # Safety
 /// The request's iovec array is readable.
 pub unsafe fn len(request: &Request) -> u64 {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller vouches for the array; it is read here and not kept.
     let pieces = unsafe { pieces(request) };
     pieces.iter().map(|piece| piece.len as u64).sum()
 }
@@ -20,7 +20,8 @@ pub unsafe fn pieces<'a>(request: &Request) -> &'a [IoVec] {
     if request.iov.is_null() || request.iov_count == 0 {
         return &[];
     }
-    // SAFETY: as the caller says.
+    // SAFETY: not null; the caller vouches for `iov_count` entries that are readable for `'a`, which an `IoVec` of any
+    // bits is.
     unsafe { std::slice::from_raw_parts(request.iov, request.iov_count as usize) }
 }
 
@@ -28,13 +29,13 @@ pub unsafe fn pieces<'a>(request: &Request) -> &'a [IoVec] {
 /// its end flips nothing.
 ///
 /// # Safety
-/// The request's memory is writable, and nobody else uses it.
+/// The request's iovec array is readable, the memory that it names is writable, and nobody else uses it.
 pub unsafe fn flip(request: &Request, bit: u64) {
     let mut at = bit / 8;
-    // SAFETY: as the caller says.
+    // SAFETY: the caller vouches for the array; it is not kept.
     for piece in unsafe { pieces(request) } {
         if at < piece.len as u64 {
-            // SAFETY: inside the piece, which is ours for the moment.
+            // SAFETY: `at` is below the length of the piece, whose bytes the caller lets nobody else use.
             unsafe { *piece.ptr.add(at as usize) ^= 1 << (bit % 8) };
             return;
         }
@@ -45,10 +46,11 @@ pub unsafe fn flip(request: &Request, bit: u64) {
 /// Copies bytes of the request's memory, from `offset` on, to `out`.
 ///
 /// # Safety
-/// The request's memory has `offset + out.len()` readable bytes that nobody writes to.
+/// The request's iovec array is readable, and the memory that it names has `offset + out.len()` readable bytes that
+/// nobody writes to.
 pub unsafe fn gather(request: &Request, offset: u64, out: &mut [u8]) {
     let (mut skip, mut done) = (offset, 0);
-    // SAFETY: as the caller says.
+    // SAFETY: the caller vouches for the array; it is not kept.
     for piece in unsafe { pieces(request) } {
         if skip >= piece.len as u64 {
             skip -= piece.len as u64;
@@ -57,7 +59,8 @@ pub unsafe fn gather(request: &Request, offset: u64, out: &mut [u8]) {
         let from = skip as usize; // below the length of the piece
         let count = (piece.len - from).min(out.len() - done);
         let target = &mut out[done..done + count];
-        // SAFETY: inside the piece; the target is a slice of as many bytes.
+        // SAFETY: `from + count` is at most the length of the piece, which the caller lets us read; the target is a slice
+        // of `count` bytes of another owner, so the two do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(piece.ptr.add(from), target.as_mut_ptr(), count) };
         done += count;
         skip = 0;
@@ -73,7 +76,7 @@ pub unsafe fn gather(request: &Request, offset: u64, out: &mut [u8]) {
 /// The request's iovec array is readable.
 pub unsafe fn front(request: &Request, bytes: u64, out: &mut Vec<IoVec>) {
     let mut left = bytes;
-    // SAFETY: as the caller says.
+    // SAFETY: the caller vouches for the array; its entries are copied, what they name is not touched.
     for piece in unsafe { pieces(request) } {
         if left == 0 {
             return;
@@ -92,7 +95,7 @@ pub unsafe fn front(request: &Request, bytes: u64, out: &mut Vec<IoVec>) {
 /// # Safety
 /// The memory has `(index + 1) * size` bytes, and nobody else uses the block for `'a`.
 pub unsafe fn block<'a>(memory: *mut u8, index: usize, size: usize) -> &'a mut [u8] {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller vouches for the bytes of this block, and that the slice is their only user for `'a`.
     unsafe { std::slice::from_raw_parts_mut(memory.add(index * size), size) }
 }
 
