@@ -20,6 +20,7 @@ mod process;
 mod raw;
 mod recovery;
 mod runner;
+mod scan;
 mod scm;
 mod stats;
 mod workload;
@@ -135,6 +136,12 @@ enum What {
         #[arg(default_value = "/dev/shm")]
         directory: PathBuf,
     },
+    /// A scan in a helper process against the same plugin in this process.
+    Scan {
+        /// Plugins; may be repeated.
+        #[arg(long = "plugin", value_name = "FILE", required = true)]
+        plugins: Vec<PathBuf>,
+    },
     /// Start time and memory of daos_server.
     Daemon,
     /// Trust checks, manifest, load and layout check of one plugin; hashing apart.
@@ -207,6 +214,11 @@ fn main() -> anyhow::Result<()> {
             let exe = std::env::current_exe()?;
             let programs = exe.parent().context("this program is in no directory")?;
             daemon::run(programs, cli.rounds)
+        }
+        What::Scan { plugins } => {
+            let exe = std::env::current_exe()?;
+            let programs = exe.parent().context("this program is in no directory")?;
+            scan::run(programs, plugins, cli.rounds)
         }
         What::Load { plugin } => load::run(plugin, cli.rounds),
         What::LoadOnce { plugin } => load::once(plugin),
