@@ -61,17 +61,20 @@ impl Masks {
     pub fn overlay(&self, text: &str) -> Result<(), MaskError> {
         let mask = self.inner.first.overlaid(text)?;
         {
+            // Held over both, so that a plugin that comes meanwhile has the level of the one or the other mask and
+            // not the old one for good.
             let plugins = &self.inner.plugins;
             let plugins = plugins.read().unwrap_or_else(PoisonError::into_inner);
             for (name, level) in &*plugins {
                 level.store(number(mask.of_name(name)), Ordering::Relaxed);
             }
+            let mut now = self
+                .inner
+                .now
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *now = mask;
         }
-        *self
-            .inner
-            .now
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = mask;
         // Places in the code remember whether they are wanted.
         tracing::callsite::rebuild_interest_cache();
         Ok(())
@@ -84,12 +87,11 @@ impl Masks {
 
     /// Where a plugin logs to: lines of this process with the plugin's name.
     pub fn plugin_log(&self, plugin: &str) -> Arc<dyn HostLog> {
+        let plugins = &self.inner.plugins;
+        let mut plugins = plugins.write().unwrap_or_else(PoisonError::into_inner);
         let level = Arc::new(AtomicU32::new(number(self.read().of_name(plugin))));
-        self.inner
-            .plugins
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((plugin.to_owned(), Arc::clone(&level)));
+        plugins.push((plugin.to_owned(), Arc::clone(&level)));
+        drop(plugins);
         Arc::new(PluginLog {
             level,
             to: TracingLog {

@@ -2,7 +2,7 @@
 //! by itself with everything that it acknowledged; the other engine and the daemon never notice.
 
 use crate::data::Workload;
-use daos_e2e::{Bdev, Server, Site, eventually};
+use daos_e2e::{Bdev, Finished, Server, Site, eventually};
 use fixture_files::{HOSTILE, install};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -59,6 +59,10 @@ impl Bed {
     /// Puts a value that is large enough for the first engine's device.
     #[track_caller]
     pub(crate) fn put(&self) {
+        self.try_put().expect(0);
+    }
+
+    fn try_put(&self) -> Finished {
         let file = self.site.path("tmp").join("value");
         std::fs::write(&file, vec![7; 100_000]).expect("our directory");
         let file = file.display().to_string();
@@ -68,7 +72,7 @@ impl Bed {
         let put = [
             "object", "put", "--pool", "tank", "--cont", "values", "0.1", "d", "a", "--file", &file,
         ];
-        self.site.daos(&put).expect(0);
+        self.site.daos(&put)
     }
 
     pub(crate) fn misbehave(&self, yes: bool) {
@@ -188,6 +192,33 @@ fn a_completion_that_comes_twice() {
 #[test]
 fn more_completions_than_were_asked_for() {
     dies_with("poll: too-many", &["the device queue failed"]);
+}
+
+#[test]
+fn more_requests_than_were_given() {
+    dies_with("submit: too-many", &["the device queue failed"]);
+}
+
+#[test]
+fn a_descriptor_to_wait_on_that_is_none() {
+    dies_with(
+        "submit: swallow, arm_wait: nonsense",
+        &["plugin fixture-hostile 0.6.6 has not completed a request"],
+    );
+}
+
+#[test]
+fn a_status_that_is_none_is_an_error_of_the_device_and_the_engine_lives() {
+    let bed = Bed::new("poll: status");
+    let server = bed.start();
+    bed.put();
+    let pid = server.engine_pid(0);
+    bed.misbehave(true);
+    let refused = bed.try_put();
+    assert_eq!(refused.code, Some(1), "{refused}");
+    assert!(!refused.stderr.is_empty());
+    assert_eq!(server.engine_pid(0), pid);
+    server.stop();
 }
 
 #[test]
