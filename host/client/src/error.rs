@@ -66,10 +66,11 @@ pub enum Error {
         /// Why it is not.
         cause: String,
     },
+    /// The agent's certificate cannot be used.
+    #[error("no secure connection is possible: {0}")]
+    Certificate(String),
     /// No access point answered.
-    #[error(
-        "cannot reach the control plane at {access_points}: {cause}; check that daos_server runs there and listens on that port"
-    )]
+    #[error("cannot reach the control plane at {access_points}: {cause}")]
     ControlPlane {
         /// All that were tried.
         access_points: String,

@@ -2,17 +2,19 @@
 
 use crate::retry::Patience;
 use crate::{EngineAddress, Error, Options};
+use daos_certs::{Files, Identity, Role, client_config};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::mgmt::{GetAttachInfoReq, GetAttachInfoResp};
 use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
 use daos_wire::EngineUri;
+use rustls::ClientConfig;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
-use tonic::{Request, Status};
 
 /// Longest time for one access point to accept the connection, and to answer.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -39,8 +41,7 @@ impl View {
 
 /// Knows where the engine is.
 pub(crate) struct Locator {
-    source: EngineAddress,
-    system: Option<String>,
+    source: Source,
     rank: Option<u32>,
     view: RwLock<Arc<View>>,
     /// Held while looking, so that many callers in need look once.
@@ -50,10 +51,10 @@ pub(crate) struct Locator {
 impl Locator {
     /// Looks for the engine for the first time; waits for one that is being started.
     pub(crate) async fn new(options: &Options) -> Result<Self, Error> {
-        let source = options.engine.clone();
+        let source = Source::new(options)?;
         let mut patience = Patience::new(options.deadline);
         let uri = loop {
-            match look(&source, options.system.as_deref(), options.rank).await {
+            match look(&source, options.rank).await {
                 Ok(uri) => break uri,
                 Err(missing) if missing.comes_by_itself && patience.pause().await => {}
                 Err(missing) => return Err(*missing.error),
@@ -61,7 +62,6 @@ impl Locator {
         };
         Ok(Self {
             source,
-            system: options.system.clone(),
             rank: options.rank,
             view: RwLock::new(Arc::new(View::new(1, uri))),
             looking: tokio::sync::Mutex::new(()),
@@ -81,10 +81,10 @@ impl Locator {
     pub(crate) async fn look_again(&self, seen: &View) -> Result<Vec<Arc<[u8]>>, Error> {
         let _one = self.looking.lock().await;
         let current = self.view();
-        if current.epoch > seen.epoch || matches!(self.source, EngineAddress::Uri(_)) {
+        if current.epoch > seen.epoch || matches!(self.source.engine, EngineAddress::Uri(_)) {
             return Ok(Vec::new());
         }
-        let uri = look(&self.source, self.system.as_deref(), self.rank)
+        let uri = look(&self.source, self.rank)
             .await
             .map_err(|missing| *missing.error)?;
         if uri.provider != current.provider {
@@ -106,6 +106,35 @@ impl Locator {
     }
 }
 
+/// Who is asked where the engine is.
+struct Source {
+    engine: EngineAddress,
+    system: Option<String>,
+    /// What we prove ourselves with; none in plain text.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Source {
+    fn new(options: &Options) -> Result<Self, Error> {
+        let tls = match &options.cert_dir {
+            None => None,
+            Some(dir) => {
+                let files = Files::in_dir(dir, Role::Agent);
+                let identity = Identity::load(&files, Role::Agent, Role::Agent.name())
+                    .map_err(|problem| Error::Certificate(problem.to_string()))?;
+                let config = client_config(&identity, Role::Server.name())
+                    .map_err(|error| Error::Certificate(error.to_string()))?;
+                Some(config)
+            }
+        };
+        Ok(Self {
+            engine: options.engine.clone(),
+            system: options.system.clone(),
+            tls,
+        })
+    }
+}
+
 /// No engine was found.
 struct Missing {
     error: Box<Error>,
@@ -122,19 +151,15 @@ impl From<Error> for Missing {
     }
 }
 
-async fn look(
-    source: &EngineAddress,
-    system: Option<&str>,
-    rank: Option<u32>,
-) -> Result<EngineUri, Missing> {
-    let access_points = match source {
+async fn look(source: &Source, rank: Option<u32>) -> Result<EngineUri, Missing> {
+    let access_points = match &source.engine {
         EngineAddress::Uri(uri) => return Ok(uri.clone()),
         EngineAddress::AccessPoints(list) => list,
     };
     let mut refused = None;
     let mut unreachable = "none is given".to_owned();
     for access_point in access_points {
-        match ask(access_point, system).await {
+        match ask(source, access_point).await {
             Ok(answer) => return choose(access_point, answer, rank),
             Err(Ask::Address(error)) => return Err(error.into()),
             Err(Ask::Unreachable(cause)) => unreachable = cause,
@@ -156,7 +181,7 @@ enum Ask {
     Refused(Missing),
 }
 
-async fn ask(access_point: &str, system: Option<&str>) -> Result<GetAttachInfoResp, Ask> {
+async fn ask(source: &Source, access_point: &str) -> Result<GetAttachInfoResp, Ask> {
     let endpoint = Endpoint::from_shared(format!("http://{access_point}")).map_err(|error| {
         Ask::Address(Error::Address {
             given: access_point.to_owned(),
@@ -164,48 +189,57 @@ async fn ask(access_point: &str, system: Option<&str>) -> Result<GetAttachInfoRe
             cause: error.to_string(),
         })
     })?;
-    let channel = endpoint
-        .connect_timeout(CONNECT)
-        .timeout(CONNECT)
-        .connect()
+    let endpoint = endpoint.connect_timeout(CONNECT).timeout(CONNECT);
+    let channel = daos_certs::connect(endpoint, access_point, source.tls.clone())
         .await
-        .map_err(|error| Ask::Unreachable(root_cause(&error)))?;
-    let mut client = MgmtSvcClient::with_interceptor(channel, identify);
+        .map_err(Ask::Unreachable)?;
+    let mut client = MgmtSvcClient::with_interceptor(channel, {
+        let secured = source.tls.is_some();
+        move |request| Ok(identify(request, secured))
+    });
     let request = GetAttachInfoReq {
-        sys: system.map_or_else(String::new, |name| {
+        sys: source.system.as_deref().map_or_else(String::new, |name| {
             format!("{name}-{}", env!("CARGO_PKG_VERSION"))
         }),
         all_ranks: true,
         ..GetAttachInfoReq::default()
     };
-    let answer = client.get_attach_info(request).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| {
-        let fault = Fault::from_status(&status);
-        if fault.is_none() && status.code() == tonic::Code::Unavailable {
-            return Ask::Unreachable(status.message().to_owned());
-        }
-        Ask::Refused(Missing {
-            comes_by_itself: fault
+    let status = match client.get_attach_info(request).await {
+        Ok(answer) => return Ok(answer.into_inner()),
+        Err(status) => status,
+    };
+    let fault = Fault::from_status(&status);
+    if fault.is_none() && source.tls.is_none() && daos_certs::speaks_tls(access_point).await {
+        return Err(Ask::Unreachable(format!(
+            "the server at {access_point} does not talk in plain text; name the directory of the agent's certificate \
+             (--cert-dir)"
+        )));
+    }
+    if fault.is_none() && status.code() == tonic::Code::Unavailable {
+        return Err(Ask::Unreachable(status.message().to_owned()));
+    }
+    Err(Ask::Refused(Missing {
+        comes_by_itself: fault
+            .as_ref()
+            .is_some_and(|fault| fault.status() == ResponseStatus::CtlInProgress),
+        error: Box::new(Error::NoEngine {
+            access_point: access_point.to_owned(),
+            cause: fault
                 .as_ref()
-                .is_some_and(|fault| fault.status() == ResponseStatus::CtlInProgress),
-            error: Box::new(Error::NoEngine {
-                access_point: access_point.to_owned(),
-                cause: fault
-                    .as_ref()
-                    .map_or_else(|| status.message().to_owned(), Fault::description),
-                remedy: fault.map(|fault| fault.remedy).unwrap_or_default(),
-            }),
-        })
-    })
+                .map_or_else(|| status.message().to_owned(), Fault::description),
+            remedy: fault.map(|fault| fault.remedy).unwrap_or_default(),
+        }),
+    }))
 }
 
-/// Names the caller in the headers of a call.
-fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
+/// Names the caller in the headers of a call: with a certificate, it is the agent's.
+fn identify(mut request: Request<()>, secured: bool) -> Request<()> {
     let headers = request.metadata_mut();
-    headers.insert(COMPONENT_HEADER, MetadataValue::from_static("client"));
+    let component = if secured { "agent" } else { "client" };
+    headers.insert(COMPONENT_HEADER, MetadataValue::from_static(component));
     let version = MetadataValue::from_static(env!("CARGO_PKG_VERSION"));
     headers.insert(VERSION_HEADER, version);
-    Ok(request)
+    request
 }
 
 /// The engine of `rank`, or else of the lowest rank of all: containers belong to a rank, so that another one is
@@ -243,15 +277,6 @@ fn choose(
     })?)
 }
 
-/// The innermost cause, which is the one that says something ("Connection refused").
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +294,10 @@ mod tests {
                 .collect(),
             ..GetAttachInfoResp::default()
         }
+    }
+
+    fn plain(access_point: &str) -> Source {
+        Source::new(&Options::access_point(access_point)).unwrap()
     }
 
     #[test]
@@ -309,24 +338,14 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let access_point = free.local_addr().unwrap().to_string();
         drop(free);
-        let source = EngineAddress::AccessPoints(vec![access_point.clone()]);
-        let error = look(&source, None, None)
-            .await
-            .err()
-            .unwrap()
-            .error
-            .to_string();
+        let source = plain(&access_point);
+        let error = look(&source, None).await.err().unwrap().error.to_string();
         assert!(
             error.contains(&access_point) && error.contains("refused"),
             "{error}"
         );
-        let source = EngineAddress::AccessPoints(vec!["not a host".into()]);
-        let error = look(&source, None, None)
-            .await
-            .err()
-            .unwrap()
-            .error
-            .to_string();
+        let source = plain("not a host");
+        let error = look(&source, None).await.err().unwrap().error.to_string();
         assert!(error.contains("not a host"), "{error}");
     }
 }

@@ -41,6 +41,9 @@ pub struct Options {
     pub interface: String,
     /// Directory of fabric plugins beside the built-in one.
     pub plugins_dir: Option<PathBuf>,
+    /// Directory with daosCA.crt, agent.crt and agent.key, to ask access points over TLS; `None` = in plain text,
+    /// which only servers without TLS answer.
+    pub cert_dir: Option<PathBuf>,
     /// What does the work on the fabric.
     pub progress: Progress,
     /// Longest time a call may take, with all its repetitions. Also the limit of connecting.
@@ -61,6 +64,7 @@ impl Options {
             rank: None,
             interface: String::new(),
             plugins_dir: None,
+            cert_dir: None,
             progress: Progress::default(),
             deadline: Duration::from_secs(30),
             attempt: Duration::from_secs(10),

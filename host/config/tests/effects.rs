@@ -13,7 +13,7 @@ const SCOPES: [Scope; 5] = [
 ];
 
 /// Features that are not there yet, by the names that the table uses.
-const LATER: &[&str] = &["TLS control plane", "storage prepare"];
+const LATER: &[&str] = &["agents' signed credentials", "storage prepare"];
 
 fn tree() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::cert::CertCommand;
 use crate::firmware::local::FirmwareCommand;
 use crate::kit::{BenchArgs, CheckArgs, NewArgs};
 use crate::prepare::PrepareArgs;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     /// Look at configurations.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make and look at certificates of the control plane.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Print a completion script for a shell.
     Completion {
         /// Shell to complete for.
@@ -124,7 +128,7 @@ pub(crate) struct StartArgs {
         value_name = "DIR"
     )]
     pub(crate) socket_dir: Option<PathBuf>,
-    /// Talk without TLS, and listen on loopback only. May be repeated.
+    /// Talk without TLS and without certificates, and listen on loopback only. May be repeated.
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) insecure: u8,
 }

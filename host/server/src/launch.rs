@@ -32,7 +32,7 @@ pub(crate) async fn start_engine(
         Assessment::Blank => {
             state.update(index, |e| {
                 e.enter(EngineState::AwaitFormat, "its storage is not formatted");
-                e.hint = format!("daos_shell -i -l {} storage format", state.control_addr);
+                e.hint = state.shell_command("storage format");
             });
             info!("SCM format required on instance {index}");
         }

@@ -5,6 +5,7 @@
 
 mod attach_file;
 mod burnin;
+mod cert;
 mod check;
 mod cli;
 mod engine;
@@ -31,6 +32,7 @@ mod start;
 mod state;
 mod storage;
 mod telemetry;
+mod transport;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, ConfigCommand, NetworkCommand, PluginCommand, StartArgs, StorageCommand};
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Some(Command::Config(ConfigCommand::Generate(args))) => generate::run(&cli, args),
+        Some(Command::Cert(command)) => cert::run(&cli, command),
         Some(Command::Completion { shell }) => {
             let mut out = std::io::stdout();
             clap_complete::generate(*shell, &mut Cli::command(), "daos_server", &mut out);

@@ -14,9 +14,11 @@ use crate::services::{
 };
 use crate::socket_dir::SocketDir;
 use crate::state::State;
+use crate::transport::{self, Access};
 use crate::{attach_file, check, fault_domain, launch, logging, port_holder, telemetry};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use axum::middleware::from_fn_with_state;
+use daos_certs::Renewing;
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
 use daos_proto::ctl::ctl_svc_server::CtlSvcServer;
@@ -27,7 +29,6 @@ use daos_proto::host::host_svc_server::HostSvcServer;
 use daos_proto::host::layer_svc_server::LayerSvcServer;
 use daos_proto::host::plugin_svc_server::PluginSvcServer;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tracing::{info, warn};
 
@@ -57,7 +57,7 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
     check::refuse_errors(&path, &findings)?;
     config
         .resolve_paths(&std::env::current_dir().context("cannot find out the working directory")?);
-    require_insecure(&config)?;
+    let certificates = transport::certificates(&config)?;
 
     let (_log, masks) = logging::start(&config, cli.globals.debug, cli.globals.json)?;
     plugins.set_log_mask(masks.current());
@@ -77,18 +77,8 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, &path, plugins, LogMasks::new(masks)))
-}
-
-/// Without certificates, plain text is all there is; it must be wanted.
-fn require_insecure(config: &Config) -> anyhow::Result<()> {
-    if config.transport_config.allow_insecure {
-        return Ok(());
-    }
-    bail!(
-        "this version cannot secure its control plane with certificates yet; pass -i (or set \
-         transport_config: allow_insecure: true) to run without TLS, on loopback only"
-    )
+    let masks = LogMasks::new(masks);
+    runtime.block_on(serve(config, &path, plugins, masks, certificates))
 }
 
 async fn serve(
@@ -96,6 +86,7 @@ async fn serve(
     path: &Path,
     plugins: Plugins,
     log_masks: LogMasks,
+    certificates: Option<Arc<Renewing>>,
 ) -> anyhow::Result<bool> {
     // First, so that a signal during the checks below ends the server in order, too.
     let signals = Signals::new()?;
@@ -112,7 +103,7 @@ async fn serve(
         .iter()
         .map(|dir| SocketDir::hold(dir, path, owner.as_ref()))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
+    let address = transport::address(&config);
     let listener = TcpListener::bind(address).await.with_context(|| {
         let holder = match port_holder::holder(address.port()) {
             Some(holder) => format!("{holder} listens there; stop it, or "),
@@ -120,7 +111,8 @@ async fn serve(
         };
         format!("cannot listen on {address}: {holder}choose another port with -p or `port:`")
     })?;
-    let control_addr = listener.local_addr()?.to_string();
+    let listens_at = listener.local_addr()?;
+    let control_addr = transport::reached_at(listens_at);
     let upcalls = Upcalls::new();
     let mut sockets = Vec::new();
     for dir in &dirs {
@@ -158,10 +150,12 @@ async fn serve(
         }));
     }
 
-    warn!(
-        "TLS is off: the control plane listens on loopback only, every local user may administer it"
-    );
-    info!("DAOS control server listening on {control_addr}");
+    if certificates.is_none() {
+        warn!(
+            "TLS is off: the control plane listens on loopback only, every local user may administer it"
+        );
+    }
+    info!("DAOS control server listening on {listens_at}");
     let pools = Arc::new(Pools::new(Arc::clone(&state)));
     let burnins = Arc::new(Burnins::new(Arc::clone(&plugins), Arc::clone(&state)));
     let host = HostService::new(
@@ -206,11 +200,15 @@ async fn serve(
         .layer(from_fn_with_state(calls.clone(), telemetry::count));
     let server = tokio::spawn(
         tonic::transport::Server::builder()
+            .layer(Access)
             .add_routes(Routes::from(routes))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
-                // An error means that the state is gone, which is the end as well.
-                let _ = stopping.wait_for(|stop| *stop).await;
-            }),
+            .serve_with_incoming_shutdown(
+                transport::incoming(listener, certificates),
+                async move {
+                    // An error means that the state is gone, which is the end as well.
+                    let _ = stopping.wait_for(|stop| *stop).await;
+                },
+            ),
     );
     let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
     let telemetry = tokio::spawn(telemetry::serve(

@@ -216,6 +216,15 @@ impl State {
         self.stopping.subscribe()
     }
 
+    /// The command with which an administrator does `what` on this host.
+    pub(crate) fn shell_command(&self, what: &str) -> String {
+        let insecure = match self.config.transport_config.allow_insecure {
+            true => "-i ",
+            false => "",
+        };
+        format!("daos_shell {insecure}-l {} {what}", self.control_addr)
+    }
+
     /// Phase of the server, with a sentence and the next command.
     pub(crate) fn phase(&self) -> (ServerPhase, String, String) {
         if *self.stopping.borrow() {

@@ -1,6 +1,8 @@
 //! The command line.
 
+use crate::reach::Reach;
 use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 
 /// Administers DAOS storage nodes: scans and formats their storage, makes pools, lists their
 /// plugins, shows their state. Runs as any user on any machine that reaches the nodes' control port.
@@ -13,20 +15,28 @@ use clap::{Args, Parser, Subcommand};
                   succeeded, 1 if any failed, 2 for a wrong command line, 3 if a burn-in found errors."
 )]
 pub(crate) struct Cli {
-    /// Hosts to talk to, as host or host:port, separated by commas. The port defaults to 10001.
+    /// Hosts to talk to, as host or host:port, separated by commas. The port defaults to 10001
+    /// [default: hostlist of the configuration file, else localhost]
     #[arg(
         short = 'l',
         long = "host-list",
         global = true,
         value_delimiter = ',',
-        value_name = "HOST[:PORT]",
-        default_value = "localhost:10001"
+        value_name = "HOST[:PORT]"
     )]
     pub(crate) host_list: Vec<String>,
 
-    /// Talk without TLS. May be repeated.
+    /// Talk without TLS and certificates, to servers that run with -i. May be repeated.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) insecure: u8,
+
+    /// Configuration file: hostlist, port, transport_config [default: /etc/daos/daos_control.yml if it is there]
+    #[arg(short = 'o', long = "config-path", global = true, value_name = "FILE")]
+    pub(crate) config_path: Option<PathBuf>,
+
+    /// Directory with daosCA.crt, admin.crt and admin.key, instead of the files that the configuration names.
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "insecure")]
+    pub(crate) cert_dir: Option<PathBuf>,
 
     /// Print JSON: {"response", "error", "status"}.
     #[arg(short, long, global = true)]
@@ -38,6 +48,10 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// How hosts are reached, from the options above and the files that they name.
+    #[arg(skip)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Subcommand)]

@@ -9,7 +9,6 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -56,15 +55,15 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, tonic::Status>> + Send,
 {
-    let timeout = Duration::from_secs(cli.connect_timeout);
     let slots = Arc::new(Semaphore::new(FAN_OUT));
     let mut tasks = JoinSet::new();
     for host in hosts.iter().cloned() {
         let (question, slots) = (question.clone(), Arc::clone(&slots));
+        let reach = cli.reach.clone();
         tasks.spawn(async move {
             // The semaphore is never closed.
             let _slot = slots.acquire().await;
-            let answer = match channel(&host, timeout).await {
+            let answer = match channel(&host, &reach).await {
                 Ok(channel) => {
                     let answer = question(channel, host.clone()).await;
                     answer.map_err(|status| explain(&status))

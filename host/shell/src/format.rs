@@ -14,7 +14,6 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::Duration;
 use tokio::task::JoinSet;
 
 const WARNING: &str = "This is a destructive operation and storage devices specified in the server config file \
@@ -34,7 +33,7 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
     let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
     let mut clients: BTreeMap<String, HostClient> = BTreeMap::new();
     for host in hosts {
-        match connect(host, Duration::from_secs(cli.connect_timeout)).await {
+        match connect(host, &cli.reach).await {
             Ok(client) => drop(clients.insert(host.clone(), client)),
             Err(error) => {
                 outcomes.entry(host.clone()).or_default().error = Some(format!("{error:#}"))

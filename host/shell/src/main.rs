@@ -17,6 +17,7 @@ mod plugin;
 mod pool;
 mod progress;
 mod query;
+mod reach;
 mod start;
 mod stop;
 
@@ -28,7 +29,7 @@ use cli::{
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     match &cli.command {
         Command::Completion { shell } => {
             clap_complete::generate(
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(&cli)) {
+    match runtime.block_on(run(&mut cli)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             if cli.json {
@@ -73,12 +74,18 @@ fn main() -> ExitCode {
 }
 
 /// Runs the command; the exit status when all that is to be said has been said.
-async fn run(cli: &Cli) -> anyhow::Result<u8> {
-    let hosts = connect::hosts(cli)?;
+async fn run(cli: &mut Cli) -> anyhow::Result<u8> {
+    let hosts;
+    (hosts, cli.reach) = reach::of(cli)?;
+    let cli = &*cli;
     if let Command::Storage(StorageCommand::BurnIn(command)) = &cli.command {
         return burnin::run(cli, command, &hosts).await;
     }
-    Ok(if simple(cli, &hosts).await? { 0 } else { 1 })
+    let done = simple(cli, &hosts).await;
+    if cli.reach.tls.is_none() && !matches!(done, Ok(true)) {
+        connect::hint_at_tls(&hosts).await;
+    }
+    Ok(if done? { 0 } else { 1 })
 }
 
 /// Runs a command that succeeds or fails; `Ok(false)` when a host failed and was reported.

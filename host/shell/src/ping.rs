@@ -3,8 +3,9 @@
 mod plot;
 
 use crate::cli::{Cli, PingArgs};
-use crate::connect::{connect, with_port};
+use crate::connect::connect;
 use crate::fanout::explain;
+use crate::reach::{DEFAULT_PORT, with_port};
 use anyhow::{Context, anyhow, bail};
 use daos_client::{EngineAddress, EngineUri, Options, PING_MAX, Pinger, find_engine};
 use daos_proto::host::OpenResponderRequest;
@@ -102,8 +103,8 @@ async fn of_host(
             "a responder has one target; --target-number is for engines, which are named by their rank"
         );
     }
-    let host = with_port(&args.target)?;
-    let mut client = connect(&host, Duration::from_secs(cli.connect_timeout)).await?;
+    let host = with_port(&args.target, DEFAULT_PORT)?;
+    let mut client = connect(&host, &cli.reach).await?;
     let request = OpenResponderRequest {
         provider: args.provider.clone().unwrap_or_default(),
         seconds: 0,

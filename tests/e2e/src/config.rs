@@ -75,6 +75,7 @@ pub enum Plugins {
 /// What goes into a configuration file besides engines.
 pub(crate) struct Top<'a> {
     pub(crate) dir: &'a Path,
+    pub(crate) certificates: Option<&'a Path>,
     pub(crate) port: u16,
     pub(crate) plugins: Plugins,
     pub(crate) provider: &'a str,
@@ -84,8 +85,17 @@ pub(crate) struct Top<'a> {
 
 pub(crate) fn render(top: &Top<'_>, engines: &[Engine]) -> String {
     let dir = top.dir.display();
+    let transport = match top.certificates {
+        None => "{allow_insecure: true}".to_owned(),
+        Some(certs) => {
+            let certs = certs.display();
+            format!(
+                "{{ca_cert: '{certs}/daosCA.crt', cert: '{certs}/server.crt', key: '{certs}/server.key'}}"
+            )
+        }
+    };
     let mut text = format!(
-        "name: daos_server\nport: {}\ntransport_config: {{allow_insecure: true}}\nsocket_dir: '{dir}/sockets'\n\
+        "name: daos_server\nport: {}\ntransport_config: {transport}\nsocket_dir: '{dir}/sockets'\n\
          state_dir: '{dir}/state'\n",
         top.port
     );

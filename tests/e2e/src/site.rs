@@ -63,6 +63,7 @@ pub struct Site {
     top: String,
     provider: String,
     iface: String,
+    certificates: Option<PathBuf>,
     has_ofi: bool,
     wrapper: Vec<String>,
     env: Vec<(String, String)>,
@@ -101,6 +102,7 @@ impl Site {
             top: String::new(),
             provider: "tcp".to_owned(),
             iface: "lo".to_owned(),
+            certificates: None,
             has_ofi: false,
             wrapper: Vec::new(),
             env: Vec::new(),
@@ -224,6 +226,20 @@ impl Site {
         Ok(())
     }
 
+    /// Makes certificates of all components, which everything uses from now on.
+    ///
+    /// # Panics
+    /// They cannot be made.
+    #[track_caller]
+    pub fn use_certificates(&mut self) -> PathBuf {
+        let dir = self.path("certs");
+        let made = dir.display().to_string();
+        self.run("daos_server", &["cert", "init", "--dir", &made])
+            .expect(0);
+        self.certificates = Some(dir.clone());
+        dir
+    }
+
     /// The provider in the configuration.
     pub fn provider(&self) -> &str {
         &self.provider
@@ -292,6 +308,7 @@ impl Site {
     pub fn config_text(&self) -> String {
         let top = Top {
             dir: self.dir.path(),
+            certificates: self.certificates.as_deref(),
             port: self.port(),
             plugins: self.plugins,
             provider: &self.provider,
@@ -386,7 +403,17 @@ impl Site {
     #[track_caller]
     pub fn shell(&self, args: &[&str]) -> Finished {
         let address = self.address();
-        self.run("daos_shell", &[&["-i", "-l", &address], args].concat())
+        let mut all = match &self.certificates {
+            None => vec!["-i".to_owned()],
+            Some(dir) => vec!["--cert-dir".to_owned(), dir.display().to_string()],
+        };
+        all.extend(
+            ["-l", &address]
+                .iter()
+                .chain(args)
+                .map(|arg| (*arg).to_owned()),
+        );
+        self.run("daos_shell", &all)
     }
 
     /// Runs `daos` against the node.
@@ -403,6 +430,9 @@ impl Site {
         if self.is_ofi() {
             let dir = self.path("plugins").display().to_string();
             args.extend(["--plugins-dir".to_owned(), dir]);
+        }
+        if let Some(dir) = &self.certificates {
+            args.extend(["--cert-dir".to_owned(), dir.display().to_string()]);
         }
         args
     }
@@ -434,7 +464,9 @@ impl Site {
     #[track_caller]
     pub fn start(&self) -> Server<'_> {
         self.write_config();
-        self.start_with(&["-o", "daos_server.yml", "start", "-i"])
+        let insecure = self.certificates.is_none().then_some("-i");
+        let args = ["-o", "daos_server.yml", "start"];
+        self.start_with(&args.into_iter().chain(insecure).collect::<Vec<_>>())
     }
 
     /// Starts the server with arguments of the test's.

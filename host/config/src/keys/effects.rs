@@ -37,7 +37,8 @@ macro_rules! e2e {
     };
 }
 
-const TLS: &str = "TLS control plane";
+const CREDENTIALS: &str = "agents' signed credentials";
+const CERTIFICATES: &str = e2e!("tls.rs::the_files_of_the_configuration_are_the_server_s");
 const TIERS: &str = "host/config/tests/seed.rs::tiers_are_translated";
 const IMMUTABLE: &str = e2e!("immutable_keys.rs::each_is_refused_with_old_and_new_value");
 const ENGINE_FABRIC: &str =
@@ -83,14 +84,34 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Transport,
         "allow_insecure",
-        "Without it, or -i, the server does not start; with it, it listens on loopback only.",
+        "Without it, or -i, the server needs certificates; with it, it listens on loopback only.",
         e2e!("single_instance.rs::plain_text_must_be_asked_for"),
     ),
-    later(Transport, "client_cert_dir", TLS),
-    later(Transport, "ca_cert", TLS),
-    later(Transport, "cert", TLS),
-    later(Transport, "key", TLS),
-    later(Transport, "server_name", TLS),
+    later(Transport, "client_cert_dir", CREDENTIALS),
+    seen(
+        Transport,
+        "ca_cert",
+        "Who shows no certificate that it signed is refused; expired, unreadable or wrong files keep the server from starting.",
+        CERTIFICATES,
+    ),
+    seen(
+        Transport,
+        "cert",
+        "Shown to whoever connects; a replaced one counts from the next connection.",
+        CERTIFICATES,
+    ),
+    seen(
+        Transport,
+        "key",
+        "Proves that the certificate is the server's; refused when others can read it.",
+        CERTIFICATES,
+    ),
+    seen(
+        Transport,
+        "server_name",
+        "A server's certificate of another name is not used and not accepted.",
+        e2e!("tls.rs::servers_may_have_another_name"),
+    ),
     seen(
         Top,
         "fault_path",

@@ -405,7 +405,7 @@ impl Task {
 
     /// How a stopped engine comes back.
     fn start_hint(&self) -> String {
-        format!("daos_shell -i -l {} system start", self.state.control_addr)
+        self.state.shell_command("system start")
     }
 
     fn stopped(&self, pid: u32) {

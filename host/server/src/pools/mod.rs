@@ -194,16 +194,11 @@ impl Pools {
         let idle = |(_, e): &(usize, &crate::state::EngineStatus)| e.state != EngineState::Ready;
         if let Some((index, engine)) = engines.iter().enumerate().find(idle) {
             let next = match engine.state {
-                EngineState::AwaitFormat => {
-                    format!(
-                        "daos_shell -i -l {} storage format",
-                        self.state.control_addr
-                    )
-                }
+                EngineState::AwaitFormat => self.state.shell_command("storage format"),
                 EngineState::Stopped | EngineState::Errored => {
-                    format!("daos_shell -i -l {} system start", self.state.control_addr)
+                    self.state.shell_command("system start")
                 }
-                _ => format!("daos_shell -i -l {} system query", self.state.control_addr),
+                _ => self.state.shell_command("system query"),
             };
             return Err(fault(
                 code::NOT_STARTED,

@@ -7,7 +7,6 @@ use crate::fanout::explain;
 use anyhow::{anyhow, bail};
 use daos_proto::host::{BurnInDestroy, BurnInStartRequest};
 use std::io::{BufRead, Write};
-use std::time::Duration;
 
 /// Asks the host what is on the devices of --destroy-data, and whoever runs this command whether that may go. `None` if
 /// it may not.
@@ -32,7 +31,7 @@ pub(super) async fn obtain(
     {
         bail!("--consent {name} names no device of --destroy-data; repeat the name exactly");
     }
-    let mut client = connect_burn_in(host, Duration::from_secs(cli.connect_timeout)).await?;
+    let mut client = connect_burn_in(host, &cli.reach).await?;
     let mut plan = request.clone();
     plan.plan_only = true;
     let refused = |status: tonic::Status| anyhow!("{host}: {}", explain(&status));

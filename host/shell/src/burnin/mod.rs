@@ -20,7 +20,6 @@ use daos_report::{burnin as report, bytes};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 /// Exit status of a command that worked.
 pub(crate) const WELL: u8 = 0;
@@ -71,12 +70,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, String>> + Send,
 {
-    let timeout = Duration::from_secs(cli.connect_timeout);
     let mut tasks = tokio::task::JoinSet::new();
     for host in hosts.iter().cloned() {
-        let question = question.clone();
+        let (question, reach) = (question.clone(), cli.reach.clone());
         tasks.spawn(async move {
-            let answer = match connect_burn_in(&host, timeout).await {
+            let answer = match connect_burn_in(&host, &reach).await {
                 Ok(client) => question(client, host.clone()).await,
                 Err(error) => Err(format!("{error:#}")),
             };

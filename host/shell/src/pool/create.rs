@@ -8,7 +8,6 @@ use daos_proto::host::{EngineSpace, PoolSpaceRequest};
 use daos_proto::mgmt::{PoolCreateReq, PoolProperty, pool_property::Value};
 use daos_report::{Envelope, bytes, print_json};
 use serde::Serialize;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// Number of the property that is the label.
@@ -88,8 +87,7 @@ pub(crate) async fn run(cli: &Cli, args: &CreateArgs, hosts: &[String]) -> anyho
 }
 
 async fn space(cli: &Cli, host: &str) -> anyhow::Result<Vec<EngineSpace>> {
-    let timeout = Duration::from_secs(cli.connect_timeout);
-    let mut client = crate::connect::connect(host, timeout).await?;
+    let mut client = crate::connect::connect(host, &cli.reach).await?;
     let answer = client.pool_space(PoolSpaceRequest {}).await;
     Ok(answer.map_err(|s| failed(&s))?.into_inner().engines)
 }

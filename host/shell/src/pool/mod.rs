@@ -9,7 +9,6 @@ use crate::cli::Cli;
 use crate::connect::{MgmtClient, connect_mgmt};
 use crate::fanout::explain;
 use anyhow::{anyhow, bail};
-use std::time::Duration;
 
 /// The host of the list that is asked: the first, since any host of a system knows its pools.
 fn host(hosts: &[String]) -> anyhow::Result<&str> {
@@ -20,7 +19,7 @@ fn host(hosts: &[String]) -> anyhow::Result<&str> {
 }
 
 async fn connect(cli: &Cli, hosts: &[String]) -> anyhow::Result<MgmtClient> {
-    connect_mgmt(host(hosts)?, Duration::from_secs(cli.connect_timeout)).await
+    connect_mgmt(host(hosts)?, &cli.reach).await
 }
 
 fn failed(status: &tonic::Status) -> anyhow::Error {

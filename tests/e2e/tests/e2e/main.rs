@@ -35,5 +35,6 @@ mod soak;
 mod storage_prepare;
 mod storage_scan;
 mod telemetry;
+mod tls;
 mod traces;
 mod wrong_config;

@@ -60,6 +60,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, default_value = "", hide_default_value = true)]
     pub(crate) interface: String,
 
+    /// Directory with daosCA.crt, agent.crt and agent.key, to ask servers that were started without -i.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+
     /// Directory of fabric plugins; providers tcp and sockets need none.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugins_dir: Option<PathBuf>,

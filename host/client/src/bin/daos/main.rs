@@ -105,6 +105,7 @@ async fn connect(cli: &Cli) -> anyhow::Result<Client> {
     options.rank = cli.rank;
     options.interface = cli.interface.clone();
     options.plugins_dir = cli.plugins_dir.clone();
+    options.cert_dir = cli.cert_dir.clone();
     options.deadline = Duration::from_secs(cli.deadline);
     Ok(Client::connect(options).await?)
 }

@@ -1,0 +1,535 @@
+//! The control plane with certificates: who gets in, who does not, and what both are told.
+
+use daos_certs::{Authority, Files, Identity, Role, Validity, client_config, create};
+use daos_e2e::{Finished, Site, eventually};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use rustls::ClientConfig;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
+
+/// A node with one engine, and certificates.
+fn secured() -> Site {
+    let mut site = Site::with_file();
+    site.use_certificates();
+    site
+}
+
+/// Runs `daos_shell` with the certificates of a directory.
+fn shell_with(site: &Site, dir: &Path) -> Finished {
+    let dir = dir.display().to_string();
+    let args = ["--cert-dir", &dir, "-l", &site.address(), "system", "query"];
+    site.run("daos_shell", &args)
+}
+
+/// Issues files for a component in a directory of their own.
+fn issue(authority: &Authority, dir: &Path, role: Role, name: &str, hours: (i64, i64)) -> Files {
+    std::fs::create_dir_all(dir).expect("a directory");
+    let now = OffsetDateTime::now_utc();
+    let validity = Validity {
+        from: now + time::Duration::hours(hours.0),
+        to: now + time::Duration::hours(hours.1),
+    };
+    let files = Files::in_dir(dir, role);
+    let (cert, key) = authority
+        .issue(role, name, validity)
+        .expect("random numbers");
+    for (file, mode, content) in [
+        (&files.ca, 0o644, authority.certificate()),
+        (&files.cert, 0o644, &cert),
+        (&files.key, 0o400, &key),
+    ] {
+        create(file, mode, content.as_bytes()).expect("a file");
+    }
+    files
+}
+
+fn authority(certs: &Path) -> Authority {
+    Authority::load(&certs.join("daosCA.crt"), &certs.join("daosCA.key")).expect("as made")
+}
+
+/// What a component of the system proves itself with.
+fn component(certs: &Path, role: Role) -> Arc<ClientConfig> {
+    let identity = Identity::load(&Files::in_dir(certs, role), role, role.name()).expect("as made");
+    client_config(&identity, "server").expect("as made")
+}
+
+async fn channel(site: &Site, tls: Arc<ClientConfig>) -> Result<Channel, String> {
+    let address = site.address();
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    daos_certs::connect(endpoint, &address, Some(tls)).await
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+#[test]
+fn a_whole_system_works_with_certificates() {
+    let site = secured();
+    let mut server = site.start();
+    server.make_ready();
+    site.ensure_pool();
+    let done = site
+        .daos(&["bench", "--seconds", "1", "--verify"])
+        .expect(0);
+    assert!(done.stdout.contains("verified"), "{done}");
+    let log = server.log();
+    assert!(
+        log.contains(&format!("listening on 0.0.0.0:{}", site.port())),
+        "{log}"
+    );
+    assert!(!log.contains("TLS is off"), "{log}");
+    server.stop();
+}
+
+#[test]
+fn plain_text_and_tls_do_not_talk_and_both_say_so() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let own = Authority::new(Validity::days(1)).expect("random numbers");
+    issue(&own, &site.path("own"), Role::Admin, "admin", (-1, 1));
+    let shell = shell_with(&site, &site.path("own")).expect(1);
+    for words in ["does not speak TLS", "-i"] {
+        assert!(shell.stderr.contains(words), "{shell}");
+    }
+    server.stop();
+
+    let site = secured();
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let args = ["-i", "-l", &site.address(), "system", "query"];
+    let shell = site.run("daos_shell", &args).expect(1);
+    assert!(shell.stderr.contains("without -i"), "{shell}");
+    let client = site.run("daos", &["-a", &site.address(), "container", "list"]);
+    assert!(client.expect(1).stderr.contains("--cert-dir"));
+    server.stop();
+}
+
+#[test]
+fn a_server_without_certificates_says_how_to_make_them() {
+    let site = secured();
+    let certs = site.path("certs");
+    let other = Authority::new(Validity::days(1)).expect("random numbers");
+    let ours = authority(&certs);
+    let good = site.config_text();
+    let bad = |dir: &str| {
+        good.replace(
+            &certs.display().to_string(),
+            &site.path(dir).display().to_string(),
+        )
+    };
+    issue(
+        &ours,
+        &site.path("expired"),
+        Role::Server,
+        "server",
+        (-2, -1),
+    );
+    issue(&ours, &site.path("early"), Role::Server, "server", (1, 2));
+    issue(&ours, &site.path("role"), Role::Server, "admin", (-1, 1));
+    issue(
+        &other,
+        &site.path("foreign"),
+        Role::Server,
+        "server",
+        (-1, 1),
+    );
+    std::fs::copy(certs.join("daosCA.crt"), site.path("foreign/daosCA.crt")).expect("a copy");
+    issue(&ours, &site.path("wide"), Role::Server, "server", (-1, 1));
+    let wide = site.path("wide/server.key");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    std::fs::set_permissions(&wide, mode).expect("our file");
+    for (dir, words) in [
+        (
+            "nowhere",
+            &["daosCA.crt", "no such file", "cert init", "-i"][..],
+        ),
+        ("expired", &["server.crt", "has expired on", "cert issue"]),
+        ("early", &["server.crt", "is not valid before", "clock"]),
+        ("role", &["server.crt", "\"admin\"", "\"server\" is wanted"]),
+        ("foreign", &["server.crt", "another authority signed it"]),
+        ("wide", &["server.key", "0444", "chmod 0400"]),
+    ] {
+        site.write_text(&bad(dir));
+        let start = site
+            .run("daos_server", &["-o", "daos_server.yml", "start"])
+            .expect(1);
+        for word in words {
+            assert!(start.stderr.contains(word), "{dir}: {word:?} in {start}");
+        }
+        assert!(!site.path("state").join("quarantine").exists(), "{dir}");
+    }
+}
+
+#[test]
+fn an_administrator_with_a_wrong_certificate_is_told_which() {
+    let site = secured();
+    let certs = site.path("certs");
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let ours = authority(&certs);
+    let other = Authority::new(Validity::days(1)).expect("random numbers");
+    issue(&ours, &site.path("expired"), Role::Admin, "admin", (-2, -1));
+    issue(&ours, &site.path("early"), Role::Admin, "admin", (1, 2));
+    issue(&ours, &site.path("role"), Role::Admin, "agent", (-1, 1));
+    issue(&other, &site.path("foreign"), Role::Admin, "admin", (-1, 1));
+    for (dir, words) in [
+        ("nowhere", "no such file"),
+        ("expired", "has expired on"),
+        ("early", "is not valid before"),
+        ("role", "is the certificate of \"agent\""),
+        // Nothing is wrong with the files: that the server has another authority comes out on the way.
+        ("foreign", "another authority signed it"),
+    ] {
+        let shell = shell_with(&site, &site.path(dir)).expect(1);
+        assert!(shell.stderr.contains(words), "{dir}: {shell}");
+    }
+    shell_with(&site, &certs).expect(0);
+
+    // Whoever does not look at its own files is refused by the server, with the reason in its log.
+    let files = issue(&other, &site.path("mallory"), Role::Admin, "admin", (-1, 1));
+    let identity = Identity::load(&files, Role::Admin, "admin").expect("as made");
+    let mut trusting = (*client_config(&identity, "server").expect("as made")).clone();
+    let real = component(&certs, Role::Admin);
+    trusting
+        .dangerous()
+        .set_certificate_verifier(Arc::new(Anyone(real)));
+    let refused = block_on(async {
+        let channel = channel(&site, Arc::new(trusting)).await?;
+        call(channel, "/daos_host.v1.HostSvc/ServerState", "admin")
+            .await
+            .map_err(|status| status.to_string())
+    });
+    assert!(refused.is_err(), "a stranger was let in");
+    eventually("the refusal is in the log", || {
+        server
+            .log()
+            .contains("connection from 127.0.0.1")
+            .then_some(())
+    });
+    server.stop();
+}
+
+/// Accepts every server, with the signatures that the real configuration knows.
+#[derive(Debug)]
+struct Anyone(Arc<ClientConfig>);
+
+impl rustls::client::danger::ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &rustls::pki_types::CertificateDer<'_>,
+        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
+        _server_name: &rustls::pki_types::ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.crypto_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.crypto_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        let algorithms = &self.0.crypto_provider().signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+/// Calls a method with an empty request.
+async fn call(channel: Channel, method: &str, claims: &str) -> Result<(), tonic::Status> {
+    let mut client = Grpc::new(channel);
+    client
+        .ready()
+        .await
+        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let mut request = Request::new(());
+    let claims = claims.parse().expect("a component");
+    request
+        .metadata_mut()
+        .insert(daos_proto::COMPONENT_HEADER, claims);
+    let path = PathAndQuery::try_from(method).expect("a path");
+    let codec = ProstCodec::<(), ()>::default();
+    client.unary(request, path, codec).await.map(|_| ())
+}
+
+/// Every method that the server has, and one that it has not.
+fn methods() -> Vec<String> {
+    let files = FileDescriptorSet::decode(daos_proto::FILE_DESCRIPTOR_SET).expect("ours");
+    let mut methods = vec!["/ctl.CtlSvc/Nonsense".to_owned()];
+    for file in &files.file {
+        for service in &file.service {
+            for method in &service.method {
+                let (package, service) = (file.package(), service.name());
+                methods.push(format!("/{package}.{service}/{}", method.name()));
+            }
+        }
+    }
+    methods
+}
+
+#[test]
+fn every_component_is_refused_what_is_not_its_own() {
+    let site = secured();
+    let certs = site.path("certs");
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    block_on(async {
+        for role in Role::ALL {
+            let channel = channel(&site, component(&certs, role))
+                .await
+                .expect("a connection");
+            for method in methods() {
+                let allowed = match role {
+                    Role::Admin => {
+                        !method.ends_with("/GetAttachInfo") && !method.ends_with("/Nonsense")
+                    }
+                    Role::Agent => method.ends_with("/GetAttachInfo"),
+                    Role::Server => false,
+                };
+                // What an administrator may do, such as stopping the server, is done elsewhere.
+                if allowed && !method.ends_with("/ServerState") && role == Role::Admin {
+                    continue;
+                }
+                let code = call(channel.clone(), &method, role.name())
+                    .await
+                    .map_or_else(|status| status.code(), |()| Code::Ok);
+                assert_eq!(
+                    code != Code::PermissionDenied,
+                    allowed,
+                    "{role} calls {method}: {code}"
+                );
+            }
+            let refused = call(channel, "/daos_host.v1.HostSvc/ServerState", "client").await;
+            let status = refused.expect_err("a component that it is not");
+            assert!(status.message().contains("component mismatch"), "{status}");
+        }
+    });
+    server.stop();
+}
+
+#[test]
+fn certificates_are_replaced_without_a_restart() {
+    let site = secured();
+    let certs = site.path("certs");
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let dir = certs.display().to_string();
+    // One that is no good leaves the one before in use.
+    let key = certs.join("server.key");
+    let kept = site.path("kept.key");
+    std::fs::rename(&key, &kept).expect("our file");
+    shell_with(&site, &certs).expect(0);
+    assert!(server.log().contains("are not used, the ones before are"));
+    std::fs::rename(&kept, &key).expect("our file");
+
+    // A call on a connection from before goes on; new connections see the new certificate.
+    let args = ["cert", "issue", "server", "--ca-dir", &dir, "--days", "7"];
+    let refused = site.run("daos_server", &args).expect(1);
+    assert!(refused.stderr.contains("--replace"), "{refused}");
+    block_on(async {
+        let channel = channel(&site, component(&certs, Role::Admin))
+            .await
+            .expect("a connection");
+        let done = site.run("daos_server", &[&args[..], &["--replace"]].concat());
+        done.expect(0);
+        shell_with(&site, &certs).expect(0);
+        let called = call(channel, "/daos_host.v1.HostSvc/ServerState", "admin").await;
+        assert!(called.is_ok(), "{called:?}");
+    });
+    let log = server.log();
+    assert!(
+        log.contains("new certificates of this server are in use"),
+        "{log}"
+    );
+
+    // A whole new authority: who has the old one is a stranger from then on.
+    let old = site.path("old");
+    std::fs::rename(&certs, &old).expect("our directory");
+    site.run("daos_server", &["cert", "init", "--dir", &dir])
+        .expect(0);
+    shell_with(&site, &certs).expect(0);
+    let shell = shell_with(&site, &old).expect(1);
+    assert!(
+        shell.stderr.contains("another authority signed it"),
+        "{shell}"
+    );
+    server.stop();
+}
+
+#[test]
+fn the_files_of_the_configuration_are_the_server_s() {
+    let site = secured();
+    let certs = site.path("certs");
+    let elsewhere = site.make_dir("elsewhere");
+    for (from, to) in [
+        ("daosCA.crt", "ca"),
+        ("server.crt", "cert"),
+        ("server.key", "key"),
+    ] {
+        std::fs::rename(certs.join(from), elsewhere.join(to)).expect("our file");
+    }
+    let mut text = site.config_text();
+    for (from, to) in [
+        ("daosCA.crt", "ca"),
+        ("server.crt", "cert"),
+        ("server.key", "key"),
+    ] {
+        let (from, to) = (certs.join(from), elsewhere.join(to));
+        text = text.replace(&from.display().to_string(), &to.display().to_string());
+    }
+    site.write_text(&text);
+    let mut server = site.start_with(&["-o", "daos_server.yml", "start"]);
+    std::fs::copy(elsewhere.join("ca"), certs.join("daosCA.crt")).expect("a copy");
+    server.wait_phase("maintenance");
+    shell_with(&site, &certs).expect(0);
+    server.stop();
+}
+
+#[test]
+fn servers_may_have_another_name() {
+    let site = secured();
+    let certs = site.path("certs");
+    let dir = certs.display().to_string();
+    let args = [
+        "cert",
+        "issue",
+        "server",
+        "--replace",
+        "--server-name",
+        "tank",
+    ];
+    site.run("daos_server", &[&args[..], &["--ca-dir", &dir]].concat())
+        .expect(0);
+    let text = site.config_text();
+    site.write_text(&text);
+    let start = site
+        .run("daos_server", &["-o", "daos_server.yml", "start"])
+        .expect(1);
+    assert!(start.stderr.contains("\"tank\""), "{start}");
+    site.write_text(&text.replace("ca_cert:", "server_name: tank, ca_cert:"));
+    let mut server = site.start_with(&["-o", "daos_server.yml", "start"]);
+    let control = |server_name: &str| {
+        let name = site.path("daos_control.yml");
+        let text = format!(
+            "hostlist: ['{}']\ntransport_config:\n  ca_cert: {dir}/daosCA.crt\n  cert: {dir}/admin.crt\n  key: \
+             {dir}/admin.key\n  server_name: {server_name}\n",
+            site.address()
+        );
+        std::fs::write(&name, text).expect("a file");
+        site.run("daos_shell", &["-o", "daos_control.yml", "system", "query"])
+    };
+    eventually("the server answers", || {
+        (control("tank").code == Some(0)).then_some(())
+    });
+    let refused = control("server").expect(1);
+    assert!(refused.stderr.contains("\"tank\""), "{refused}");
+    server.terminate();
+    server.wait();
+}
+
+#[test]
+fn a_wrong_control_file_is_refused_with_line_and_key() {
+    let site = Site::new();
+    std::fs::write(site.path("c.yml"), "hostlist: [a]\nhost_list: [b]\n").expect("a file");
+    let done = site
+        .run("daos_shell", &["-o", "c.yml", "system", "query"])
+        .expect(1);
+    for word in ["c.yml", "host_list", "hostlist"] {
+        assert!(done.stderr.contains(word), "{done}");
+    }
+    let done = site
+        .run("daos_shell", &["-o", "none.yml", "system", "query"])
+        .expect(1);
+    assert!(done.stderr.contains("none.yml"), "{done}");
+}
+
+#[test]
+fn clients_that_never_finish_a_handshake_hold_up_nobody() {
+    let site = secured();
+    let certs = site.path("certs");
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let mut idle: Vec<TcpStream> = (0..300)
+        .map(|_| TcpStream::connect(("127.0.0.1", site.port())).expect("a connection"))
+        .collect();
+    shell_with(&site, &certs).expect(0);
+    // They are sent away.
+    let stream = idle.first_mut().expect("one");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a limit");
+    let begin = Instant::now();
+    assert_eq!(stream.read(&mut [0; 1]).expect("the end"), 0);
+    assert!(
+        begin.elapsed() > Duration::from_secs(1),
+        "sent away at once"
+    );
+    server.stop();
+}
+
+#[test]
+fn init_overwrites_nothing_and_show_finds_what_is_wrong() {
+    let site = secured();
+    let certs = site.path("certs");
+    let dir = certs.display().to_string();
+    let again = site
+        .run("daos_server", &["cert", "init", "--dir", &dir])
+        .expect(1);
+    assert!(
+        again.stderr.contains("daosCA.crt is there already"),
+        "{again}"
+    );
+    let show = ["--json", "cert", "show", &dir];
+    let shown = site.run("daos_server", &show).expect(0).json();
+    let files = shown["response"].as_array().expect("files");
+    assert_eq!(files.len(), 8, "{shown}");
+    issue(
+        &authority(&certs),
+        &site.path("late"),
+        Role::Admin,
+        "admin",
+        (-2, -1),
+    );
+    let late = site.path("late/admin.crt").display().to_string();
+    let shown = site.run("daos_server", &["cert", "show", &late]).expect(1);
+    for word in ["admin.crt", "DAOS CA", "has expired on"] {
+        let text = format!("{}{}", shown.stdout, shown.stderr);
+        assert!(text.contains(word), "{shown}");
+    }
+    let none = site
+        .run("daos_server", &["cert", "show", "/nowhere"])
+        .expect(1);
+    assert!(none.stderr.contains("/nowhere"), "{none}");
+}
