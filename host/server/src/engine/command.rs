@@ -72,7 +72,7 @@ pub(crate) struct Start {
     /// Number of block devices.
     pub(crate) bdevs: usize,
     /// The block devices, which have to come to rest when the engine dies.
-    pub(crate) tier: Option<Tier>,
+    pub(crate) tier: Option<Box<Tier>>,
     /// Devices that no other process may open meanwhile, as `CLASS:ADDRESS`.
     pub(crate) devices: Vec<String>,
     /// SCM class, and its configuration as JSON.

@@ -133,7 +133,7 @@ impl Layout {
             plugins: self.plugin_files(fabric),
             fabric: fabric.selection.clone(),
             bdevs: self.bdev.as_ref().map_or(0, |t| t.devices.len()),
-            tier: self.bdev.clone(),
+            tier: self.bdev.clone().map(Box::new),
             devices: self.shared_devices(),
             scm: (self.scm.class.clone(), config.to_string()),
         }
