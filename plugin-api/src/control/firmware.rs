@@ -31,6 +31,10 @@ pub struct FirmwareUpdate {
     pub device: String,
     /// Absolute path of the image, a regular file; an open file of the calling process is "/proc/self/fd/N".
     pub image: String,
+    /// SHA-256 that the image must have, lower-case hexadecimal; empty = any. Compared with the bytes that go to the device,
+    /// so that nobody exchanges the file after it was looked at.
+    #[serde(default)]
+    pub sha256: String,
     /// Slot that the image goes to, from 1; 0 = the controller chooses.
     #[serde(default)]
     pub slot: u8,

@@ -6,6 +6,7 @@ use daos_plugin_api::control::{
     FirmwareActivation, FirmwareOutcome, FirmwareReport, FirmwareUpdate,
 };
 use daos_plugin_api::sdk::{CallContext, Error, Result};
+use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -38,7 +39,10 @@ pub(crate) struct Image(Vec<u8>);
 
 impl Image {
     /// Reads it whole, so that a file that cannot be read ends nothing halfway.
-    pub(crate) fn read(path: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If it cannot be read, is no image, or is another one than `sha256` (lower-case hexadecimal; empty = any).
+    pub(crate) fn read(path: &str, sha256: &str) -> Result<Self> {
         let what = || format!("firmware image {path} cannot be used");
         let unfit = |cause: String| Error::new(Status::INVALID, what()).cause(cause);
         if !Path::new(path).is_absolute() {
@@ -64,7 +68,20 @@ impl Image {
             len if !len.is_multiple_of(4) => {
                 format!("its {len} bytes are not a multiple of 4, as every image is")
             }
-            _ => return Ok(Self(data)),
+            _ => {
+                let found: String = Sha256::digest(&data)
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                if !sha256.is_empty() && sha256 != found {
+                    let cause =
+                        format!("its SHA-256 is {found}, not {sha256}: it was changed meanwhile");
+                    return Err(
+                        unfit(cause).remedy("repeat the update when nobody writes the file")
+                    );
+                }
+                return Ok(Self(data));
+            }
         };
         Err(unfit(cause).remedy("take the file as the vendor ships it, unpacked"))
     }
@@ -354,9 +371,14 @@ mod tests {
             (folder.to_string_lossy().into_owned(), "regular file"),
             (format!("{good}.missing"), "No such file"),
         ];
-        assert_eq!(Image::read(&good).unwrap().0, b"12345678");
+        assert_eq!(Image::read(&good, "").unwrap().0, b"12345678");
+        let digest = "ef797c8118f02dfb649607dd5d3f8c7623048c9c063d532cc95c5ed7a898a64f";
+        assert!(Image::read(&good, digest).is_ok());
+        let changed = file("changed", b"12345679");
+        let error = Image::read(&changed, digest).map(drop).unwrap_err();
+        assert!(error.cause.contains("changed meanwhile"), "{error}");
         for (path, word) in bad {
-            let error = Image::read(&path).map(drop).unwrap_err();
+            let error = Image::read(&path, "").map(drop).unwrap_err();
             assert_eq!(error.status, Status::INVALID);
             assert!(
                 error.cause.contains(word) && !error.remedy.is_empty(),

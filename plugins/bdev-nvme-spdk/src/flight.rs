@@ -230,6 +230,18 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
     }
 }
 
+/// Whether a command ended well. An entry of a completion queue has its status in bits 17 to 31 of its last double word (NVMe
+/// base specification, "Completion Queue Entry"), which no version of the driver can change; the bit below is the phase.
+///
+/// # Safety
+/// `completion` is one of the driver's.
+unsafe fn succeeded(completion: *const sys::spdk_nvme_cpl) -> bool {
+    // SAFETY: the caller vouches for the entry, which has 16 bytes and is aligned to 4 at least.
+    let word = unsafe { completion.cast::<u32>().add(3).read() };
+    // Retry hints and the "more" bit come with errors only.
+    word >> 17 & 0x7ff == 0
+}
+
 /// The driver's callback: one for each command it took, and one for a command it refuses for its memory.
 unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::spdk_nvme_cpl) {
     let task = argument.cast::<Task>();
@@ -238,7 +250,11 @@ unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::sp
     unsafe {
         let flight = (*task).queue.cast::<Flight>();
         (*flight).outstanding.remove(task);
-        let mut status = status_of(sys::daos_spdk_outcome(completion));
+        let mut status = if succeeded(completion) {
+            Status::OK
+        } else {
+            status_of(sys::daos_spdk_outcome(completion))
+        };
         if status == Status::CANCELLED && !(*task).cancelled {
             status = (*flight).aborted;
         }

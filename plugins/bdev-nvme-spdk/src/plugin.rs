@@ -227,9 +227,10 @@ impl Plugin for BdevNvme {
         let name = Name::parse(address, &self.settings.fabrics)?;
         let image = match &request {
             FirmwareRequest::Query { .. } => None,
-            FirmwareRequest::Update(update) => {
-                Some((update, firmware::Image::read(&update.image)?))
-            }
+            FirmwareRequest::Update(update) => Some((
+                update,
+                firmware::Image::read(&update.image, &update.sha256)?,
+            )),
         };
         if self.is_open(&name.controller) {
             let what = format!("the firmware of {address} is out of reach");

@@ -94,6 +94,12 @@ impl SpdkQueue {
         let segments =
             unsafe { std::slice::from_raw_parts(request.iov, request.iov_count as usize) };
         let block = limits.block_size as usize;
+        if let [one] = segments {
+            // Most requests. Blocks are few here, and their bytes fit.
+            let good = one.len == request.blocks as usize * block
+                && one.ptr.addr().is_multiple_of(limits.alignment);
+            return (!good).then_some(Status::INVALID);
+        }
         let shape = segments.iter().all(|s| {
             s.len != 0
                 && s.ptr.addr().is_multiple_of(limits.alignment)
@@ -104,7 +110,7 @@ impl SpdkQueue {
     }
 
     /// Lets what waits between two commands go on.
-    fn resume_waiting(&mut self) {
+    fn resume_waiting(&self) {
         // SAFETY: the queue's own structure; no borrow is held across the driver's calls.
         unsafe {
             for _ in 0..(*self.flight).waiting.len() {
@@ -117,7 +123,7 @@ impl SpdkQueue {
     }
 
     /// Tries again to place aborts that the driver had no room for.
-    fn retry_aborts(&mut self) {
+    fn retry_aborts(&self) {
         // SAFETY: the queue's own structure, on its thread; no borrow is held across the driver's
         // calls, in which aborted requests may end.
         unsafe {
@@ -148,7 +154,7 @@ impl SpdkQueue {
     }
 
     /// Gives the hardware queue of a lost device back: what was outstanding ends.
-    fn retire(&mut self) {
+    fn retire(&self) {
         // SAFETY: on the queue's thread, outside of the driver; nothing borrows the flight.
         if !unsafe { flight::retire(self.flight, self.loss()) } {
             self.controller.stop_dma();
@@ -165,7 +171,7 @@ impl SpdkQueue {
     }
 
     /// Hands finished requests over.
-    fn take(&mut self, completions: &mut [Completion]) -> usize {
+    fn take(&self, completions: &mut [Completion]) -> usize {
         // SAFETY: the queue's own structure, on its thread, outside of the driver.
         let done = unsafe { &mut (*self.flight).done };
         let mut count = 0;
@@ -211,8 +217,7 @@ impl BdevQueue for SpdkQueue {
     }
 
     fn poll(&mut self, completions: &mut [Completion]) -> Result<usize, Status> {
-        let gate = self.gate.clone();
-        let inside = gate.enter();
+        let inside = self.gate.enter();
         let mut failed = false;
         match inside.state {
             State::Held => {}
@@ -230,7 +235,10 @@ impl BdevQueue for SpdkQueue {
                     // SAFETY: on the queue's thread, outside of the driver.
                     unsafe { flight::drop_waiting(self.flight) }
                 } else {
-                    self.resume_waiting();
+                    // SAFETY: the queue's own structure, on its thread, outside of the driver.
+                    if unsafe { (*self.flight).waiting.len() } != 0 {
+                        self.resume_waiting();
+                    }
                     // SAFETY: the queue's own structure, on its thread.
                     if unsafe { (*self.flight).aborts_wait } {
                         self.retry_aborts();

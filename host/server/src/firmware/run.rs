@@ -106,14 +106,14 @@ async fn one(
     let wanted = FirmwareRequest::Update(FirmwareUpdate {
         device: device.message.address.clone(),
         image: image.path.clone(),
+        sha256: image.sha256.clone(),
         // A device that tells its slots was asked for this one; no device has more than a few.
         slot: u8::try_from(request.slot).unwrap_or(u8::MAX),
         model: selection.model,
         revision: selection.revision,
         new_revision: request.new_revision.clone(),
     });
-    let mut wanted = document(&wanted);
-    wanted.insert("sha256".to_owned(), image.sha256.clone().into());
+    let wanted = document(&wanted);
     let told = {
         let (events, message) = (events.clone(), device.message.clone());
         let (sender, mut receiver) = tokio::sync::watch::channel(false);
