@@ -1,21 +1,18 @@
 //! The control plane with certificates: who gets in, who does not, and what both are told.
 
-use daos_certs::{Authority, Files, Identity, Role, Validity, client_config, create};
+mod rig;
+
+use daos_certs::{Authority, Identity, Role, Validity, client_config};
 use daos_e2e::{Finished, Site, eventually};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use rustls::ClientConfig;
+use rig::{Anyone, authority, call, channel, component, issue};
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use time::OffsetDateTime;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
-use tonic_prost::ProstCodec;
+use tonic::Code;
 
 /// A node with one engine, and certificates.
 fn secured() -> Site {
@@ -29,44 +26,6 @@ fn shell_with(site: &Site, dir: &Path) -> Finished {
     let dir = dir.display().to_string();
     let args = ["--cert-dir", &dir, "-l", &site.address(), "system", "query"];
     site.run("daos_shell", &args)
-}
-
-/// Issues files for a component in a directory of their own.
-fn issue(authority: &Authority, dir: &Path, role: Role, name: &str, hours: (i64, i64)) -> Files {
-    std::fs::create_dir_all(dir).expect("a directory");
-    let now = OffsetDateTime::now_utc();
-    let validity = Validity {
-        from: now + time::Duration::hours(hours.0),
-        to: now + time::Duration::hours(hours.1),
-    };
-    let files = Files::in_dir(dir, role);
-    let (cert, key) = authority
-        .issue(role, name, validity)
-        .expect("random numbers");
-    for (file, mode, content) in [
-        (&files.ca, 0o644, authority.certificate()),
-        (&files.cert, 0o644, &cert),
-        (&files.key, 0o400, &key),
-    ] {
-        create(file, mode, content.as_bytes()).expect("a file");
-    }
-    files
-}
-
-fn authority(certs: &Path) -> Authority {
-    Authority::load(&certs.join("daosCA.crt"), &certs.join("daosCA.key")).expect("as made")
-}
-
-/// What a component of the system proves itself with.
-fn component(certs: &Path, role: Role) -> Arc<ClientConfig> {
-    let identity = Identity::load(&Files::in_dir(certs, role), role, role.name()).expect("as made");
-    client_config(&identity, "server").expect("as made")
-}
-
-async fn channel(site: &Site, tls: Arc<ClientConfig>) -> Result<Channel, String> {
-    let address = site.address();
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    daos_certs::connect(endpoint, &address, Some(tls)).await
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -223,65 +182,6 @@ fn an_administrator_with_a_wrong_certificate_is_told_which() {
             .then_some(())
     });
     server.stop();
-}
-
-/// Accepts every server, with the signatures that the real configuration knows.
-#[derive(Debug)]
-struct Anyone(Arc<ClientConfig>);
-
-impl rustls::client::danger::ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &rustls::pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
-        _server_name: &rustls::pki_types::ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.crypto_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.crypto_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        let algorithms = &self.0.crypto_provider().signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
-}
-
-/// Calls a method with an empty request.
-async fn call(channel: Channel, method: &str, claims: &str) -> Result<(), tonic::Status> {
-    let mut client = Grpc::new(channel);
-    client
-        .ready()
-        .await
-        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-    let mut request = Request::new(());
-    let claims = claims.parse().expect("a component");
-    request
-        .metadata_mut()
-        .insert(daos_proto::COMPONENT_HEADER, claims);
-    let path = PathAndQuery::try_from(method).expect("a path");
-    let codec = ProstCodec::<(), ()>::default();
-    client.unary(request, path, codec).await.map(|_| ())
 }
 
 /// Every method that the server has, and one that it has not.
