@@ -11,6 +11,7 @@ use daos_proto::host::plugin_svc_client::PluginSvcClient;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -104,8 +105,12 @@ pub(crate) async fn connect_mgmt(host: &str, reach: &Reach) -> anyhow::Result<Mg
 pub(crate) async fn hint_at_tls(hosts: &[String]) {
     /// As many as anybody reads.
     const HOSTS: usize = 8;
-    for host in hosts.iter().take(HOSTS) {
-        if daos_certs::speaks_tls(host).await {
+    let mut asked = JoinSet::new();
+    for host in hosts.iter().take(HOSTS).cloned() {
+        asked.spawn(async move { daos_certs::speaks_tls(&host).await.then_some(host) });
+    }
+    while let Some(answer) = asked.join_next().await {
+        if let Ok(Some(host)) = answer {
             eprintln!(
                 "hint: {host} does not talk in plain text; come without -i, with certificates (--cert-dir)"
             );

@@ -1,9 +1,6 @@
 //! Both ends of connections, without a network: who is let in, and what is said to who is not.
 
-#[allow(dead_code, reason = "shared by several test programs")]
-mod common;
-
-use common::Site;
+use crate::site::Site;
 use daos_certs::{Identity, Role, Validity, client_config, explain, role_of, server_config};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};

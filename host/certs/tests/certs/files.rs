@@ -1,9 +1,6 @@
 //! Files that a component is given: what is refused, and in which words.
 
-#[allow(dead_code, reason = "shared by several test programs")]
-mod common;
-
-use common::{Site, hours};
+use crate::site::{Site, hours};
 use daos_certs::{Files, Identity, Kind, Renewal, Renewing, Role, Validity, survey};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
