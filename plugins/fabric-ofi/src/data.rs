@@ -3,6 +3,7 @@
 mod domain;
 mod endpoint;
 mod leftover;
+mod neighbour;
 mod operation;
 mod pause;
 mod peers;

@@ -352,6 +352,94 @@ fn processes(domain: &OfiDomain) {
     }
 }
 
+/// Accesses to memory that is not there fail, and those before and behind them do not.
+fn unmapped(domain: &OfiDomain) {
+    let mut a = Node::new(domain);
+    let peer = Process::start(&domain.provider(), 0);
+    let to_peer = a.endpoint.resolve(&peer.address).unwrap();
+    let mut into = Memory::of(domain, vec![0; 10_000], FABRIC_LOCAL);
+    for round in 0..3 {
+        let place = |addr| Remote {
+            peer: to_peer,
+            key: peer.key,
+            addr,
+        };
+        let places = [peer.base, 4096, peer.base + 10, 8192, peer.base];
+        for (user, addr) in (0..).zip(places) {
+            match (round + user) % 2 {
+                0 => a.submit(write(user, place(addr), &into)),
+                _ => a.submit(read(user, place(addr), &mut into)),
+            }
+        }
+        for (user, addr) in (0..).zip(places) {
+            let done = finish(&mut [&mut a], 0, user);
+            assert_eq!(done.status.is_ok(), addr >= peer.base, "{user}: {done:?}");
+        }
+    }
+}
+
+/// Accesses to the memory of a process that was killed end.
+fn killed_owner(domain: &OfiDomain) {
+    let mut a = Node::new(domain);
+    let peer = Process::start(&domain.provider(), 0);
+    let to_peer = a.endpoint.resolve(&peer.address).unwrap();
+    let mut into = Memory::of(domain, vec![0; 100_000], FABRIC_LOCAL);
+    let place = Remote {
+        peer: to_peer,
+        key: peer.key,
+        addr: peer.base,
+    };
+    a.submit(read(0, place, &mut into));
+    assert_eq!(finish(&mut [&mut a], 0, 0).status, Status::OK);
+    peer.kill();
+    for user in 1..10 {
+        a.submit(read(user, place, &mut into));
+    }
+    for user in 1..10 {
+        let done = finish(&mut [&mut a], 0, user);
+        assert!(!done.status.is_ok(), "{done:?}");
+    }
+}
+
+/// A message that a killed process keeps for ever is no reason to wait for ever: the endpoint fails.
+fn abandoned(domain: &OfiDomain) {
+    let mut a = Node::new(domain);
+    let peer = Process::start(&domain.provider(), 0);
+    let to_peer = a.endpoint.resolve(&peer.address).unwrap();
+    let mut bytes = (peer.address.len() as u16).to_le_bytes().to_vec();
+    bytes.extend(&peer.address);
+    bytes.resize(200_000, 0);
+    let out = Memory::of(domain, bytes, FABRIC_LOCAL);
+    a.submit(send(1, to_peer, 7, &out));
+    assert_eq!(finish(&mut [&mut a], 0, 1).status, Status::OK);
+    peer.kill();
+    a.submit(send(2, to_peer, 7, &out));
+    idle(&mut [&mut a], Duration::from_millis(100));
+    assert_eq!(a.take(2), None, "taken by nobody");
+    assert_eq!(a.endpoint.release(to_peer), Ok(()));
+    let start = Instant::now();
+    while a.endpoint.poll(&mut []) == Ok(0) {
+        assert!(start.elapsed() < PATIENCE, "waits for ever");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("    failed after {:?}", start.elapsed());
+    drop(a); // the provider may have the message until then
+    drop(out);
+}
+
+/// More peers one after the other than an endpoint remembers after their end.
+fn many_peers(domain: &OfiDomain) {
+    let mut a = Node::new(domain);
+    for round in 0..24 {
+        let peer = Process::start(&domain.provider(), 0);
+        let to_peer = a.endpoint.resolve(&peer.address).unwrap();
+        assert!(echoes(&mut a, domain, to_peer, round, PATIENCE), "{round}");
+        peer.kill();
+        assert_eq!(a.endpoint.release(to_peer), Ok(()));
+        assert_eq!(a.endpoint.release(to_peer), Err(Status::NOT_FOUND));
+    }
+}
+
 /// What a killed process leaves in /dev/shm goes when another one opens the provider; what the living have
 /// stays.
 fn leftovers(domain: &OfiDomain) {
@@ -386,17 +474,17 @@ macro_rules! providers {
 
 providers! {
     // The best of what there is; with libfabric 2 its own endpoints, without a layer.
-    tcp = "ofi+tcp": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
-    tcp_rxm = "ofi+tcp;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
+    tcp = "ofi+tcp": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
+    tcp_rxm = "ofi+tcp;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
     // On the interface that OFI_TEST_INTERFACE names; tests/vm makes one.
-    verbs_rxm = "ofi+verbs;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
+    verbs_rxm = "ofi+verbs;ofi_rxm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
     // Not `matching`: net 1.17 stops reading from a peer once a few of its messages have no RECV,
     // even if the RECV of a later message is there (also with a larger FI_NET_MAX_SAVED).
-    net = "ofi+net": messages, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
-    sockets = "ofi+sockets": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, comes_back;
+    net = "ofi+net": messages, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
+    sockets = "ofi+sockets": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
     // Not `dead_peers`: an endpoint of the same process that is closed takes its memory along, and
     // shm 1.17 crashes on it; `processes` kills a peer as it happens in real life.
-    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, spellings, processes, leftovers;
+    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, spellings, processes, killed_owner, unmapped, abandoned, many_peers, leftovers;
 }
 
 fn with_provider(name: &str, case: &str, run: fn(&OfiDomain)) {

@@ -6,6 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// How long a call of a fabric plugin may take: none of them waits for anything. Shorter than clients wait for an answer,
+/// so that those of a target that is stuck in one find the next engine.
+const FABRIC_LIMIT: Duration = Duration::from_secs(15);
+
+/// If nobody has looked for so long, the process was stopped, and its targets with it.
+const STOPPED: Duration = Duration::from_secs(5);
+
 /// What was last seen of a target.
 struct Seen {
     rounds: u64,
@@ -15,6 +22,7 @@ struct Seen {
 /// Watches the rounds of targets.
 pub(super) struct Watchdog {
     seen: Vec<Seen>,
+    looked: Instant,
     limit: Duration,
 }
 
@@ -23,6 +31,7 @@ impl Watchdog {
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             seen: Vec::new(),
+            looked: Instant::now(),
             limit,
         }
     }
@@ -31,6 +40,9 @@ impl Watchdog {
     /// too long.
     pub(super) fn look<'a>(&mut self, targets: impl Iterator<Item = &'a Arc<Shared>>) {
         let now = Instant::now();
+        if now.duration_since(std::mem::replace(&mut self.looked, now)) > STOPPED {
+            self.seen.clear();
+        }
         for (index, target) in targets.enumerate() {
             let rounds = target.rounds.load(Ordering::Relaxed);
             if index == self.seen.len() {
@@ -39,8 +51,14 @@ impl Watchdog {
             let seen = &mut self.seen[index];
             if seen.rounds != rounds || target.asleep.load(Ordering::Acquire) {
                 *seen = Seen { rounds, at: now };
-            } else if now.duration_since(seen.at) > self.limit {
-                let seconds = self.limit.as_secs();
+                continue;
+            }
+            let limit = match target.in_fabric.load(Ordering::Relaxed) {
+                true => self.limit.min(FABRIC_LIMIT),
+                false => self.limit,
+            };
+            if now.duration_since(seen.at) > limit {
+                let seconds = limit.as_secs();
                 tracing::error!(
                     target_number = index,
                     "target has not come back for {seconds} s; the engine ends so that it is restarted"

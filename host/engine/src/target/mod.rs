@@ -63,6 +63,8 @@ pub struct Shared {
     pub rounds: AtomicU64,
     /// The target sleeps, or has ended.
     pub asleep: AtomicBool,
+    /// The target looks at its endpoint.
+    pub in_fabric: AtomicBool,
     /// The target's thread, for the kernel; 0 before it runs.
     pub thread: AtomicI32,
     /// Seconds that a block device may take for a request.
@@ -233,7 +235,10 @@ impl Target {
             }
         }
         let mut events = std::mem::take(&mut self.events);
-        if let Err(status) = self.net.poll(&mut events) {
+        self.shared.in_fabric.store(true, Ordering::Relaxed);
+        let polled = self.net.poll(&mut events);
+        self.shared.in_fabric.store(false, Ordering::Relaxed);
+        if let Err(status) = polled {
             self.fail(format!("the endpoint failed: {status}"));
         }
         for event in events.drain(..) {

@@ -110,6 +110,7 @@ impl OfiDomain {
         let queue = Arc::new(queue);
         let vector = Arc::new(AddressVector::open(&self.domain)?);
         let endpoint = Endpoint::open(&info, queue.clone(), vector.clone())?;
+        let is_shm = self.info.provider() == "shm";
         Ok(OfiEndpoint::new(Parts {
             address: endpoint.name()?,
             has_text_addresses: self.info.has_text_addresses(),
@@ -119,6 +120,9 @@ impl OfiDomain {
             fd,
             depth: self.depth(),
             inject: self.inject(),
+            // prov/shm/src/smr_util.c: what removing a peer resets is not what adding one looks at, and a message to the
+            // next one may crash it. Numbers go round, but for the last one given.
+            are_neighbours: is_shm,
             settings: self.settings,
         }))
     }

@@ -1,5 +1,6 @@
 //! An endpoint: peers, operations, completions, sleeping.
 
+use super::neighbour::Refusal;
 use super::operation::{
     Op, Outstanding, Stage, completion_of, has_scratch, inject, name_of, status_of,
 };
@@ -19,6 +20,9 @@ const NO_PEER: sys::fi_addr_t = sys::fi_addr_t::MAX;
 /// connect again and again, as ofi_rxm does, never ends them by itself; and whoever sends needs its memory back.
 /// Long enough for a lost packet of the handshake to be sent again.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the provider may keep an operation towards a peer that was released, where it answers in the order of
+/// operations: one that waits for a process that is dead, or stopped, keeps back the ends of all later ones.
+const ABANDONED: Duration = Duration::from_secs(10);
 /// Failures within this time of one that was told are told to the debug log only: a connection that
 /// breaks fails everything on it.
 const QUIET: Duration = Duration::from_secs(1);
@@ -37,6 +41,9 @@ pub(super) struct Parts {
     pub(super) depth: usize,
     /// Messages up to this length are sent without a completion of the provider.
     pub(super) inject: Option<usize>,
+    /// Peers are processes of this machine. The provider answers in the order of operations, and may take a number that
+    /// it gives again for a connection to the peer that had it before.
+    pub(super) are_neighbours: bool,
     pub(super) settings: Settings,
 }
 
@@ -56,9 +63,12 @@ pub struct OfiEndpoint {
     receives: usize,
     depth: usize,
     inject: Option<usize>,
+    are_neighbours: bool,
     entries: Entries,
     done: VecDeque<FabricCompletion>,
     failure_told: Option<Instant>,
+    /// Since when there is an operation as [`ABANDONED`] says.
+    abandoned: Option<Instant>,
 }
 
 impl OfiEndpoint {
@@ -66,7 +76,7 @@ impl OfiEndpoint {
         Self {
             endpoint: parts.endpoint,
             queue: parts.queue,
-            peers: Peers::new(parts.vector),
+            peers: Peers::new(parts.vector, parts.are_neighbours),
             fd: parts.fd,
             pause: Pause::new(parts.settings),
             address: parts.address,
@@ -77,9 +87,11 @@ impl OfiEndpoint {
             receives: 0,
             depth: parts.depth,
             inject: parts.inject,
+            are_neighbours: parts.are_neighbours,
             entries: Box::new([sys::fi_cq_tagged_entry::default(); BATCH]),
             done: VecDeque::new(),
             failure_told: None,
+            abandoned: None,
         }
     }
 
@@ -116,6 +128,11 @@ impl OfiEndpoint {
                 return true;
             }
         };
+        // SAFETY: the caller vouches for the memory.
+        if let Some(status) = unsafe { self.between_neighbours(request, place) } {
+            self.done.push_back(completion_of(request, status));
+            return true;
+        }
         let is_short = self.inject.is_some_and(|most| request.len <= most);
         if is_short && request.op == FabricOp::SEND && !self.peers.waits(place) {
             // SAFETY: the caller vouches for the memory, the length was looked at.
@@ -156,12 +173,47 @@ impl OfiEndpoint {
         true
     }
 
+    /// Carries out what the kernel can do between two processes; `None` leaves it to the provider.
+    ///
+    /// # Safety
+    /// The request's memory is valid, and nobody else uses it meanwhile.
+    unsafe fn between_neighbours(&mut self, request: &FabricRequest, to: Place) -> Option<Status> {
+        if !self.are_neighbours || request.op == FabricOp::RECV {
+            return None;
+        }
+        let neighbour = self.peers.neighbour(to)?;
+        if !neighbour.is_alive() {
+            return Some(Status::UNREACHABLE);
+        }
+        if request.op == FabricOp::SEND {
+            return None;
+        }
+        // SAFETY: the caller vouches for the memory.
+        match unsafe { neighbour.copy(request) } {
+            Ok(()) => Some(Status::OK),
+            Err(Refusal::Forbidden) => None,
+            Err(Refusal::Failed(errno)) => {
+                let op = name_of(request.op);
+                tracing::debug!("a {op} of a process's memory failed: {errno}");
+                Some(match errno {
+                    nix::errno::Errno::EFAULT => Status::ACCESS,
+                    _ => Status::UNREACHABLE,
+                })
+            }
+        }
+    }
+
     /// Hands a transmit operation to the provider, now or later.
     ///
     /// A provider may say "again" because this one peer is still being connected to. The host is
     /// told that an operation is taken only in order, so one such peer would hold up all others:
     /// the plugin keeps the operation itself instead.
     fn post(&mut self, op: Op) {
+        let neighbour = self.peers.neighbour(op.get().place);
+        if neighbour.is_some_and(|peer| !peer.is_alive()) {
+            self.peers.reached(op.get().place);
+            return self.end(op, op.get().completion(Status::UNREACHABLE));
+        }
         match op.post(&self.endpoint) {
             Ok(()) => {
                 op.set_stage(Stage::Posted);
@@ -282,6 +334,30 @@ impl OfiEndpoint {
         self.end(op, completion);
     }
 
+    /// Fails for good if the provider is blocked by a peer that does not come back.
+    fn look_after_abandoned(&mut self) -> Result<(), Status> {
+        if self
+            .abandoned
+            .is_none_or(|since| since.elapsed() < ABANDONED)
+        {
+            return Ok(());
+        }
+        let is_abandoned = |op: &Op| {
+            op.get().request.op != FabricOp::RECV && self.peers.is_released(op.get().request.peer)
+        };
+        let count = self.outstanding.iter().filter(is_abandoned).count();
+        if count > 0 {
+            tracing::error!(
+                operations = count,
+                "the provider waits for a process that was killed or is stopped, and would keep back all that follows; \
+                 a new endpoint is needed"
+            );
+            return Err(Status::IO);
+        }
+        self.abandoned = None;
+        Ok(())
+    }
+
     /// Cancels an operation as far as the provider can.
     fn cancel_op(&mut self, op: Op) {
         match op.get().stage {
@@ -329,6 +405,9 @@ impl FabricEndpoint for OfiEndpoint {
             .filter(|op| op.get().request.op != FabricOp::RECV)
             .collect();
         for op in towards {
+            if self.are_neighbours && op.get().stage == Stage::Posted {
+                self.abandoned.get_or_insert_with(Instant::now);
+            }
             self.cancel_op(op);
         }
         self.peers.end(place);
@@ -347,6 +426,7 @@ impl FabricEndpoint for OfiEndpoint {
         if !self.deferred.is_empty() {
             self.retry();
         }
+        self.look_after_abandoned()?;
         while self.done.len() < completions.len() {
             let room = (completions.len() - self.done.len()).min(BATCH);
             match self.queue.read(&mut self.entries, room) {

@@ -1,8 +1,9 @@
 //! The peers of an endpoint, and how long the provider still needs their addresses.
 
+use super::neighbour::Neighbour;
 use crate::libfabric::{AddressVector, Errno, sys};
 use daos_plugin_api::abi::Status;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,13 @@ struct Entry {
     waits_since: Option<Instant>,
     /// Nobody has it resolved any more.
     released: bool,
+    /// Its process, if peers are of this machine.
+    neighbour: Option<Neighbour>,
 }
+
+/// How many peers that nobody uses any more stay in the address vector of a provider that must not get a number back
+/// soon.
+const RETIRED: usize = 16;
 
 /// See the module. Every message looks its peer up several times, so that is an index into a table.
 pub(super) struct Peers {
@@ -41,16 +48,21 @@ pub(super) struct Peers {
     /// Places per number of the provider's. What we keep apart may be one to the provider: addresses that differ in
     /// what it does not look at.
     sharers: HashMap<sys::fi_addr_t, u32>,
+    /// Places that nobody uses any more, the longest first, if they are not free at once.
+    retired: Option<VecDeque<Place>>,
 }
 
 impl Peers {
-    pub(super) fn new(vector: Arc<AddressVector>) -> Self {
+    /// If peers `are_neighbours`, their processes are looked at, and they stay in the address vector for a while after their
+    /// last use.
+    pub(super) fn new(vector: Arc<AddressVector>, are_neighbours: bool) -> Self {
         Self {
             vector,
             entries: Vec::new(),
             free: Vec::new(),
             by_address: HashMap::new(),
             sharers: HashMap::new(),
+            retired: are_neighbours.then(VecDeque::new),
         }
     }
 
@@ -66,6 +78,11 @@ impl Peers {
             None => unsafe { self.add(address) }?,
         };
         let entry = &mut self.entries[place.0 as usize];
+        if entry.count == 0
+            && let Some(retired) = &mut self.retired
+        {
+            retired.retain(|&other| other != place);
+        }
         if entry.released {
             entry.released = false;
             entry.count += 1;
@@ -91,12 +108,16 @@ impl Peers {
                 deferred: 0,
                 waits_since: None,
                 released: true,
+                neighbour: None,
             });
             Place((self.entries.len() - 1) as u32) // as many as there are peers at once
         });
         let entry = &mut self.entries[place.0 as usize];
         entry.provider = provider;
         entry.address = address.to_vec();
+        if self.retired.is_some() {
+            entry.neighbour = Neighbour::of(address);
+        }
         self.by_address.insert(address.to_vec(), place);
         Ok(place)
     }
@@ -114,6 +135,12 @@ impl Peers {
         let entry = self.entries.get(place.0 as usize)?;
         let is_it = !entry.released && number(place, entry.generation) == peer;
         is_it.then_some((place, entry.provider))
+    }
+
+    /// The peer's process, if peers are of this machine.
+    pub(super) fn neighbour(&mut self, place: Place) -> Option<&mut Neighbour> {
+        self.retired.as_ref()?;
+        self.entries[place.0 as usize].neighbour.as_mut()
     }
 
     /// Whether operations towards the peer wait for the provider.
@@ -162,6 +189,23 @@ impl Peers {
             return;
         }
         entry.waits_since = None;
+        let gone = match &mut self.retired {
+            None => Some(place),
+            Some(retired) => {
+                retired.push_back(place);
+                let is_full = retired.len() > RETIRED;
+                is_full.then(|| retired.pop_front()).flatten()
+            }
+        };
+        if let Some(place) = gone {
+            self.remove(place);
+        }
+    }
+
+    /// Takes a place that nobody uses out of the tables and the address vector.
+    fn remove(&mut self, place: Place) {
+        let entry = &mut self.entries[place.0 as usize];
+        entry.neighbour = None;
         let provider = entry.provider;
         self.by_address.remove(&std::mem::take(&mut entry.address));
         self.free.push(place);

@@ -1,0 +1,152 @@
+//! Peers that are processes of this machine, as those of provider shm are, and what the kernel can do about them.
+//!
+//! libfabric 1.17 keeps a lock in the shared memory of each endpoint, which whoever sends to it takes, and the
+//! owner itself whenever it looks. A process that is killed with it in its hand leaves it locked, and who wants it next
+//! spins for ever. So nothing is handed to the provider for a process that has ended; and remote accesses do not take
+//! the provider's way, which holds the lock for as long as the copy takes, and says of one that fails neither which it
+//! was nor why.
+
+use daos_plugin_api::abi::{FabricOp, FabricRequest};
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// For how long a process that was there is taken to be: a system call for each message of a fast exchange would be a
+/// tenth of it.
+const FRESH: Duration = Duration::from_micros(20);
+
+/// The process of a peer.
+pub(super) struct Neighbour {
+    pid: Pid,
+    /// `None` if it had ended before anybody looked.
+    process: Option<OwnedFd>,
+    seen: Option<Instant>,
+}
+
+/// Why a remote access was not carried out.
+pub(super) enum Refusal {
+    /// The kernel does not copy between these two processes; the provider has other ways.
+    Forbidden,
+    /// It is over.
+    Failed(Errno),
+}
+
+impl Neighbour {
+    /// The process of an address, `fi_shm://PROCESS:...`; `None` if there is none in it, or the kernel is too old to watch
+    /// processes (5.3).
+    pub(super) fn of(address: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(address).ok()?;
+        let (_, path) = text.split_once("://")?;
+        let (number, _) = path.split_once(':')?;
+        // The address came from elsewhere, and negative numbers mean groups of processes.
+        let number = i32::try_from(number.parse::<u32>().ok()?).ok()?;
+        let pid = rustix::process::Pid::from_raw(number)?;
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(process) => Some(process),
+            Err(rustix::io::Errno::SRCH) => None,
+            Err(_) => return None,
+        };
+        Some(Self {
+            pid: Pid::from_raw(number),
+            process,
+            seen: None,
+        })
+    }
+
+    /// Whether the process has not ended; a zombie has.
+    pub(super) fn is_alive(&mut self) -> bool {
+        let now = Instant::now();
+        if self.seen.is_some_and(|seen| now - seen < FRESH) {
+            return true;
+        }
+        let Some(process) = &self.process else {
+            return false;
+        };
+        // The descriptor is readable once the process has ended; what else poll says tells nothing about that.
+        let mut entry = [PollFd::new(process, PollFlags::IN)];
+        let has_ended = poll(&mut entry, Some(&Timespec::default())) == Ok(1);
+        self.seen = (!has_ended).then_some(now);
+        !has_ended
+    }
+
+    /// Carries out a READ or WRITE.
+    ///
+    /// # Safety
+    /// The request's memory is valid, and nobody else uses it meanwhile.
+    pub(super) unsafe fn copy(&self, request: &FabricRequest) -> Result<(), Refusal> {
+        let mut done = 0;
+        while done < request.len {
+            let remote = [RemoteIoVec {
+                base: (request.remote_addr as usize).wrapping_add(done),
+                len: request.len - done,
+            }];
+            // SAFETY: within the request's memory.
+            let local = unsafe { request.ptr.add(done) };
+            let rest = request.len - done;
+            let copied = if request.op == FabricOp::READ {
+                // SAFETY: the caller vouches for the memory.
+                let local = unsafe { std::slice::from_raw_parts_mut(local, rest) };
+                process_vm_readv(self.pid, &mut [IoSliceMut::new(local)], &remote)
+            } else {
+                // SAFETY: as above.
+                let local = unsafe { std::slice::from_raw_parts(local, rest) };
+                process_vm_writev(self.pid, &[IoSlice::new(local)], &remote)
+            };
+            match copied {
+                Ok(0) => return Err(Refusal::Failed(Errno::EFAULT)),
+                Ok(count) => done += count,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EPERM | Errno::ENOSYS) if done == 0 => return Err(Refusal::Forbidden),
+                Err(errno) => return Err(Refusal::Failed(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_with_a_process_have_one() {
+        let own = std::process::id();
+        assert!(Neighbour::of(format!("fi_shm://{own}:0:0\0").as_bytes()).is_some());
+        for address in [
+            "",
+            "fi_shm://",
+            "fi_shm://x:0:0",
+            "fi_shm://-1:0",
+            "127.0.0.1:80",
+            "fi_shm://0:0",
+        ] {
+            assert!(Neighbour::of(address.as_bytes()).is_none(), "{address}");
+        }
+        assert!(Neighbour::of(&[0xff, 0xfe]).is_none());
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_waited_for_has_ended() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut peer = Neighbour::of(format!("fi_shm://{}:0:0", child.id()).as_bytes()).unwrap();
+        assert!(peer.is_alive());
+        child.kill().unwrap();
+        let start = Instant::now();
+        while peer.is_alive() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it lives on");
+        }
+        let mut late = Neighbour::of(format!("fi_shm://{}:0:0", child.id()).as_bytes()).unwrap();
+        assert!(!late.is_alive(), "a zombie");
+        child.wait().unwrap();
+        let mut later = Neighbour::of(format!("fi_shm://{}:0:0", child.id()).as_bytes()).unwrap();
+        assert!(!later.is_alive());
+    }
+}
