@@ -102,6 +102,7 @@ fn measure(target: &Path, seconds: u32, rounds: u32) -> anyhow::Result<()> {
             device: device.clone(),
             overwrite_foreign: false,
             nvme_format: false,
+            check_only: false,
         };
         instance.format(&format, CallOptions::default())?;
     }

@@ -70,6 +70,7 @@ fn device(instance: &Instance, class: &str, config: Value) -> anyhow::Result<Dev
         device: device.clone(),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     instance.format(&format, CallOptions::default())?;
     Ok(device)

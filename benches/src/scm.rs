@@ -116,6 +116,7 @@ fn open(directory: &Path) -> anyhow::Result<(ScmMapping, bool)> {
         device: devices.remove(0),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     instance.format(&format, CallOptions::default())?;
     let memory = instance.open_scm(&format.device, CallOptions::default())?;

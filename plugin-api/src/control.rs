@@ -221,6 +221,10 @@ pub struct FormatRequest {
     /// class without that command refuses.
     #[serde(default)]
     pub nvme_format: bool,
+    /// Nothing is to be changed: the answer is whether this format would be refused, as far as that can be told without
+    /// touching the device. Only classes with the capability `format_check` are asked; others would format.
+    #[serde(default)]
+    pub check_only: bool,
 }
 
 /// Answer of `format`.

@@ -56,7 +56,8 @@ pub struct ClassSchema {
     pub plugin: String,
     /// JSON Schema of an object with the keys of a server entry that the class reads:
     /// standard ones by their names, and its own. A property with `"x-mutable": true` may be
-    /// changed after format. `null` when the plugin declares none: nothing is checked then, and
+    /// changed after format, and `"x-default": "usable"` at `bdev_list` is what
+    /// [`Config::takes_usable_bdevs`] looks for. `null` when the plugin declares none: nothing is checked then, and
     /// the class has no keys of its own. Checked are `type`, `enum`, `const`, `minimum`,
     /// `maximum`, their exclusive forms, `minLength`, `maxLength`, `pattern`, `items`,
     /// `minItems`, `maxItems`, `uniqueItems`, `properties`, `required` and
@@ -197,6 +198,24 @@ impl Config {
             [one] => Some(one),
             _ => None,
         }
+    }
+
+    /// Whether the block devices of a server are chosen for it: its class is written down, its devices are not, and the
+    /// class says that it then takes all that are usable (`"x-default": "usable"` at `bdev_list` in its schema).
+    ///
+    /// A class that is only the default takes nothing: such a server has no block devices.
+    #[must_use]
+    pub fn takes_usable_bdevs(&self, server: usize, schemas: &[ClassSchema]) -> bool {
+        let Some(entry) = self.servers.get(server) else {
+            return false;
+        };
+        entry.bdev_list.is_empty()
+            && entry.bdev_number.is_none()
+            && self.origin.given(&format!("servers[{server}].bdev_class"))
+            && self
+                .class_of(server, ClassKind::Bdev, schemas)
+                .and_then(|class| schema::property(&class.schema, "bdev_list"))
+                .is_some_and(|list| list.get("x-default").is_some_and(|d| d == "usable"))
     }
 
     /// The allowed declarations of a server's class.

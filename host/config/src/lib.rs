@@ -48,7 +48,8 @@ pub use example::example;
 pub use immutable::ImmutableKey;
 pub use load::Loaded;
 pub use model::{
-    AccessPoint, Config, ControlLogMask, EnvVar, PluginConfig, ServerConfig, TransportConfig,
+    AccessPoint, Config, ControlLogMask, EngineConfFormat, EnvVar, PluginConfig, ServerConfig,
+    TransportConfig,
 };
 pub use overrides::Overrides;
 pub use paths::{default_plugins_dir, default_state_dir, locate, search_paths};

@@ -85,6 +85,8 @@ pub struct Config {
     /// Engine program, absolute; absent means the built-in engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_path: Option<PathBuf>,
+    /// Form of the device configuration that the engine of `engine_path` reads.
+    pub engine_conf_format: EngineConfFormat,
     /// Directory of state, absolute; absent means the default, see
     /// [`default_state_dir`](crate::default_state_dir).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +131,7 @@ impl Default for Config {
             plugins_dir: None,
             plugins: None,
             engine_path: None,
+            engine_conf_format: EngineConfFormat::Json,
             state_dir: None,
             telemetry_port: None,
             servers: Vec::new(),
@@ -415,6 +418,27 @@ impl fmt::Display for AccessPoint {
 impl Serialize for AccessPoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Form of the list of block devices that an engine reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineConfFormat {
+    /// JSON: our engine, and DAOS 2.x.
+    Json,
+    /// Sections of text: I/O servers of 2019.
+    Text,
+}
+
+impl EngineConfFormat {
+    /// The form with this name; names are those of the key table.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "json" => Self::Json,
+            "text" => Self::Text,
+            _ => return None,
+        })
     }
 }
 

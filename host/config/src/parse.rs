@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::keys::Scope;
 use crate::model::{
-    AccessPoint, Config, ControlLogMask, PluginConfig, ServerConfig, TransportConfig,
+    AccessPoint, Config, ControlLogMask, EngineConfFormat, PluginConfig, ServerConfig,
+    TransportConfig,
 };
 use crate::section::{Reader, Section};
 use crate::tree::{Node, Value};
@@ -56,6 +57,11 @@ pub(crate) fn config(r: &mut Reader, root: &Node) -> Config {
     c.plugins_dir = s.path(r, "plugins_dir");
     c.plugins = plugins(r, &s);
     c.engine_path = s.path(r, "engine_path");
+    let form = s.word(r, "engine_conf_format");
+    set(
+        &mut c.engine_conf_format,
+        form.and_then(EngineConfFormat::named),
+    );
     c.state_dir = s.path(r, "state_dir");
     c.telemetry_port = s.int(r, "telemetry_port");
     c.servers = servers(r, &s);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::Config;
+use crate::model::{Config, EngineConfFormat};
 use crate::source::Origin;
 use crate::{cross, values};
 
@@ -116,6 +116,12 @@ fn top(c: &Config, check: &mut Check<'_>) {
         if let Some(name) = name {
             check.name(path, name);
         }
+    }
+    if c.engine_conf_format == EngineConfFormat::Text && c.engine_path.is_none() {
+        let what = "engine_conf_format text is for an engine_path; the built-in engine reads json";
+        let d = Diagnostic::error(Code::ConflictingKeys, what)
+            .hint("remove engine_conf_format, or name that engine under engine_path");
+        check.at("engine_conf_format", d);
     }
     for (index, name) in c.fabric_ifaces.iter().enumerate() {
         check.name(&format!("fabric_ifaces[{index}]"), name);

@@ -65,6 +65,7 @@ async fn a_plugin_that_listens_is_cancelled_and_keeps_its_process() {
         device: device(),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     let error = bed
         .pool

@@ -123,6 +123,7 @@ async fn another_level_reaches_a_plugin_while_it_works() {
             device: common::device(),
             overwrite_foreign: false,
             nvme_format: false,
+            check_only: false,
         }),
         CallOptions {
             cancel: Some(cancel.clone()),

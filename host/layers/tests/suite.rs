@@ -37,6 +37,7 @@ fn file(wrap: fn(BdevDevice) -> BdevDevice) -> Option<Subject> {
         device: device.clone(),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     instance.format(&format, CallOptions::default()).unwrap();
     Some(Subject {

@@ -1,5 +1,6 @@
 //! The file that tells an engine its block devices, `daos_nvme.conf`.
 //!
+//! I/O servers of 2019 read another form, see [`DeviceConfig::render_text`]. This is that of everything since:
 //! JSON with an indent of two spaces, in the shape of SPDK's configuration files: `subsystems` lists
 //! the calls that set up SPDK, so that the DAOS 2.8 engine can read the file when it takes the place
 //! of ours. Our engine reads `daos_data.devices`, which has every device of every class:
@@ -31,6 +32,7 @@
 //! ```
 
 mod spdk;
+mod text;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ use uuid::Uuid;
 use crate::atomic::{self, FileError};
 
 pub use spdk::{Accelerator, AutoFaulty, IoBuffers, Options, RpcServer};
+pub use text::check_text;
 
 /// Name of the file under the SCM mount.
 pub const FILE_NAME: &str = "daos_nvme.conf";

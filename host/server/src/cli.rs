@@ -178,6 +178,18 @@ pub(crate) enum StorageCommand {
                       neither."
     )]
     Prepare(PrepareArgs),
+    /// Burn in block devices of this machine: start, status, stop, report; `daos_shell storage burn-in` of the server that
+    /// runs here, which has to run. Options of daos_shell (--cert-dir) can follow.
+    #[command(disable_help_flag = true)]
+    BurnIn {
+        /// What to do, with its options; --help shows them.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "COMMAND"
+        )]
+        args: Vec<std::ffi::OsString>,
+    },
 }
 
 #[derive(Args)]

@@ -256,22 +256,32 @@ fn plugin_of(
 /// NUMA node of an engine: that of the first core it was told; else that of its devices; else that of the
 /// first core there is, which is where it runs then.
 fn node(config: &Config, index: usize) -> Option<u32> {
+    told_node(config, index).or_else(|| node_of_core(config, 0))
+}
+
+/// NUMA node of an engine as far as its configuration tells: that of the first core it was told, else that of its
+/// devices.
+pub(crate) fn told_node(config: &Config, index: usize) -> Option<u32> {
     let server = &config.servers[index];
     let sys = Path::new(SYS);
-    if server.first_core.is_none() {
-        let devices = server.scm_list.iter().chain(&server.bdev_list);
-        let mut nodes = devices.map(|device| daos_topology::device_node(sys, device));
-        if let Some(Some(first)) = nodes.next()
-            && nodes.all(|other| other == Some(first))
-        {
-            return Some(first);
+    match server.first_core {
+        Some(first) => node_of_core(config, first as usize),
+        None => {
+            let devices = server.scm_list.iter().chain(&server.bdev_list);
+            let mut nodes = devices.map(|device| daos_topology::device_node(sys, device));
+            let first = nodes.next()??;
+            nodes.all(|other| other == Some(first)).then_some(first)
         }
     }
+}
+
+/// NUMA node of the core that engines count so.
+fn node_of_core(config: &Config, first: usize) -> Option<u32> {
+    let sys = Path::new(SYS);
     let mut cores = usable_cores();
     if !config.hyperthreads {
         cores = daos_topology::physical(&cores, sys);
     }
-    let first = server.first_core.unwrap_or(0) as usize;
     let core = cores.get(first % cores.len().max(1))?;
     daos_topology::node_of(&daos_topology::nodes(sys), *core)
 }

@@ -52,6 +52,9 @@ fn main() -> ExitCode {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),
         },
+        Some(Command::Storage(StorageCommand::BurnIn { args })) => {
+            burnin::local::run(&cli, args).map(|never| match never {})
+        }
         Some(Command::Firmware(command)) => firmware::local::run(&cli, command),
         Some(Command::Network(NetworkCommand::Scan(args))) => network::run(&cli, args),
         Some(Command::Plugin(PluginCommand::List)) => plugins::list(&cli),

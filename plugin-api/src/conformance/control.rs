@@ -40,6 +40,7 @@ impl ControlBench {
                 overwrite_foreign: bench.target.overwrite_foreign,
                 device,
                 nvme_format: false,
+                check_only: false,
             };
             unless_unsupported(bench.instance.format(&request, CallOptions::default()))?;
         }

@@ -36,6 +36,7 @@ fn format(instance: &Instance, device: &DeviceSpec, force: bool) -> Result<Forma
         device: device.clone(),
         overwrite_foreign: force,
         nvme_format: false,
+        check_only: false,
     };
     instance.format(&request, options())
 }
@@ -241,6 +242,7 @@ fn a_cancelled_format_leaves_nothing() {
         device: spec,
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     let call = CallOptions {
         cancel: Some(&cancel),

@@ -23,6 +23,7 @@ fn subject(parent: &Path, settings: Value) -> Subject {
         device: spec.clone(),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     instance.format(&format, CallOptions::default()).unwrap();
     Subject {

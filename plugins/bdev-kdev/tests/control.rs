@@ -44,6 +44,7 @@ fn format(plugin: &Instance, path: &Path) -> Result<FormatReport, Error> {
         device: device(plugin, path),
         overwrite_foreign: true,
         nvme_format: false,
+        check_only: false,
     };
     plugin.format(&request, options())
 }

@@ -68,6 +68,7 @@ fn format_wipes_a_closed_device_and_refuses_an_open_one() {
         device: subject.spec.clone(),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     let device = subject.open();
     let error = subject

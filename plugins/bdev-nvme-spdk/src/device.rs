@@ -119,12 +119,12 @@ impl SpdkDevice {
         self.blocks.load(Ordering::Relaxed) * u64::from(self.info.block_size)
     }
 
-    /// Erases the namespace by the command NVMe Format; its format of blocks stays as it is.
+    /// Whether the command NVMe Format may be used on the namespace.
     ///
     /// # Errors
     /// NOT_SUPPORTED where the controller has no such command; BUSY where the command would reach further than this
-    /// namespace, or another controller may have it as well. Nothing was erased then.
-    pub(crate) fn nvme_format(&self) -> Result<()> {
+    /// namespace, or another controller may have it as well.
+    pub(crate) fn check_nvme_format(&self) -> Result<()> {
         if self.info.shared {
             return Err(Error::new(
                 Status::BUSY,
@@ -133,6 +133,16 @@ impl SpdkDevice {
             .cause("other controllers may have this namespace, too")
             .remedy("detach it from them, or format without --nvme-format"));
         }
+        self.controller
+            .check_nvme_format(self.name.namespace.unwrap_or(1))
+    }
+
+    /// Erases the namespace by the command NVMe Format; its format of blocks stays as it is.
+    ///
+    /// # Errors
+    /// As of [`Self::check_nvme_format`], with nothing erased; the command fails.
+    pub(crate) fn nvme_format(&self) -> Result<()> {
+        self.check_nvme_format()?;
         self.controller
             .nvme_format(self.name.namespace.unwrap_or(1))
     }

@@ -202,6 +202,15 @@ impl Plugin for BdevNvme {
 
     fn format(&self, call: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
         let device = self.configured(&request.device)?;
+        if request.check_only {
+            if request.nvme_format {
+                device.check_nvme_format()?;
+            }
+            return Ok(FormatReport {
+                size: device.size(),
+                notes: Vec::new(),
+            });
+        }
         if request.nvme_format {
             call.check_cancelled()?;
             call.progress(0, 0, "NVMe Format");

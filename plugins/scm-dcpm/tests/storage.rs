@@ -57,6 +57,7 @@ impl Bed {
             device: self.device(),
             overwrite_foreign,
             nvme_format: false,
+            check_only: false,
         };
         let report = self.instance.format(&request, CallOptions::default())?;
         assert_eq!(report.size, SIZE_MIB << 20);

@@ -55,6 +55,7 @@ impl Bed {
             device: spec.clone(),
             overwrite_foreign: false,
             nvme_format: false,
+            check_only: false,
         };
         instance.format(&request, options()).expect("format");
         Self {

@@ -51,6 +51,7 @@ fn empties(plugin: &Plugin, address: &str, block: u32, nvme_format: bool) -> Out
         },
         overwrite_foreign: false,
         nvme_format,
+        check_only: false,
     };
     let report = plugin
         .instance

@@ -57,6 +57,14 @@ workload() { daos workload "$1" --uri "$uri" "${@:2}"; }
 # verify RECORD: what became of the acknowledged values.
 verify() { workload verify --acked "$SITE/$1" >$SITE/verified 2>&1; }
 
+# took NAME: adds the time since the last call to what NAME has taken altogether.
+declare -A spent=()
+then=0
+took() {
+	local now=${EPOCHREALTIME/./}
+	spent[$1]=$((${spent[$1]:-0} + now - then))
+	then=$now
+}
 start_engine
 mark "engine runs by itself"
 at_risk=0 acknowledged=0 known=0 record='' seed=0
@@ -76,19 +84,24 @@ lose_power() {
 	workload write --pool pool0 --cont "$record" --acked "$SITE/$record" --depth 8 --count 100000 --size 4KiB..64KiB --seed "$seed" >/dev/null 2>&1 &
 	writer=$!
 	wanted=$((known + 8 + RANDOM % 16))
+	then=${EPOCHREALTIME/./}
 	until [ "$(wc -l <"$SITE/$record")" -ge "$wanted" ]; do
 		waited=$((waited + 1))
 		[ $waited -lt 1200 ] || { cat $SITE/engine.log; fail "nothing is acknowledged"; }
 		sleep 0.05
 	done
+	took writing
 	kill_engine
 	end_load
 	wait $writer || true
 	now=$(wc -l <"$SITE/$record")
 	acknowledged=$((acknowledged + now - known)) known=$now
+	took killing
 	counts=$(cut_power nvme-4096 "$1")
+	took "cutting the power"
 	at_risk=$((at_risk + $(sed -n 's/.*"at_risk": \([0-9]*\).*/\1/p' <<<"$counts")))
 	start_engine
+	took recovering
 }
 for ((cut = 1; cut <= cuts; cut++)); do
 	# What has to be read each time stays little.
@@ -98,9 +111,11 @@ for ((cut = 1; cut <= cuts; cut++)); do
 		cat $SITE/verified $SITE/engine.log
 		fail "acknowledged values are lost after loss of power $cut: $counts"
 	}
+	took verifying
 	[ $((cut % 10)) -ne 0 ] || mark "$cut losses of power, $acknowledged values acknowledged and there, $at_risk writes were at risk"
 done
 mark "$cuts losses of power, $acknowledged values acknowledged and there, $at_risk writes were at risk"
+for part in "${!spent[@]}"; do echo "$part: $((spent[$part] / cuts / 1000)) ms each"; done
 
 kill_engine
 case "${command[*]}" in

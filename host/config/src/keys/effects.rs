@@ -269,6 +269,12 @@ pub const EFFECTS: &[Row] = &[
     ),
     seen(
         Top,
+        "engine_conf_format",
+        "Form of daos_nvme.conf beside the superblock.",
+        e2e!("config_effects.rs::the_list_of_devices_has_the_form_that_its_engine_reads"),
+    ),
+    seen(
+        Top,
         "state_dir",
         "Leases and quarantine are kept there.",
         e2e!("file_keys.rs::the_state_directory_holds_what_survives"),

@@ -115,11 +115,13 @@ pub(super) const KEYS: &[KeySpec] = &[
         )
         .example("nvme"),
     server("bdev_list", Kind::List)
-        .default("none")
+        .default("none; with bdev_class: nvme in the entry, what is usable at the format")
         .immutable()
         .doc(
             "Devices, not shared with another server: PCI addresses (colons or dots) for nvme, \
-              absolute paths of files for file, of device nodes for kdev.",
+              absolute paths of files for file, of device nodes for kdev. Usable are controllers that were handed over, \
+              are in nobody's use, in bdev_include (if it is there) and not in bdev_exclude; the superblock keeps the list. \
+              Of several servers without a list each takes the devices of its NUMA node (first_core).",
         )
         .example("['0000:81:00.0']"),
     server("bdev_number", int(1, 1024))

@@ -220,6 +220,14 @@ pub(super) const KEYS: &[KeySpec] = &[
         .default("daos_io_server beside daos_server")
         .doc("Program that serves the data plane; the upstream DAOS engine can take its place.")
         .example("/usr/bin/daos_io_server"),
+    top("engine_conf_format", Kind::Word(&["json", "text"]))
+        .default("json")
+        .doc(
+            "Form of daos_nvme.conf, the list of block devices that an engine reads: json as SPDK has it since 2020 \
+             and the engines of DAOS 2.x and ours read it, text for an engine_path from 2019. Takes effect at a format.",
+        )
+        .example("json")
+        .alternative(),
     top("state_dir", ABSOLUTE)
         .default("/var/lib/daos_server as root, else daos_server under XDG_STATE_HOME")
         .option("--state-dir")

@@ -82,6 +82,7 @@ fn format(instance: &Instance, device: &DeviceSpec) {
         device: device.clone(),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     instance
         .format(&request, CallOptions::default())

@@ -38,7 +38,12 @@ pub(super) fn write(device: &DeviceSpec, file: MountFile, content: &str) -> Resu
             superblock::MODE
         }
         MountFile::DeviceConfig => {
-            device_config::DeviceConfig::decode(&path, bytes).map_err(|e| refused(&e))?;
+            match content.starts_with('[') {
+                true => device_config::check_text(content).map_err(|e| refused(&e))?,
+                false => {
+                    device_config::DeviceConfig::decode(&path, bytes).map_err(|e| refused(&e))?;
+                }
+            }
             device_config::MODE
         }
     };

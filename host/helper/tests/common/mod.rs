@@ -71,6 +71,7 @@ pub fn control_operations() -> Vec<Operation> {
         device: device(),
         overwrite_foreign: false,
         nvme_format: false,
+        check_only: false,
     };
     vec![
         Operation::Validate(ClassRequest::default()),

@@ -48,6 +48,7 @@ impl Rig {
                 overwrite_foreign: subject.overwrite_foreign,
                 device,
                 nvme_format: false,
+                check_only: false,
             };
             unless_unsupported(rig.instance.format(&request, CallOptions::default()))?;
         }

@@ -257,7 +257,7 @@ fn subsystems<'a>(devices: &'a [Device], options: &'a Options) -> Vec<Subsystem<
 }
 
 /// The controller of a namespace: its PCI address without the namespace that may follow it.
-fn controller(address: &str) -> &str {
+pub(super) fn controller(address: &str) -> &str {
     address.split('/').next().unwrap_or(address)
 }
 

@@ -246,3 +246,64 @@ proptest! {
         let _ = DeviceConfig::decode(Path::new("x"), &text);
     }
 }
+
+#[test]
+fn the_text_form_is_that_of_2019() {
+    let names = ["0000:81:00.0", "0000:82:00.0/1", "0000:82:00.0/2"];
+    let devices = (0..).zip(names).map(|(n, name)| device(n, "nvme", name));
+    let text = config(devices.collect()).render_text("host1").unwrap();
+    assert_eq!(
+        text,
+        "[Nvme]\n    TransportID \"trtype:PCIe traddr:0000:81:00.0\" Nvme_host1_0\n    TransportID \"trtype:PCIe \
+         traddr:0000:82:00.0\" Nvme_host1_1\n    RetryCount 4\n    TimeoutUsec 0\n    ActionOnTimeout None\n    \
+         AdminPollRate 100000\n    HotplugEnable No\n    HotplugPollRate 0\n"
+    );
+    for (class, addresses, expected) in [
+        (
+            "file",
+            &["/tmp/daos-bdev1", "/tmp/daos-bdev2"][..],
+            "[AIO]\n    AIO /tmp/daos-bdev1 AIO_host1_0 4096\n    AIO /tmp/daos-bdev2 AIO_host1_1 4096\n",
+        ),
+        (
+            "kdev",
+            &["/dev/sdb"],
+            "[AIO]\n    AIO /dev/sdb AIO_host1_0\n",
+        ),
+        (
+            "malloc",
+            &["a", "b"],
+            "[Malloc]\n    NumberOfLuns 2\n    LunSizeInMB 4000\n",
+        ),
+    ] {
+        let devices = (0..).zip(addresses).map(|(n, address)| Device {
+            size_bytes: 3_999_997_952,
+            ..device(n, class, address)
+        });
+        let text = config(devices.collect()).render_text("host1").unwrap();
+        assert_eq!(text, expected);
+        check_text(&text).unwrap();
+    }
+}
+
+#[test]
+fn what_the_text_form_cannot_carry_is_refused() {
+    for (class, address) in [
+        ("acme", "x"),
+        ("file", "/tmp/a b"),
+        ("file", "/tmp/a\nb"),
+        ("kdev", "/dev/\""),
+    ] {
+        let one = config(vec![device(0, class, address)]);
+        assert!(one.render_text("h").is_err(), "{class} {address:?}");
+    }
+    for text in [
+        "",
+        "{}",
+        "[Global]\n",
+        "[AIO]\nAIO /a b\n",
+        "[AIO]\n    AIO\u{1b} /a\n",
+        "[Nvme]\n[AIO]\n",
+    ] {
+        assert!(check_text(text).is_err(), "{text:?}");
+    }
+}

@@ -4,6 +4,7 @@
 //! keeps what they report, in memory and in the state directory.
 
 mod devices;
+pub(crate) mod local;
 mod run;
 mod store;
 

@@ -1,8 +1,9 @@
 //! Is an engine's storage what was formatted? Decides between starting and maintenance.
 
 use super::content::Content;
-use super::layout::{Layout, Tier, immutable, layout, scm_layout};
+use super::layout::{Layout, Tier, layout, scm_layout};
 use super::rest::{Holder, bring_to_rest};
+use super::usable::{Which, effective};
 use crate::engine::Start;
 use crate::fabric;
 use crate::plugins::{Plugins, Trouble};
@@ -49,7 +50,7 @@ pub(crate) async fn assess(plugins: &Plugins, config: &Config, index: usize) -> 
 async fn released(plugins: &Plugins, config: &Config, index: usize) -> Result<Layout, Trouble> {
     let give_up = Instant::now() + RELEASED_WITHIN;
     loop {
-        let layout = layout(plugins, config, index).await?;
+        let layout = layout(plugins, config, index, Which::Recorded).await?;
         if !layout.in_use() || Instant::now() >= give_up {
             return Ok(layout);
         }
@@ -80,7 +81,7 @@ async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assess
     Ok(match superblock {
         None => without_superblock(&layout, &contents),
         Some(superblock) => {
-            if let Some(mismatch) = changes(plugins, config, index, &superblock) {
+            if let Some(mismatch) = changes(&layout, &superblock) {
                 return Ok(mismatch);
             }
             match lost_device(&layout, &superblock, &contents) {
@@ -101,14 +102,8 @@ async fn look(plugins: &Plugins, config: &Config, index: usize) -> Result<Assess
 }
 
 /// Immutable keys that are not what the superblock recorded.
-fn changes(
-    plugins: &Plugins,
-    config: &Config,
-    index: usize,
-    superblock: &Superblock,
-) -> Option<Assessment> {
-    let now = immutable(config, index, &plugins.schemas());
-    let changes = superblock.changes(&now);
+fn changes(layout: &Layout, superblock: &Superblock) -> Option<Assessment> {
+    let changes = superblock.changes(&layout.immutable);
     let first = changes.first()?;
     let more = match changes.len() {
         1 => String::new(),
@@ -126,12 +121,13 @@ async fn changed_key(
     config: &Config,
     index: usize,
 ) -> Result<Option<Assessment>, Trouble> {
-    let layout = scm_layout(plugins, config, index).await?;
+    let config = effective(plugins, config, index, Which::Recorded).await?;
+    let layout = scm_layout(plugins, &config, index).await?;
     if !mounted(plugins, &layout).await? {
         return Ok(None);
     }
     let superblock = superblock(plugins, &layout).await?;
-    Ok(superblock.and_then(|sb| changes(plugins, config, index, &sb)))
+    Ok(superblock.and_then(|sb| changes(&layout, &sb)))
 }
 
 /// The superblock of a mounted SCM.

@@ -1,11 +1,12 @@
 //! Doing a format. The order makes every interruption harmless: the old superblock goes first, the
 //! new one comes last, and nothing starts without one.
 
-use super::layout::{Tier, immutable};
+use super::layout::Tier;
 use super::plan::{EnginePlan, Plan};
 use crate::engine::{Start, Supervisor};
 use crate::plugins::{Plugins, Trouble};
 use crate::state::{State, hostname, now_ms};
+use daos_config::EngineConfFormat;
 use daos_helper::{LabelRequest, MountFile};
 use daos_media::device_config::{self, DeviceConfig, Options};
 use daos_media::label::Layout as LabelLayout;
@@ -186,10 +187,15 @@ impl Run<'_> {
         if !recorded.is_empty() {
             self.events
                 .progress(&self.targets[0], FormatPhase::Config, 0, 1, "");
-            let text = DeviceConfig {
+            let list = DeviceConfig {
                 devices: configured,
-            }
-            .render(&Options::default());
+            };
+            let text = match config.engine_conf_format {
+                EngineConfFormat::Json => list.render(&Options::default()),
+                EngineConfFormat::Text => list.render_text(&hostname()).map_err(|why| {
+                    broken("engine_conf_format text is not for these devices", why)
+                })?,
+            };
             self.write_file(MountFile::DeviceConfig, text).await?;
             steps::reached("devices-listed");
         }
@@ -205,7 +211,7 @@ impl Run<'_> {
             hostfaultdomain: self.state.fault_domain.clone(),
             incarnation: 0,
             generation,
-            immutable: immutable(config, index, &self.plugins.schemas()),
+            immutable: self.engine.layout.immutable.clone(),
             devices: recorded,
         };
         let text = superblock
@@ -317,6 +323,7 @@ impl Run<'_> {
             device: device.clone(),
             overwrite_foreign: self.engine.overwrite_foreign,
             nvme_format: phase == FormatPhase::Bdev && self.engine.nvme_format,
+            check_only: false,
         };
         let (events, target) = (self.events.clone(), target.clone());
         let progress =

@@ -1,5 +1,6 @@
 //! The devices of an engine as its configuration and its plugins name them.
 
+use super::usable::{Which, effective};
 use crate::engine::Start;
 use crate::fabric::Fabric;
 use crate::plugins::{Plugins, Trouble};
@@ -28,25 +29,34 @@ pub(super) struct Layout {
     /// `None` for an engine without block devices.
     pub(super) bdev: Option<Tier>,
     pub(super) scm_mount: PathBuf,
+    /// The immutable keys of the engine, for its superblock: name and value as text.
+    pub(super) immutable: BTreeMap<String, String>,
 }
 
-/// Asks the plugins for the devices of engine `index`. Reads only.
+/// Asks the plugins for the devices of engine `index`. Reads only, but for SCM that is formatted and not mounted.
 pub(super) async fn layout(
     plugins: &Plugins,
     config: &Config,
     index: usize,
+    which: Which,
 ) -> Result<Layout, Trouble> {
-    let mut layout = scm_layout(plugins, config, index).await?;
-    layout.bdev = bdevs(plugins, config, index).await?;
+    let config = effective(plugins, config, index, which).await?;
+    let mut layout = scm_layout(plugins, &config, index).await?;
+    layout.bdev = listed(plugins, &config, index).await?;
     Ok(layout)
 }
 
-/// The block devices of engine `index`, if it has any. Reads only.
+/// The block devices of engine `index`, if it has any. Reads only, as `layout` does.
 pub(crate) async fn bdevs(
     plugins: &Plugins,
     config: &Config,
     index: usize,
 ) -> Result<Option<Tier>, Trouble> {
+    let config = effective(plugins, config, index, Which::Recorded).await?;
+    listed(plugins, &config, index).await
+}
+
+async fn listed(plugins: &Plugins, config: &Config, index: usize) -> Result<Option<Tier>, Trouble> {
     let server = &config.servers[index];
     // The class alone may be a default; devices come from one of these keys.
     if server.bdev_list.is_empty() && server.bdev_number.is_none() {
@@ -78,6 +88,7 @@ pub(super) async fn scm_layout(
         scm,
         bdev: None,
         scm_mount: config.servers[index].scm_mount.clone(),
+        immutable: immutable(config, index, &schemas),
     })
 }
 
@@ -162,12 +173,7 @@ impl Layout {
     }
 }
 
-/// The immutable keys of an engine, for its superblock: name and value as text.
-pub(super) fn immutable(
-    config: &Config,
-    index: usize,
-    schemas: &[ClassSchema],
-) -> BTreeMap<String, String> {
+fn immutable(config: &Config, index: usize, schemas: &[ClassSchema]) -> BTreeMap<String, String> {
     config
         .immutable_keys()
         .into_iter()

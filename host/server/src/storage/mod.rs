@@ -6,6 +6,7 @@ mod execute;
 mod layout;
 mod plan;
 mod rest;
+mod usable;
 
 pub(crate) use assess::{Assessment, assess};
 pub(crate) use content::Content;

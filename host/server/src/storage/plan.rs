@@ -4,11 +4,12 @@
 use super::assess::{content, mounted, superblock, unusable};
 use super::content::Content;
 use super::layout::{Layout, Tier, layout};
+use super::usable::Which;
 use crate::burnin::Burnins;
 use crate::fabric::{self, Fabric};
 use crate::plugins::{Plugins, Trouble};
 use crate::state::State;
-use daos_plugin_api::control::{ClassKind, DeviceSpec, DeviceState};
+use daos_plugin_api::control::{ClassKind, DeviceSpec, DeviceState, FormatRequest};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{
     EngineState, Fault, FormatPlan, FormatStorageRequest, FormatTarget, Kind, PlannedTarget,
@@ -61,7 +62,12 @@ pub(crate) async fn plan(
     };
     let mut engines = Vec::new();
     for index in chosen(state, request)? {
-        let layout = layout(plugins, &state.config, index).await?;
+        // What is formatted anew may take devices that were not there before.
+        let which = match request.reformat {
+            true => Which::New,
+            false => Which::Recorded,
+        };
+        let layout = layout(plugins, &state.config, index, which).await?;
         let first = message.targets.len();
         message
             .targets
@@ -240,13 +246,13 @@ async fn plan_bdev(
         )),
         ..PlannedTarget::default()
     };
+    // A burn-in is stopped before the format begins; what is there it has seen.
+    let held = burnins.content(&format!("{}:{}", tier.class, device.address));
     if request.nvme_format
-        && let Some(fault) = without_command(tier, device)
+        && let Some(fault) = command_refused(plugins, tier, device, held.is_some()).await
     {
         planned.refusals.push(fault);
     }
-    // A burn-in is stopped before the format begins; what is there it has seen.
-    let held = burnins.content(&format!("{}:{}", tier.class, device.address));
     let content = match held {
         Some(content) => Ok(content),
         None => content(plugins, tier, device).await,
@@ -293,15 +299,53 @@ fn target(
 
 /// What a plugin's class says if it can erase its devices by NVMe Format.
 const NVME_FORMAT: &str = "nvme_format";
+/// Capability of classes that understand `check_only` of a format.
+const FORMAT_CHECK: &str = "format_check";
 
-/// Why a device cannot be erased by NVMe Format, as far as its class tells; the plugin refuses where the command would
-/// reach further than the device.
-fn without_command(tier: &Tier, device: &DeviceSpec) -> Option<Fault> {
+/// Why a device cannot be erased by NVMe Format: its class has no such command, or its plugin says that it would reach
+/// further than the device.
+async fn command_refused(
+    plugins: &Plugins,
+    tier: &Tier,
+    device: &DeviceSpec,
+    burns_in: bool,
+) -> Option<Fault> {
     let class = tier.plugin.class(ClassKind::Bdev, &tier.class);
-    if class.is_some_and(|class| class.capabilities.iter().any(|name| name == NVME_FORMAT)) {
+    let can = |capability: &str| {
+        class.is_some_and(|class| class.capabilities.iter().any(|name| name == capability))
+    };
+    if !can(NVME_FORMAT) {
+        return Some(without_command(tier, device));
+    }
+    // A device that is not there, or is somebody's, is refused for that.
+    if !can(FORMAT_CHECK) || device.state != DeviceState::Present {
         return None;
     }
-    Some(Fault::new(
+    if burns_in {
+        return Some(Fault::new(
+            ResponseStatus::CtlErrNvme,
+            "storage",
+            0,
+            format!(
+                "{} cannot be asked whether NVMe Format may be used",
+                device.address
+            ),
+            "a burn-in has it",
+            "stop that first: daos_shell storage burn-in stop --all",
+        ));
+    }
+    let request = FormatRequest {
+        device: device.clone(),
+        overwrite_foreign: false,
+        nvme_format: true,
+        check_only: true,
+    };
+    let checked = plugins.format(&tier.plugin, &request, |_, _, _| ()).await;
+    checked.err().map(|fault| *fault)
+}
+
+fn without_command(tier: &Tier, device: &DeviceSpec) -> Fault {
+    Fault::new(
         ResponseStatus::CtlErrConf,
         "storage",
         0,
@@ -312,7 +356,7 @@ fn without_command(tier: &Tier, device: &DeviceSpec) -> Option<Fault> {
             tier.class
         ),
         "format without --nvme-format",
-    ))
+    )
 }
 
 /// Fault number of storage that is formatted already.

@@ -113,8 +113,8 @@ impl Attached {
         }
     }
 
-    /// NVMe Format of namespace `id`, then a reset; its format of blocks stays.
-    pub(crate) fn nvme_format(&self, id: u32) -> Result<()> {
+    /// Whether NVMe Format may be used on namespace `id`: the controller has it, and it reaches no other namespace.
+    pub(crate) fn check_nvme_format(&self, id: u32) -> Result<()> {
         let what = format!("NVMe Format of {}/{id} is refused", self.address);
         if !self.info.can_format {
             return Err(Error::new(Status::NOT_SUPPORTED, what)
@@ -136,6 +136,13 @@ impl Attached {
                 ))
                 .remedy("format without --nvme-format"));
         }
+        Ok(())
+    }
+
+    /// NVMe Format of namespace `id`, then a reset; its format of blocks stays.
+    pub(crate) fn nvme_format(&self, id: u32) -> Result<()> {
+        self.check_nvme_format(id)?;
+        let what = format!("NVMe Format of {}/{id} is refused", self.address);
         let queues = lock(&self.queues);
         if self.phase() != Phase::Working || !queues.is_empty() {
             return Err(

@@ -15,6 +15,24 @@ use std::path::PathBuf;
 pub(crate) const SIZE: u64 = 64 << 10;
 pub(crate) const STATE: &str = "/var/lib/daos_server";
 
+pub(crate) const A: &str = "0000:41:00.0";
+pub(crate) const B: &str = "0000:81:00.0";
+
+/// Two controllers behind an IOMMU, one per node.
+pub(crate) fn two() -> Kernel {
+    let mut kernel = Kernel::new();
+    kernel.controller(A, Some(12), 0);
+    kernel.controller(B, Some(13), 1);
+    kernel
+}
+
+pub(crate) fn pages(number: u64) -> PrepareRequest {
+    PrepareRequest {
+        hugepages: Some(number),
+        ..request()
+    }
+}
+
 /// Payload of the panic that stands for SIGKILL.
 pub(crate) struct Killed;
 

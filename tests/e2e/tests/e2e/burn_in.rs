@@ -76,6 +76,35 @@ fn helper(server: &Server<'_>) -> u32 {
 }
 
 #[test]
+fn the_server_program_asks_the_server_of_its_machine() {
+    let site = blank_site();
+    let local = |args: &[&str]| {
+        let line = ["-o", "daos_server.yml", "storage", "burn-in"];
+        site.run("daos_server", &[&line, args].concat())
+    };
+    site.write_config();
+    let alone = local(&["status"]).expect(1);
+    assert!(
+        alone.text().contains(&format!("localhost:{}", site.port())),
+        "{alone}"
+    );
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let planned = local(&["start", "--all", "--dry-run"]).expect(0);
+    assert!(planned.stdout.contains(&device(&site)), "{planned}");
+    local(&["start", "--all", "--duration", "1h"]).expect(0);
+    wait_measured(&site);
+    assert!(local(&["status"]).expect(0).stdout.contains("running"));
+    local(&["stop", "--all"]).expect(0);
+    let mut told = local(&["report", "--json"]).expect(0).json();
+    let record = told["response"]["hosts"][format!("localhost:{}", site.port())][0].take();
+    assert_eq!(record["state"], "stopped", "{record:#}");
+    local(&["start", "--nonsense"]).expect(2);
+    assert!(local(&["--help"]).expect(0).stdout.contains("report"));
+    server.stop();
+}
+
+#[test]
 fn it_goes_on_without_its_shell_and_leaves_a_blank_device_blank() {
     let site = blank_site();
     let mut server = site.start();

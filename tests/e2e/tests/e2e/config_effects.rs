@@ -295,6 +295,28 @@ fn block_devices_have_their_number_and_size() {
 }
 
 #[test]
+fn the_list_of_devices_has_the_form_that_its_engine_reads() {
+    let site = Site::with_file();
+    let list = |site: &Site| fs::read_to_string(site.scm(0).join("daos_nvme.conf"));
+    let text = site.config_text();
+    // Whoever it is, it does not live long with these options.
+    site.write_text(&format!(
+        "engine_path: /bin/true\nengine_conf_format: text\n{text}"
+    ));
+    let mut server = site.start_with(&["-o", "daos_server.yml", "start", "-i"]);
+    server.wait_phase("maintenance");
+    let done = server.format(&[]);
+    let told = list(&site).unwrap_or_else(|error| panic!("no list of devices: {error}; {done}"));
+    let device = site.path("bdev0").display().to_string();
+    assert!(
+        told.starts_with(&format!("[AIO]\n    AIO {device} AIO_")),
+        "{told}"
+    );
+    assert!(told.ends_with("_0 4096\n"), "{told}");
+    server.stop();
+}
+
+#[test]
 fn an_engine_may_have_a_socket_directory_of_its_own() {
     let site = Site::with_file();
     let own = site.path("own-sockets");

@@ -9,12 +9,12 @@ use std::fs::{self, File};
 use std::process::Stdio;
 
 /// One engine on two devices that have firmware.
-struct Bed {
-    site: Site,
+pub(crate) struct Bed {
+    pub(crate) site: Site,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut site = Site::new();
         site.use_plugins_dir();
         install(FIRMWARE, &site.path("plugins"), "firmware.so");
@@ -39,7 +39,7 @@ impl Bed {
     }
 
     /// Makes a device's firmware that of a new one, but for some members.
-    fn set(&self, name: &str, members: &Value) {
+    pub(crate) fn set(&self, name: &str, members: &Value) {
         let mut state = json!({"model": "M", "serial": name, "running": "1.0", "active": 1, "slots": ["1.0", "", ""]});
         for (key, value) in members.as_object().expect("members") {
             state[key] = value.clone();
@@ -73,11 +73,11 @@ impl Bed {
         fs::write(self.site.path("tmp").join(file), bytes).expect("our directory");
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.site.path("tmp").join(name).display().to_string()
     }
 
-    fn start(&self) -> Server<'_> {
+    pub(crate) fn start(&self) -> Server<'_> {
         let line = ["-o", "daos_server.yml", "start", "-i"];
         let mut server = self.site.start_with(&line);
         server.wait_phase("maintenance");

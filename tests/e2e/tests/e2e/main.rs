@@ -37,4 +37,5 @@ mod storage_scan;
 mod telemetry;
 mod tls;
 mod traces;
+mod usable_devices;
 mod wrong_config;
