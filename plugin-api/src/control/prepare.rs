@@ -30,6 +30,9 @@ pub struct PrepareRequest {
     /// Huge pages of the default size to have in all; `None` = leave them as they are.
     #[serde(default)]
     pub hugepages: Option<u64>,
+    /// Namespaces that each region of persistent memory shall have; `None` = one, if it has none.
+    #[serde(default)]
+    pub namespaces: Option<u32>,
     /// Name of the user that shall be able to use the devices; empty = the effective one.
     #[serde(default)]
     pub user: String,

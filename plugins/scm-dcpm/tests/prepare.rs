@@ -7,10 +7,15 @@ use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{PrepareMode, PrepareReport, PrepareState, StepState};
 use daos_plugin_api::sdk::{Error, Result};
 use machine::{Machine, Place, named};
-use scm_dcpm::prepare::{Direction, Holds, run, scan_with};
+use scm_dcpm::prepare::{Direction, Holds, Wish, run, scan_with};
 
 fn go(machine: &mut Machine, direction: Direction, mode: PrepareMode) -> Result<PrepareReport> {
-    run(machine, direction, mode, &mut |_, _, _| Ok(()))
+    let wish = Wish {
+        direction,
+        mode,
+        namespaces: None,
+    };
+    run(machine, wish, &mut |_, _, _| Ok(()))
 }
 
 fn prepare(machine: &mut Machine) -> PrepareReport {
@@ -144,7 +149,7 @@ fn modules_without_regions_are_told_what_to_do_and_no_modules_are_no_failure() {
     machine.regions.clear();
     let report = prepare(&mut machine);
     assert_eq!(report.faults.len(), 1);
-    assert!(report.faults[0].remedy.contains("ipmctl create -goal"));
+    assert!(report.faults[0].remedy.contains("in the BIOS's setup"));
     let mut machine = Machine::labelled(0);
     let report = prepare(&mut machine);
     assert!(report.faults.is_empty() && report.notes[0].contains("nothing to prepare"));
@@ -204,8 +209,11 @@ fn a_cancelled_run_stops_between_steps() {
     let mut seen = Vec::new();
     let stopped = run(
         &mut machine,
-        Direction::Prepare,
-        PrepareMode::Apply,
+        Wish {
+            direction: Direction::Prepare,
+            mode: PrepareMode::Apply,
+            namespaces: None,
+        },
         &mut |done, of, what| {
             seen.push((done, of, what.to_owned()));
             match done {

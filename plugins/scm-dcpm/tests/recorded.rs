@@ -1,7 +1,7 @@
-//! What `ndctl` 76.1 really prints is read: recorded on NVDIMMs with label areas, new, in use, and killed
-//! in the middle.
+//! What `ndctl` 76.1 and `ipmctl` 03.00.00.0468 really print is read: recorded on NVDIMMs with label areas, new, in
+//! use, and killed in the middle, and on modules of Intel's.
 
-use scm_dcpm::prepare::Inventory;
+use scm_dcpm::prepare::{Dimms, Inventory};
 
 fn read(text: &str) -> Inventory {
     Inventory::parse(text).expect("what ndctl printed")
@@ -87,4 +87,83 @@ fn disabled_regions_nothing_and_nonsense() {
     let error = Inventory::parse("ndctl: command failed").expect_err("no JSON");
     assert!(error.to_string().contains("ndctl --version"), "{error}");
     assert!(Inventory::parse(r#"{"dev":"region0","size":"much"}"#).is_err());
+}
+
+#[test]
+fn modules_of_intels_their_sets_and_their_goals() {
+    let inventory = read(include_str!("recorded/dcpm-regions.json"));
+    let mut dimms = Dimms::default();
+    for text in [
+        include_str!("recorded/ipmctl-dimms.xml"),
+        include_str!("recorded/ipmctl-regions.xml"),
+        include_str!("recorded/ipmctl-goals.xml"),
+    ] {
+        dimms.add(text).expect("what ipmctl printed");
+    }
+    let [first, second] = dimms.dimms.as_slice() else {
+        panic!("{dimms:?}")
+    };
+    assert_eq!(
+        (first.id.as_str(), first.handle, first.socket),
+        ("0x0001", 1, 0)
+    );
+    assert_eq!((second.handle, second.socket), (0x1001, 1));
+    assert_eq!(
+        (first.capacity, first.memory, first.app_direct),
+        (2 << 30, 0, 2 << 30)
+    );
+    assert_eq!(
+        (first.health.as_str(), first.lock.as_str()),
+        ("Healthy", "Disabled")
+    );
+    assert_eq!(
+        (first.manageability.as_str(), first.violation.as_str()),
+        ("Manageable", "No")
+    );
+    assert_eq!(
+        (first.firmware.as_str(), first.part.as_str()),
+        ("01.02.00.5435", "NMA1XBD128GQS")
+    );
+    assert_eq!(dimms.sets[1].dimms, ["0x1001"]);
+    assert_eq!(dimms.sets[0].kind, "AppDirectNotInterleaved");
+    assert_eq!(
+        (dimms.goals[0].memory, dimms.goals[0].app_direct),
+        (0, 2 << 30)
+    );
+    assert!(
+        dimms.goals[1]
+            .status
+            .starts_with("New: A reboot is required")
+    );
+    // The kernel and ipmctl name the same modules differently; their handles agree.
+    for module in &inventory.modules {
+        let dimm = dimms
+            .dimms
+            .iter()
+            .find(|dimm| Some(dimm.handle) == module.handle);
+        assert_eq!(dimm.map(|dimm| &dimm.uid), Some(&module.id));
+    }
+}
+
+#[test]
+fn that_there_is_nothing_is_told_in_many_ways_and_an_error_is_an_error() {
+    for text in [
+        include_str!("recorded/ipmctl-no-regions.xml"),
+        include_str!("recorded/ipmctl-no-goals.xml"),
+        include_str!("recorded/ipmctl-no-modules.txt"),
+    ] {
+        let mut dimms = Dimms::default();
+        dimms.add(text).expect("what ipmctl printed");
+        assert_eq!(dimms, Dimms::default(), "{text}");
+    }
+    let refused = Dimms::default().add(include_str!("recorded/ipmctl-goal-refused.xml"));
+    let error = refused.expect_err("an error");
+    assert!(
+        error.cause.contains("Error 124 - Namespaces exist"),
+        "{error:?}"
+    );
+    let error = Dimms::default()
+        .add("Segmentation fault")
+        .expect_err("no XML");
+    assert!(error.cause.contains("Segmentation"), "{error:?}");
 }

@@ -34,8 +34,12 @@ pub(crate) struct PrepareArgs {
         value_name = "ADDRESS ..."
     )]
     pub(crate) pci_list: Option<String>,
+    /// Namespaces of equal size that each region of persistent memory shall have; there is one region per socket
+    /// [default: one, where there is none]
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["nvme_only", "reset"], value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub(crate) scm_ns_per_socket: Option<u32>,
     /// Give devices back to the kernel's drivers, and huge pages and permissions back as they were found; destroy
-    /// namespaces of persistent memory.
+    /// namespaces of persistent memory, and have Intel's modules made Memory Mode at the next boot.
     #[arg(long)]
     pub(crate) reset: bool,
     /// Do not ask. Lifts no guard: what is in use stays untouched.

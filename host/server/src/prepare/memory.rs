@@ -13,7 +13,7 @@ const NVDIMMS: &str = "/sys/bus/nd/devices";
 /// What is asked before memory is changed.
 const WARNING: &str = "Memory allocation goals for SCM will be changed and namespaces modified, this will be a \
                        destructive operation. Please ensure namespaces are unmounted and SCM is otherwise unused. \
-                       Please be patient as it may take several minutes.";
+                       Please be patient as it may take several minutes, and a reboot may be required afterwards.";
 
 /// Prepares storage-class memory, or gives it back. Only what people are to read is printed, and nothing
 /// if `quiet`.

@@ -142,6 +142,7 @@ fn request(args: &PrepareArgs, config: &Config, user: String) -> anyhow::Result<
         devices: include,
         exclude,
         hugepages: Some(args.hugepages.unwrap_or(u64::from(config.nr_hugepages))),
+        namespaces: args.scm_ns_per_socket,
         user,
         // The plugin's own place, which only root may write to. Our state directory may be another user's.
         state_dir: String::new(),
@@ -269,6 +270,11 @@ mod tests {
         assert_eq!(request.hugepages, Some(8));
         assert_eq!(wish("--status", &config).mode, PrepareMode::Status);
         assert_eq!(wish("--dry-run", &config).mode, PrepareMode::Plan);
+        assert_eq!(wish("-s", &config).namespaces, None);
+        assert_eq!(
+            wish("-s --scm-ns-per-socket 2", &config).namespaces,
+            Some(2)
+        );
         assert!(super::request(&args("-w sda"), &config, String::new()).is_err());
         assert!(super::request(&args("-w ,"), &config, String::new()).is_err());
     }

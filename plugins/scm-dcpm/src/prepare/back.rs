@@ -1,5 +1,6 @@
 //! The way back: which namespaces are destroyed.
 
+use super::goals;
 use super::inventory::{Inventory, Namespace};
 use super::plan::Plan;
 use super::step::{NAME, Step};
@@ -41,7 +42,9 @@ pub(super) fn plan(inventory: &Inventory, tools: &mut dyn Tools) -> Result<Plan>
             plan.judge(region, namespace, PrepareState::Skipped, reason);
         }
     }
-    if inventory.regions.is_empty() {
+    goals::reset(inventory, tools, &mut plan)?;
+    let idle = plan.steps.is_empty() && plan.faults.is_empty() && !plan.reboot_required;
+    if idle && inventory.regions.is_empty() {
         plan.notes.push("SCM is already reset".to_owned());
     }
     Ok(plan)

@@ -4,6 +4,7 @@
 //! depend on options and on what there is. Names of devices tell everywhere what an object is; so objects
 //! are found by those, wherever they stand. Source: the ndctl-list manual page and recorded output.
 
+use super::ipmctl::{Dimm, Dimms};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
 use serde::Deserialize;
@@ -80,6 +81,9 @@ pub struct Region {
     /// Of these, in one piece.
     #[serde(default)]
     pub max_available_extent: Option<u64>,
+    /// Bytes that sizes of namespaces are a multiple of; 0 = not told.
+    #[serde(default)]
+    pub align: u64,
     /// `pmem`, or `blk` with old kernels.
     #[serde(default, rename = "type")]
     pub kind: String,
@@ -184,6 +188,10 @@ pub struct Inventory {
     pub modules: Vec<Module>,
     /// By name.
     pub regions: Vec<Region>,
+    /// What Intel's modules say of themselves; empty where there are none, or it was not asked for.
+    pub dimms: Dimms,
+    /// Why that is not known although there are such modules.
+    pub dimms_unknown: Option<Error>,
 }
 
 impl Inventory {
@@ -238,6 +246,17 @@ impl Inventory {
         members
             .into_iter()
             .try_for_each(|member| self.collect(member))
+    }
+
+    /// What a module says of itself, where it is one of Intel's.
+    pub fn dimm_of(&self, module: &Module) -> Option<&Dimm> {
+        self.dimms.with_handle(module.handle)
+    }
+
+    /// What the modules of a region say of themselves.
+    pub fn dimms_of<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a Dimm> {
+        self.modules_of(region)
+            .filter_map(|module| self.dimm_of(module))
     }
 
     /// The modules of a region.

@@ -1,7 +1,7 @@
 //! Making namespaces of regions, and giving them back.
 //!
 //! ```text
-//! list (ndctl) ─▶ plan: what is in the way, the next steps ─▶ one round of steps ─▶ list again ... ─▶ report
+//! list (ndctl, ipmctl) ─▶ plan: what is in the way, the next steps ─▶ one round of steps ─▶ list again ... ─▶ report
 //!                  └─ --dry-run and --status end here
 //! ```
 //!
@@ -9,7 +9,9 @@
 //! finished by the next one, and one with nothing to do changes nothing.
 
 mod back;
+mod goals;
 mod inventory;
+mod ipmctl;
 mod plan;
 mod report;
 mod run;
@@ -19,9 +21,10 @@ mod tools;
 
 pub use crate::block::Holds;
 pub use inventory::{Inventory, Module, Namespace, Region};
-pub use run::{Direction, run};
+pub use ipmctl::{Dimm, Dimms, Goal, Set};
+pub use run::{Direction, Wish, run};
 pub use scan::scan_with;
-pub use tools::{Said, Tools};
+pub use tools::{Program, Said, Tools};
 
 pub(crate) use run::{prepare, release};
 pub(crate) use scan::scan;

@@ -1,5 +1,6 @@
 //! What becomes of each region: the next steps, and what stands in the way.
 
+use super::goals;
 use super::inventory::{Inventory, Module, Namespace, Region};
 use super::step::Step;
 use super::tools::Tools;
@@ -26,6 +27,8 @@ pub(super) struct Plan {
     pub(super) judged: Vec<Judged>,
     pub(super) faults: Vec<PrepareFault>,
     pub(super) notes: Vec<String>,
+    /// Goals wait for the next boot.
+    pub(super) reboot_required: bool,
 }
 
 impl Plan {
@@ -46,12 +49,18 @@ impl Plan {
     }
 }
 
-/// Plans the way to one fsdax namespace per region.
-pub(super) fn plan(inventory: &Inventory, tools: &mut dyn Tools) -> Result<Plan> {
+/// Plans the way to fsdax namespaces: one per region, or as many as are `wanted`.
+pub(super) fn plan(
+    inventory: &Inventory,
+    tools: &mut dyn Tools,
+    wanted: Option<usize>,
+) -> Result<Plan> {
     let mut plan = Plan::default();
-    if inventory.regions.is_empty() {
+    if inventory.regions.is_empty() && inventory.dimms.dimms.is_empty() {
         no_regions(inventory, &mut plan);
     }
+    let waiting = goals::prepare(inventory, tools, &mut plan)?;
+    plan.notes.extend(goals::remarks(inventory));
     for region in &inventory.regions {
         if let Some(fault) = unusable(inventory, region) {
             plan.faults.push(fault);
@@ -60,12 +69,36 @@ pub(super) fn plan(inventory: &Inventory, tools: &mut dyn Tools) -> Result<Plan>
             }
             continue;
         }
-        of_region(region, tools, &mut plan)?;
+        let mut of = Plan::default();
+        of_region(region, tools, wanted, &mut of)?;
+        if inventory
+            .dimms_of(region)
+            .any(|dimm| waiting.contains(&dimm.socket))
+        {
+            of.steps.clear();
+            of.notes = vec![format!("{} is made anew by the next boot", region.dev)];
+        } else if let Some(fault) = goals::misused(inventory, region) {
+            // What is there may be in use since long.
+            match of.steps.is_empty() && !of.judged.is_empty() {
+                true => of.notes.push(format!("{}; {}", fault.cause, fault.remedy)),
+                false => of.faults.push(fault),
+            }
+            of.steps.clear();
+        }
+        plan.steps.append(&mut of.steps);
+        plan.judged.append(&mut of.judged);
+        plan.faults.append(&mut of.faults);
+        plan.notes.append(&mut of.notes);
     }
     Ok(plan)
 }
 
-fn of_region(region: &Region, tools: &mut dyn Tools, plan: &mut Plan) -> Result<()> {
+fn of_region(
+    region: &Region,
+    tools: &mut dyn Tools,
+    wanted: Option<usize>,
+    plan: &mut Plan,
+) -> Result<()> {
     let mut usable = 0;
     for namespace in region.real() {
         let (state, reason) = if namespace.is_ready() {
@@ -83,8 +116,10 @@ fn of_region(region: &Region, tools: &mut dyn Tools, plan: &mut Plan) -> Result<
             match raw(namespace, tools)? {
                 Some(reason) => (PrepareState::Skipped, reason),
                 None => {
+                    let parts = wanted.unwrap_or(1);
                     plan.steps.push(Step::Reconfigure {
                         namespace: namespace.dev.clone(),
+                        bytes: (parts > 1).then(|| part(region, namespace.size, parts)),
                     });
                     (PrepareState::Kernel, "it is raw and empty".to_owned())
                 }
@@ -100,19 +135,69 @@ fn of_region(region: &Region, tools: &mut dyn Tools, plan: &mut Plan) -> Result<
         };
         plan.judge(region, namespace, state, reason);
     }
-    if usable == 0 && region.free() >= LEAST {
-        plan.steps.push(Step::Create {
-            region: region.dev.clone(),
-            bytes: region.free(),
-        });
-    } else if region.free() >= LEAST {
+    let missing = wanted.unwrap_or(1).saturating_sub(usable);
+    if missing == 0 && region.free() >= LEAST {
         plan.notes.push(format!(
-            "{} has {} MiB free beside its namespaces: one namespace per region is made",
+            "{} has {} MiB free beside its namespaces: {}",
             region.dev,
-            region.free() >> 20
+            region.free() >> 20,
+            match wanted {
+                Some(wanted) => format!("{wanted} per region are asked for"),
+                None => "one namespace per region is made".to_owned(),
+            }
         ));
     }
+    if missing == 0
+        || plan
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Reconfigure { .. }))
+    {
+        // How much the new labels leave free shows when they are there.
+        return Ok(());
+    }
+    let size = part(region, region.free(), missing);
+    if size < LEAST {
+        // A region that something else has wholly is not short of anything.
+        if wanted.is_some() {
+            plan.faults.push(PrepareFault {
+                address: region.dev.clone(),
+                what: format!(
+                    "{} has {usable} of {} namespaces",
+                    region.dev,
+                    usable + missing
+                ),
+                cause: format!("{} MiB are free", region.free() >> 20),
+                remedy: "ask for fewer, or, if what they hold may go, reset and prepare again"
+                    .to_owned(),
+            });
+        }
+        return Ok(());
+    }
+    for left in (1..=missing).rev() {
+        plan.steps.push(Step::Create {
+            region: region.dev.clone(),
+            bytes: if left > 1 {
+                size
+            } else {
+                region.free() - size * (missing as u64 - 1)
+            },
+            // The last one takes what there is.
+            part: left > 1,
+        });
+    }
     Ok(())
+}
+
+/// Bytes of one of so many equal parts of a piece of a region.
+fn part(region: &Region, bytes: u64, parts: usize) -> u64 {
+    /// What the kernel aligns namespaces to where it does not say.
+    const ALIGN: u64 = 16 << 20;
+    if parts == 1 {
+        return bytes;
+    }
+    let align = region.align.max(ALIGN);
+    bytes / parts as u64 / align * align
 }
 
 /// Why a raw namespace is left alone.
@@ -149,6 +234,9 @@ fn unusable(inventory: &Inventory, region: &Region) -> Option<PrepareFault> {
             format!("module {} {why}", module.dev),
             remedy,
         ));
+    }
+    if let Some((cause, remedy)) = goals::ailing(inventory, region) {
+        return Some(fault(left(), cause, remedy));
     }
     if region.state == "disabled" {
         return Some(fault(
@@ -209,6 +297,10 @@ pub(super) fn ailing(module: &Module) -> Option<(String, String)> {
 }
 
 fn no_regions(inventory: &Inventory, plan: &mut Plan) {
+    if inventory.dimms_unknown.is_some() {
+        // That is told, with what mends it.
+        return;
+    }
     if inventory.modules.is_empty() {
         plan.notes.push(
             "nothing to prepare: this machine has no persistent memory, and scm_class ram needs no \
@@ -222,8 +314,8 @@ fn no_regions(inventory: &Inventory, plan: &mut Plan) {
         address: String::new(),
         what: format!("no region is defined on {}", names.join(", ")),
         cause: "the modules are in Memory Mode, or were never configured".to_owned(),
-        remedy: "create App Direct regions, and reboot: ipmctl create -goal \
-                 PersistentMemoryType=AppDirect (or in the BIOS's setup)"
+        remedy: "make regions of them with their maker's tools or in the BIOS's setup, and reboot; those of Intel's \
+                 are made by this command where ipmctl is installed: apt-get install ipmctl"
             .to_owned(),
     });
 }

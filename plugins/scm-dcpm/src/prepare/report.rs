@@ -13,6 +13,7 @@ pub(super) fn report(plan: Plan) -> PrepareReport {
             .map(namespace)
             .collect(),
         devices: plan.judged.into_iter().map(device).collect(),
+        reboot_required: plan.reboot_required,
         faults: plan.faults,
         notes: plan.notes,
         ..PrepareReport::default()

@@ -2,10 +2,11 @@
 
 use super::back;
 use super::inventory::Inventory;
+use super::ipmctl::{self, Dimms};
 use super::plan::{self, Plan};
 use super::report::report;
 use super::step::Step;
-use super::tools::{Said, System, Tools};
+use super::tools::{Program, Said, System, Tools};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
     PrepareFault, PrepareMode, PrepareReport, PrepareRequest, PrepareStep, StepState,
@@ -18,16 +19,28 @@ use std::path::Path;
 
 /// Where only root may write: the lock that keeps two runs apart is there.
 const STATE_DIR: &str = "/var/lib/daos_prepare";
-/// A namespace takes three rounds at most: it is enabled, is found to be unfinished, is made anew.
-const ROUNDS: usize = 4;
+/// A namespace takes four rounds at most: it is enabled, is found to be unfinished, is made anew, others are made
+/// beside it; and one shows that nothing is left to do.
+const ROUNDS: usize = 6;
 
 /// Which way to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To one fsdax namespace per region.
+    /// To fsdax namespaces, on regions that are made where there are none.
     Prepare,
-    /// Back to regions without namespaces.
+    /// Back to Memory Mode, or, where modules know none, to regions without namespaces.
     Release,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Which way.
+    pub direction: Direction,
+    /// How far.
+    pub mode: PrepareMode,
+    /// Namespaces that each region shall have; `None` = one, if it has none.
+    pub namespaces: Option<usize>,
 }
 
 /// `prepare` of this machine.
@@ -62,7 +75,12 @@ fn on_machine(
         call.progress(done as u64, of as u64, what);
         call.check_cancelled()
     };
-    run(&mut System, direction, request.mode, &mut go_on)
+    let wish = Wish {
+        direction,
+        mode: request.mode,
+        namespaces: request.namespaces.map(|n| n as usize),
+    };
+    run(&mut System, wish, &mut go_on)
 }
 
 /// One at a time.
@@ -99,12 +117,12 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-/// What `ndctl` lists.
-pub(super) fn list(tools: &mut dyn Tools) -> Result<Inventory> {
+/// What is there. Of what `ipmctl` shows only the first `shown` parts are asked for, as each takes a second.
+pub(super) fn list(tools: &mut dyn Tools, shown: usize) -> Result<Inventory> {
     if !tools.has_memory() {
         return Ok(Inventory::default());
     }
-    let said = tools.ndctl(&Inventory::COMMAND)?;
+    let said = tools.run(Program::Ndctl, &Inventory::COMMAND)?;
     if !said.success {
         return Err(
             Error::new(Status::IO, "ndctl cannot list persistent memory")
@@ -112,7 +130,35 @@ pub(super) fn list(tools: &mut dyn Tools) -> Result<Inventory> {
                 .remedy("run it by hand: ndctl list -DRNHiv"),
         );
     }
-    Inventory::parse(&said.out)
+    let mut inventory = Inventory::parse(&said.out)?;
+    if inventory
+        .modules
+        .iter()
+        .any(|module| module.id.starts_with(ipmctl::VENDOR))
+    {
+        match dimms(tools, shown) {
+            Ok(dimms) => inventory.dimms = dimms,
+            Err(error) => inventory.dimms_unknown = Some(error),
+        }
+    }
+    Ok(inventory)
+}
+
+fn dimms(tools: &mut dyn Tools, shown: usize) -> Result<Dimms> {
+    let mut dimms = Dimms::default();
+    for command in ipmctl::SHOW.iter().take(shown) {
+        let said = tools.run(Program::Ipmctl, command)?;
+        if said.out.trim().is_empty() {
+            return Err(Error::new(Status::IO, "ipmctl ended without an answer")
+                .cause(words(&said))
+                .remedy(format!("run it by hand: ipmctl {}", command.join(" "))));
+        }
+        dimms.add(&said.out)?;
+        if dimms.dimms.is_empty() {
+            break;
+        }
+    }
+    Ok(dimms)
 }
 
 fn words(said: &Said) -> String {
@@ -132,8 +178,7 @@ fn words(said: &Said) -> String {
 /// and the next run goes on from there.
 pub fn run(
     tools: &mut dyn Tools,
-    direction: Direction,
-    mode: PrepareMode,
+    wish: Wish,
     go_on: &mut dyn FnMut(usize, usize, &str) -> Result<()>,
 ) -> Result<PrepareReport> {
     let mut steps: Vec<PrepareStep> = Vec::new();
@@ -141,11 +186,10 @@ pub fn run(
     // What failed is not tried again, and no other step is done to it.
     let mut given_up: Vec<String> = Vec::new();
     for _ in 0..ROUNDS {
-        let mut plan = plan_of(tools, direction)?;
-        plan.steps
-            .retain(|step| !given_up.contains(&step.subject().to_owned()));
-        if mode != PrepareMode::Apply || plan.steps.is_empty() {
-            if mode == PrepareMode::Plan {
+        let mut plan = plan_of(tools, wish)?;
+        plan.steps.retain(|step| step.is_possible(&given_up));
+        if wish.mode != PrepareMode::Apply || plan.steps.is_empty() {
+            if wish.mode == PrepareMode::Plan {
                 steps.extend(
                     plan.steps
                         .iter()
@@ -157,31 +201,33 @@ pub fn run(
             report.faults.extend(faults);
             return Ok(report);
         }
+        // Whether what had to go is gone is looked at before.
+        plan.steps.retain(|step| !step.waits());
         for (done, step) in plan.steps.iter().enumerate() {
-            if given_up.contains(&step.subject().to_owned()) {
+            if !step.is_possible(&given_up) {
                 continue;
             }
-            let what = match step.is_long() {
-                true => "creating SCM namespace, may take a few minutes...".to_owned(),
-                false => step.to_string(),
-            };
-            go_on(done, plan.steps.len(), &what)?;
-            let said = tools.ndctl(&step.command())?;
-            if said.success {
+            go_on(done, plan.steps.len(), &step.progress())?;
+            let command = step.command();
+            let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+            let program = step.program();
+            let said = tools.run(program, &arguments)?;
+            let Some(cause) = failure(program, &said) else {
                 steps.push(stated(step, StepState::Done));
                 continue;
-            }
+            };
             steps.push(stated(step, StepState::Failed));
             faults.push(PrepareFault {
-                address: step.subject().to_owned(),
+                address: step.subject(),
                 what: format!("cannot {step}"),
-                cause: words(&said),
+                cause,
                 remedy: format!(
-                    "see the kernel's log (dmesg); by hand: ndctl {}",
-                    step.command().join(" ")
+                    "see the kernel's log (dmesg); by hand: {} {}",
+                    program.name(),
+                    command.join(" ")
                 ),
             });
-            given_up.push(step.subject().to_owned());
+            given_up.push(step.subject());
         }
     }
     Err(Error::new(
@@ -192,10 +238,23 @@ pub fn run(
     .remedy("look at it with `ndctl list -DRNHiv`"))
 }
 
-fn plan_of(tools: &mut dyn Tools, direction: Direction) -> Result<Plan> {
-    let inventory = list(tools)?;
-    match direction {
-        Direction::Prepare => plan::plan(&inventory, tools),
+/// Why a step failed; `None` if it did not.
+fn failure(program: Program, said: &Said) -> Option<String> {
+    let failed = match program {
+        Program::Ndctl => !said.success,
+        // It ends with 0 also when a goal could not be deleted; its words tell.
+        Program::Ipmctl => !said.success || ipmctl::hidden_failure(&said.out),
+    };
+    failed.then(|| match program {
+        Program::Ndctl => words(said),
+        Program::Ipmctl => ipmctl::words(&said.out).unwrap_or_else(|| words(said)),
+    })
+}
+
+fn plan_of(tools: &mut dyn Tools, wish: Wish) -> Result<Plan> {
+    let inventory = list(tools, ipmctl::SHOW.len())?;
+    match wish.direction {
+        Direction::Prepare => plan::plan(&inventory, tools, wish.namespaces),
         Direction::Release => back::plan(&inventory, tools),
     }
 }

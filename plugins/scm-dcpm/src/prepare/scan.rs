@@ -21,7 +21,7 @@ pub(crate) fn scan() -> Result<ScanReport> {
 /// # Errors
 /// Persistent memory cannot be listed. Without `ndctl` the scan says so and is empty.
 pub fn scan_with(tools: &mut dyn Tools) -> Result<ScanReport> {
-    let inventory = match list(tools) {
+    let inventory = match list(tools, 1) {
         Ok(inventory) => inventory,
         Err(e) if e.status == Status::NOT_FOUND => {
             return Ok(ScanReport {
@@ -47,8 +47,10 @@ pub fn scan_with(tools: &mut dyn Tools) -> Result<ScanReport> {
             .iter()
             .map(|m| module_record(&inventory, m)),
     );
+    let unknown = inventory.dimms_unknown.iter();
     Ok(ScanReport {
         devices,
+        notes: unknown.map(ToString::to_string).collect(),
         ..ScanReport::default()
     })
 }
@@ -107,7 +109,9 @@ fn module_record(inventory: &Inventory, module: &Module) -> DeviceRecord {
         .map(|m| m.length)
         .sum();
     let names: Vec<&str> = regions.iter().map(|r| r.dev.as_str()).collect();
-    let ailing = ailing(module).map(|(why, _)| format!("it {why}"));
+    let dimm = inventory.dimm_of(module);
+    let ailing = ailing(module).or_else(|| dimm?.ailing());
+    let ailing = ailing.map(|(why, _)| format!("it {why}"));
     let mut details = Map::from_iter([
         ("what".to_owned(), Value::from("module")),
         ("region".to_owned(), Value::from(names.join(" "))),
@@ -127,14 +131,27 @@ fn module_record(inventory: &Inventory, module: &Module) -> DeviceRecord {
             places.map(|(name, shift)| (name.to_owned(), Value::from(handle >> shift & 0xf))),
         );
     }
+    if let Some(dimm) = dimm {
+        let texts = [
+            ("location", &dimm.locator),
+            ("health", &dimm.health),
+            ("lock", &dimm.lock),
+        ];
+        details.extend(texts.map(|(name, text)| (name.to_owned(), Value::from(text.clone()))));
+        let bytes = [
+            ("capacity", dimm.capacity),
+            ("memory_mode", dimm.memory),
+            ("app_direct", dimm.app_direct),
+        ];
+        details.extend(bytes.map(|(name, bytes)| (name.to_owned(), Value::from(bytes))));
+    }
     if !module.security.is_empty() {
         details.insert("security".to_owned(), Value::from(module.security.clone()));
     }
     if let Some(health) = &module.health {
-        details.insert(
-            "health".to_owned(),
-            Value::from(health.health_state.clone()),
-        );
+        details
+            .entry("health")
+            .or_insert_with(|| health.health_state.clone().into());
         let numbers = [
             ("temperature_celsius", health.temperature_celsius),
             ("life_used_percent", health.life_used_percentage),
@@ -153,11 +170,14 @@ fn module_record(inventory: &Inventory, module: &Module) -> DeviceRecord {
         kind: ClassKind::Scm,
         class: CLASS.into(),
         address: module.dev.clone(),
-        model: "NVDIMM".to_owned(),
+        model: match dimm.map_or("", |dimm| dimm.part.as_str()) {
+            "" => "NVDIMM".to_owned(),
+            part => part.to_owned(),
+        },
         serial: module.id.clone(),
-        firmware: String::new(),
-        // What regions have of it; the rest is not the kernel's to see.
-        size,
+        firmware: dimm.map(|dimm| dimm.firmware.clone()).unwrap_or_default(),
+        // What regions have of it, where it does not tell itself; the rest is not the kernel's to see.
+        size: dimm.map_or(size, |dimm| dimm.capacity),
         block_size: 0,
         numa_node: regions.first().map_or(-1, |r| r.numa_node),
         in_use: Some(ailing.unwrap_or_else(|| match names.is_empty() {

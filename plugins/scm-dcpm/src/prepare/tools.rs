@@ -1,7 +1,6 @@
 //! What the state machine asks the machine for: programs, and looks at block devices.
 
 use crate::block::{BlockDevice, Holds};
-use crate::ext4::program;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
 use rustix::fs::OFlags;
@@ -10,6 +9,32 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// A program that knows persistent memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Regions and namespaces, of any module.
+    Ndctl,
+    /// What Intel's modules are used for.
+    Ipmctl,
+}
+
+impl Program {
+    /// Its name, which is also that of Debian's package.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ndctl => "ndctl",
+            Self::Ipmctl => "ipmctl",
+        }
+    }
+
+    fn purpose(self) -> &'static str {
+        match self {
+            Self::Ndctl => "namespaces of persistent memory are listed and made by it",
+            Self::Ipmctl => "what Intel's modules are used for is told and changed by it",
+        }
+    }
+}
 
 /// What a program said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,11 +52,11 @@ pub trait Tools {
     /// Whether the kernel has found any persistent memory. Cheap.
     fn has_memory(&self) -> bool;
 
-    /// Runs `ndctl`.
+    /// Runs `ndctl` or `ipmctl`.
     ///
     /// # Errors
-    /// It is not installed, or cannot be run.
-    fn ndctl(&mut self, arguments: &[&str]) -> Result<Said>;
+    /// NOT_FOUND if it is not installed; it cannot be run.
+    fn run(&mut self, program: Program, arguments: &[&str]) -> Result<Said>;
 
     /// Who uses a block device (`pmem0`), in words; `None` if nobody does.
     ///
@@ -59,11 +84,12 @@ impl Tools for System {
         })
     }
 
-    fn ndctl(&mut self, arguments: &[&str]) -> Result<Said> {
-        let program = program("ndctl").ok_or_else(|| {
-            Error::new(Status::NOT_FOUND, "ndctl is not installed")
-                .cause("namespaces of persistent memory are listed and made by it")
-                .remedy("apt-get install ndctl")
+    fn run(&mut self, program: Program, arguments: &[&str]) -> Result<Said> {
+        let name = program.name();
+        let program = crate::ext4::program(name).ok_or_else(|| {
+            Error::new(Status::NOT_FOUND, format!("{name} is not installed"))
+                .cause(program.purpose())
+                .remedy(format!("apt-get install {name}"))
         })?;
         let output = Command::new(&program)
             .args(arguments)

@@ -3,8 +3,13 @@
 
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
-use scm_dcpm::prepare::{Holds, Said, Tools};
+use scm_dcpm::prepare::{Holds, Program, Said, Tools};
 use serde_json::{Map, Value, json};
+
+#[allow(dead_code)] // Not every test has modules of Intel's.
+pub(crate) mod ipmctl;
+
+use ipmctl::Dimm;
 
 /// Bytes of a region.
 const REGION: u64 = 512 << 20;
@@ -17,6 +22,8 @@ pub(crate) struct Module {
     pub(crate) health: &'static str,
     pub(crate) flag: &'static str,
     pub(crate) disabled: bool,
+    /// What `ipmctl` shows of it, where it is one of Intel's.
+    pub(crate) dimm: Option<Dimm>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +55,8 @@ pub(crate) fn named(mode: &'static str, size: u64, name: &str) -> Namespace {
 pub(crate) struct Region {
     pub(crate) size: u64,
     pub(crate) labelled: bool,
+    /// Modules that it is made of, by number.
+    pub(crate) modules: Vec<usize>,
     pub(crate) namespaces: Vec<Namespace>,
 }
 
@@ -74,6 +83,12 @@ pub(crate) struct Machine {
     pub(crate) modules: Vec<Module>,
     pub(crate) regions: Vec<Region>,
     pub(crate) has_ndctl: bool,
+    /// What `ipmctl` is there.
+    pub(crate) ipmctl: ipmctl::Installed,
+    /// The BIOS refuses goals.
+    pub(crate) bios_refuses: bool,
+    /// Goals cannot be deleted.
+    pub(crate) keeps_goals: bool,
     /// Calls of `ndctl`, and those that were to change something.
     pub(crate) calls: usize,
     pub(crate) changes: usize,
@@ -87,15 +102,19 @@ pub(crate) struct Machine {
 impl Machine {
     /// Regions of one module each, on nodes of their own, with labels and without namespaces.
     pub(crate) fn labelled(regions: usize) -> Self {
-        let region = Region {
+        let region = |n| Region {
             size: REGION,
             labelled: true,
+            modules: vec![n],
             namespaces: Vec::new(),
         };
         Self {
             modules: vec![Module::default(); regions],
-            regions: vec![region; regions],
+            regions: (0..regions).map(region).collect(),
             has_ndctl: true,
+            ipmctl: ipmctl::Installed::default(),
+            bios_refuses: false,
+            keeps_goals: false,
             calls: 0,
             changes: 0,
             killed: None,
@@ -116,8 +135,12 @@ impl Machine {
 
     fn list(&self) -> String {
         let modules = self.modules.iter().enumerate().map(|(n, module)| {
+            let (id, handle) = match &module.dimm {
+                None => (format!("8680-{n}"), n << 12 | 1),
+                Some(dimm) => (dimm.uid(), dimm.handle as usize),
+            };
             let mut listed = json!({
-                "dev": format!("nmem{n}"), "id": format!("8680-{n}"), "handle": n << 12 | 1, "phys_id": n,
+                "dev": format!("nmem{n}"), "id": id, "handle": handle, "phys_id": n,
             });
             let object = listed.as_object_mut().expect("an object");
             let mut text = |key: &str, value: &str| {
@@ -149,11 +172,15 @@ impl Machine {
                     "uuid": "00000000-0000-0000-0000-000000000000", "sector_size": 512, "state": "disabled",
                 }));
             }
+            let mappings: Vec<Value> = region.modules.iter().enumerate().map(|(position, m)| json!({
+                "dimm": format!("nmem{m}"), "offset": 0, "length": region.size / region.modules.len() as u64,
+                "position": position,
+            })).collect();
             json!({
                 "dev": format!("region{n}"), "size": region.size, "align": 16 << 20,
                 "available_size": region.free(), "max_available_extent": region.free(), "type": "pmem",
                 "numa_node": n, "persistence_domain": "memory_controller",
-                "mappings": [{"dimm": format!("nmem{n}"), "offset": 0, "length": region.size, "position": 0}],
+                "mappings": mappings,
                 "namespaces": namespaces,
             })
         });
@@ -179,6 +206,12 @@ impl Machine {
             enabled: whole,
             ..named(if whole { "fsdax" } else { "raw" }, size, "daos")
         }
+    }
+
+    /// Bytes that a command asks for.
+    fn size(arguments: &[&str]) -> Option<u64> {
+        let at = arguments.iter().position(|word| *word == "--size")?;
+        Some(arguments[at + 1].parse().expect("bytes"))
     }
 
     fn change(&mut self, arguments: &[&str]) -> Result<Said> {
@@ -217,7 +250,7 @@ impl Machine {
                 if free == 0 || !self.regions[number].labelled {
                     return refused("failed to create namespace: No space left on device");
                 }
-                let made = self.fsdax(free, whole);
+                let made = self.fsdax(Self::size(arguments).unwrap_or(free), whole);
                 self.regions[number].add(made);
             }
             "create-namespace" => {
@@ -230,7 +263,7 @@ impl Machine {
                     "{found:?}"
                 );
                 region.labelled = true;
-                let made = self.fsdax(size, whole);
+                let made = self.fsdax(Self::size(arguments).unwrap_or(size), whole);
                 let (region, at) = self.namespace(subject);
                 region.namespaces[at] = made;
             }
@@ -252,7 +285,14 @@ impl Machine {
                 }
                 region.namespaces.remove(at);
             }
-            other => panic!("ndctl {other} is not played"),
+            "create" | "delete" => {
+                let said = self.goal(arguments, whole);
+                return match dies {
+                    Some(_) => death(),
+                    None => Ok(said),
+                };
+            }
+            other => panic!("{other} is not played"),
         }
         match dies {
             Some(_) => death(),
@@ -314,20 +354,18 @@ impl Tools for Machine {
         !self.modules.is_empty()
     }
 
-    fn ndctl(&mut self, arguments: &[&str]) -> Result<Said> {
-        if !self.has_ndctl {
-            return Err(Error::new(Status::NOT_FOUND, "ndctl is not installed")
-                .remedy("apt-get install ndctl"));
-        }
+    fn run(&mut self, program: Program, arguments: &[&str]) -> Result<Said> {
         self.calls += 1;
-        if arguments[0] == "list" {
-            return Ok(Said {
+        match (program, arguments[0]) {
+            (Program::Ndctl, _) if !self.has_ndctl => Err(not_installed(program)),
+            (Program::Ndctl, "list") => Ok(Said {
                 success: true,
                 out: self.list(),
                 err: String::new(),
-            });
+            }),
+            (Program::Ipmctl, "show" | "version") => self.show(arguments),
+            _ => self.change(arguments),
         }
-        self.change(arguments)
     }
 
     fn user(&mut self, device: &str) -> Result<Option<String>> {
@@ -337,4 +375,10 @@ impl Tools for Machine {
     fn holds(&mut self, device: &str) -> Result<Holds> {
         Ok(self.at(device).holds.clone())
     }
+}
+
+fn not_installed(program: Program) -> Error {
+    let name = program.name();
+    Error::new(Status::NOT_FOUND, format!("{name} is not installed"))
+        .remedy(format!("apt-get install {name}"))
 }

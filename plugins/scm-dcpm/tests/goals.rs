@@ -1,0 +1,509 @@
+//! Making regions of Intel's modules, and giving them back, over boots of a machine that is played.
+
+mod machine;
+
+use daos_plugin_api::control::{PrepareMode, PrepareReport};
+use daos_plugin_api::sdk::Result;
+use machine::ipmctl::{DIMM, Goal, Installed};
+use machine::{Machine, Place};
+use scm_dcpm::prepare::{Direction, Holds, Wish, run, scan_with};
+
+fn go(machine: &mut Machine, wish: Wish) -> Result<PrepareReport> {
+    run(machine, wish, &mut |_, _, _| Ok(()))
+}
+
+fn wish(direction: Direction) -> Wish {
+    Wish {
+        direction,
+        mode: PrepareMode::Apply,
+        namespaces: None,
+    }
+}
+
+fn prepare(machine: &mut Machine) -> PrepareReport {
+    go(machine, wish(Direction::Prepare)).expect("prepared")
+}
+
+fn reset(machine: &mut Machine) -> PrepareReport {
+    go(machine, wish(Direction::Release)).expect("reset")
+}
+
+/// Modules of two sockets, prepared and started again.
+fn prepared() -> Machine {
+    let mut machine = Machine::dcpm(2, 3);
+    prepare(&mut machine);
+    machine.reboot();
+    let report = prepare(&mut machine);
+    assert!(
+        report.faults.is_empty() && !report.reboot_required,
+        "{report:?}"
+    );
+    assert_eq!(report.namespaces.len(), 2);
+    machine
+}
+
+/// The one fault of a report.
+fn fault(report: &PrepareReport) -> String {
+    let [fault] = report.faults.as_slice() else {
+        panic!("{report:?}")
+    };
+    assert!(!fault.remedy.is_empty(), "{fault:?}");
+    format!(
+        "{}: {}: {} | {}",
+        fault.address, fault.what, fault.cause, fault.remedy
+    )
+}
+
+fn steps(report: &PrepareReport) -> Vec<&str> {
+    report.steps.iter().map(|step| step.what.as_str()).collect()
+}
+
+#[test]
+fn from_memory_mode_to_namespaces_and_back_with_a_boot_between() {
+    let mut machine = Machine::dcpm(2, 3);
+    let planned = Wish {
+        mode: PrepareMode::Plan,
+        ..wish(Direction::Prepare)
+    };
+    let plan = go(&mut machine, planned).expect("a plan");
+    assert_eq!(plan.steps.len(), 2, "{plan:?}");
+    assert_eq!(machine.changes, 0);
+
+    let report = prepare(&mut machine);
+    assert!(
+        report.reboot_required && report.faults.is_empty(),
+        "{report:?}"
+    );
+    assert!(report.namespaces.is_empty());
+    // Before the boot it stays at that.
+    let changes = machine.changes;
+    let again = prepare(&mut machine);
+    assert!(again.reboot_required && again.steps.is_empty());
+    assert_eq!(machine.changes, changes);
+
+    machine.reboot();
+    let report = prepare(&mut machine);
+    assert!(
+        !report.reboot_required && report.faults.is_empty(),
+        "{report:?}"
+    );
+    assert_eq!(report.namespaces.len(), 2);
+    assert!(
+        machine
+            .regions
+            .iter()
+            .all(|region| region.modules.len() == 3 && region.free() == 0)
+    );
+    let again = prepare(&mut machine);
+    assert!(again.steps.is_empty() && again.namespaces == report.namespaces);
+
+    let plan = go(
+        &mut machine,
+        Wish {
+            mode: PrepareMode::Plan,
+            ..wish(Direction::Release)
+        },
+    )
+    .expect("a plan");
+    assert_eq!(plan.steps.len(), 6, "{plan:?}");
+    let report = reset(&mut machine);
+    assert!(
+        report.reboot_required && report.faults.is_empty(),
+        "{report:?}"
+    );
+    assert!(
+        machine
+            .regions
+            .iter()
+            .all(|region| region.namespaces.is_empty())
+    );
+    let again = reset(&mut machine);
+    assert!(again.reboot_required && again.steps.is_empty());
+    machine.reboot();
+    assert!(machine.regions.is_empty());
+    assert!((0..6).all(|m| machine.dimm(m).memory == DIMM));
+    let report = reset(&mut machine);
+    assert!(!report.reboot_required && report.steps.is_empty());
+    assert_eq!(report.notes, ["SCM is already reset"]);
+}
+
+#[test]
+fn killed_anywhere_the_next_run_finishes_it() {
+    for place in [Place::Before, Place::Within] {
+        for at in 0..2 {
+            let mut machine = Machine::dcpm(2, 2);
+            machine.killed = Some((place, at));
+            assert!(go(&mut machine, wish(Direction::Prepare)).is_err());
+            machine.killed = None;
+            let report = prepare(&mut machine);
+            assert!(
+                report.reboot_required && report.faults.is_empty(),
+                "{place:?} {at}: {report:?}"
+            );
+            machine.reboot();
+            assert_eq!(machine.regions.len(), 2, "{place:?} {at}");
+        }
+        // Two are disabled and destroyed; then two goals are set.
+        for at in 0..6 {
+            let mut machine = prepared();
+            machine.changes = 0;
+            machine.killed = Some((place, at));
+            assert!(go(&mut machine, wish(Direction::Release)).is_err());
+            machine.killed = None;
+            let report = reset(&mut machine);
+            assert!(
+                report.reboot_required && report.faults.is_empty(),
+                "{place:?} {at}: {report:?}"
+            );
+            machine.reboot();
+            assert!(machine.regions.is_empty(), "{place:?} {at}");
+        }
+    }
+}
+
+#[test]
+fn who_changes_his_mind_before_the_boot_keeps_what_there_was() {
+    let mut machine = prepared();
+    assert!(reset(&mut machine).reboot_required);
+    let report = prepare(&mut machine);
+    assert!(
+        !report.reboot_required && report.faults.is_empty(),
+        "{report:?}"
+    );
+    assert_eq!(report.namespaces.len(), 2);
+    machine.reboot();
+    assert_eq!(machine.regions.len(), 2);
+
+    let mut machine = Machine::dcpm(1, 2);
+    assert!(prepare(&mut machine).reboot_required);
+    let report = reset(&mut machine);
+    assert!(
+        !report.reboot_required && report.faults.is_empty(),
+        "{report:?}"
+    );
+    machine.reboot();
+    assert!(machine.regions.is_empty());
+}
+
+#[test]
+fn a_module_that_cannot_take_part_leaves_its_socket_as_it_is_and_no_other() {
+    type Ail = fn(&mut machine::ipmctl::Dimm);
+    let cases: [(Ail, &str); 10] = [
+        (|d| d.health = "Critical", "health is Critical"),
+        (|d| d.health = "Fatal failure", "health is Fatal failure"),
+        (|d| d.health = "Non-functional", "health is Non-functional"),
+        (|d| d.health = "Unmanageable", "health is Unmanageable"),
+        (|d| d.health = "Unknown", "health is Unknown"),
+        (|d| d.manageability = "Unmanageable", "cannot be managed"),
+        (|d| d.lock = "Locked", "LockState=Unlocked"),
+        (|d| d.lock = "Unlocked, Frozen", "LockState=Disabled"),
+        (|d| d.violation = "Yes", "population violation"),
+        (|d| d.app_direct = DIMM, "the set is broken"),
+    ];
+    for (ail, words) in cases {
+        let mut machine = Machine::dcpm(2, 2);
+        ail(machine.dimm(1));
+        let report = prepare(&mut machine);
+        let text = fault(&report);
+        assert!(text.contains(words) && text.contains("socket 0"), "{text}");
+        assert!(text.starts_with("0x0011"), "{text}");
+        assert!(report.reboot_required, "the other socket: {report:?}");
+        assert!(machine.dimm(0).goal.is_none() && machine.dimm(2).goal.is_some());
+    }
+    // Worn, but whole.
+    let mut machine = Machine::dcpm(1, 2);
+    machine.dimm(0).health = "Noncritical";
+    let report = prepare(&mut machine);
+    assert!(report.faults.is_empty() && report.reboot_required);
+    assert!(report.notes[0].contains("0x0001"), "{report:?}");
+}
+
+#[test]
+fn ailing_modules_of_a_region_leave_it_as_it_is() {
+    type Ail = fn(&mut machine::ipmctl::Dimm);
+    let cases: [(Ail, &str); 3] = [
+        (|d| d.health = "Critical", "health is Critical"),
+        (|d| d.lock = "Locked", "is locked"),
+        (|d| d.set_health = "Error", "interleaved set is Error"),
+    ];
+    for (ail, words) in cases {
+        let mut machine = Machine::dcpm(2, 2);
+        prepare(&mut machine);
+        machine.reboot();
+        ail(machine.dimm(0));
+        let report = prepare(&mut machine);
+        assert!(fault(&report).contains(words), "{report:?}");
+        assert_eq!(report.namespaces.len(), 1);
+    }
+}
+
+#[test]
+fn modules_of_both_modes_and_such_that_are_not_interleaved_get_no_namespace_and_keep_what_they_have()
+ {
+    let single = |machine: &mut Machine| {
+        let region = machine.regions.pop().expect("a region");
+        for m in region.modules.clone() {
+            let modules = vec![m];
+            machine.regions.push(machine::Region {
+                modules,
+                size: DIMM,
+                ..region.clone()
+            });
+        }
+    };
+    let mut machine = Machine::dcpm(1, 2);
+    prepare(&mut machine);
+    machine.reboot();
+    let mut mixed = Machine::dcpm(1, 2);
+    prepare(&mut mixed);
+    mixed.reboot();
+    mixed.dimm(1).memory = DIMM / 2;
+    let report = prepare(&mut mixed);
+    assert!(fault(&report).contains("both modes") && fault(&report).contains("--reset"));
+    mixed.dimm(1).memory = 0;
+    prepare(&mut mixed);
+    mixed.dimm(1).memory = DIMM / 2;
+    let report = prepare(&mut mixed);
+    assert!(
+        report.faults.is_empty() && report.notes[0].contains("both modes"),
+        "{report:?}"
+    );
+    assert_eq!(report.namespaces.len(), 1);
+    // The way out that the message names.
+    assert!(reset(&mut mixed).reboot_required);
+    mixed.reboot();
+    assert!(prepare(&mut mixed).reboot_required);
+    mixed.reboot();
+    assert_eq!(prepare(&mut mixed).namespaces.len(), 1);
+
+    single(&mut machine);
+    let report = prepare(&mut machine);
+    assert_eq!(report.faults.len(), 2);
+    assert!(
+        report.faults[0].cause.contains("are not interleaved"),
+        "{report:?}"
+    );
+    assert!(report.namespaces.is_empty());
+    assert!(reset(&mut machine).reboot_required);
+    machine.reboot();
+    assert!(prepare(&mut machine).reboot_required);
+
+    // A socket's only module has nothing to be interleaved with.
+    let mut machine = Machine::dcpm(2, 1);
+    prepare(&mut machine);
+    machine.reboot();
+    let report = prepare(&mut machine);
+    assert!(
+        report.faults.is_empty() && report.namespaces.len() == 2,
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_module_beside_the_set_is_told() {
+    let mut machine = Machine::dcpm(1, 3);
+    prepare(&mut machine);
+    machine.reboot();
+    machine.dimm(2).app_direct = 0;
+    machine.regions[0].modules.pop();
+    let report = prepare(&mut machine);
+    assert!(
+        report.faults.is_empty() && report.namespaces.len() == 1,
+        "{report:?}"
+    );
+    assert!(
+        report.notes.iter().any(|note| note.contains("0x0021")),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_goal_that_the_bios_refused_is_told_and_not_made_again_at_each_boot() {
+    let mut machine = Machine::dcpm(1, 2);
+    machine.bios_refuses = true;
+    assert!(prepare(&mut machine).reboot_required);
+    machine.reboot();
+    for _ in 0..2 {
+        let report = prepare(&mut machine);
+        assert!(!report.reboot_required && report.steps.is_empty());
+        let text = fault(&report);
+        assert!(
+            text.contains("Failed - Bad request") && text.contains("ipmctl delete -goal -socket 0"),
+            "{text}"
+        );
+    }
+    assert!(fault(&reset(&mut machine)).contains("Failed - Bad request"));
+}
+
+#[test]
+fn a_reset_leaves_the_modules_below_what_is_used() {
+    let mut machine = prepared();
+    machine.regions[0].namespaces[0].user = Some("mounted at /mnt/daos0".into());
+    let report = reset(&mut machine);
+    assert!(fault(&report).contains("mounted at /mnt/daos0"));
+    assert!(report.reboot_required, "the other socket");
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("socket 0 are left as they are"))
+    );
+    assert!(machine.dimm(0).goal.is_none() && machine.dimm(3).goal.is_some());
+
+    let mut machine = prepared();
+    machine.regions[1].namespaces[0].holds = Holds::Known("xfs file system".into());
+    let report = reset(&mut machine);
+    assert!(
+        machine.dimm(0).goal.is_some() && machine.dimm(3).goal.is_none(),
+        "{report:?}"
+    );
+
+    // Destroying fails: nothing that is left may lie below a goal.
+    let mut machine = prepared();
+    machine.fails = Some(("namespace0.0".into(), "No such device".into()));
+    let report = reset(&mut machine);
+    assert!(fault(&report).contains("No such device"));
+    assert!(machine.dimm(0).goal.is_none() && machine.dimm(3).goal.is_some());
+}
+
+#[test]
+fn what_ipmctl_cannot_tell_stops_only_what_it_is_needed_for() {
+    let cases = [
+        (Installed::Crashes, "ended without an answer"),
+        (Installed::Fails("Error 7 - Driver failed"), "Driver failed"),
+    ];
+    for (ipmctl, words) in cases {
+        let mut machine = Machine::dcpm(2, 2);
+        prepare(&mut machine);
+        machine.reboot();
+        machine.ipmctl = ipmctl.clone();
+        let report = prepare(&mut machine);
+        assert!(fault(&report).contains(words), "{report:?}");
+        assert_eq!(report.namespaces.len(), 2);
+        let report = reset(&mut machine);
+        assert!(fault(&report).contains(words), "{report:?}");
+        assert!(
+            machine
+                .regions
+                .iter()
+                .all(|region| region.namespaces.is_empty())
+        );
+    }
+    let mut machine = prepared();
+    machine.ipmctl = Installed::No;
+    let report = prepare(&mut machine);
+    assert!(
+        report.faults.is_empty() && report.notes[0].contains("apt-get install ipmctl"),
+        "{report:?}"
+    );
+    let mut machine = Machine::dcpm(2, 2);
+    machine.ipmctl = Installed::No;
+    assert!(fault(&prepare(&mut machine)).contains("apt-get install ipmctl"));
+    machine.ipmctl = Installed::Version("02.00.00.3816");
+    let report = prepare(&mut machine);
+    assert!(
+        report.faults.len() == 2 && report.faults[0].cause.contains("3816"),
+        "{report:?}"
+    );
+    assert!(report.steps.is_empty());
+}
+
+#[test]
+fn a_goal_that_cannot_be_deleted_is_a_failure_although_ipmctl_ends_with_0() {
+    let mut machine = Machine::dcpm(1, 2);
+    machine.dimm(0).goal = Some(Goal {
+        memory: 0,
+        app_direct: DIMM,
+        status: "New: A reboot is required",
+    });
+    machine.keeps_goals = true;
+    let report = prepare(&mut machine);
+    assert!(
+        steps(&report)[0].starts_with("delete the memory allocation goal"),
+        "{report:?}"
+    );
+    assert!(fault(&report).contains("Error 5"), "{report:?}");
+    // That there was none to delete is no failure.
+    machine.keeps_goals = false;
+    let report = prepare(&mut machine);
+    assert!(
+        report.faults.is_empty() && report.reboot_required,
+        "{report:?}"
+    );
+}
+
+#[test]
+fn as_many_namespaces_as_asked_for() {
+    let asked = |number| Wish {
+        namespaces: Some(number),
+        ..wish(Direction::Prepare)
+    };
+    let mut machine = Machine::dcpm(2, 2);
+    prepare(&mut machine);
+    machine.reboot();
+    let report = go(&mut machine, asked(2)).expect("prepared");
+    assert!(
+        report.faults.is_empty() && report.namespaces.len() == 4,
+        "{report:?}"
+    );
+    for region in &machine.regions {
+        assert_eq!(
+            region.namespaces.iter().map(|n| n.size).collect::<Vec<_>>(),
+            [DIMM, DIMM]
+        );
+    }
+    let again = go(&mut machine, asked(2)).expect("prepared");
+    assert!(again.steps.is_empty() && again.faults.is_empty());
+    // Without the wish they are right as they are, and more do not fit.
+    assert!(prepare(&mut machine).steps.is_empty());
+    let more = go(&mut machine, asked(3)).expect("an answer");
+    assert!(
+        more.faults.len() == 2 && more.faults[0].what.contains("2 of 3"),
+        "{more:?}"
+    );
+
+    // New modules of anybody's, and a run that is killed.
+    for make in [Machine::labelled, Machine::unlabelled] {
+        for at in 0..6 {
+            let mut machine = make(2);
+            machine.killed = Some((Place::Before, at));
+            assert!(go(&mut machine, asked(3)).is_err(), "{at}");
+            machine.killed = None;
+            let report = go(&mut machine, asked(3)).expect("prepared");
+            assert!(report.faults.is_empty(), "{at}: {report:?}");
+            assert!(
+                machine
+                    .regions
+                    .iter()
+                    .all(|r| r.namespaces.len() == 3 && r.free() == 0),
+                "{at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_scan_tells_what_modules_say_of_themselves_and_goes_on_where_they_do_not() {
+    let mut machine = Machine::dcpm(2, 2);
+    machine.dimm(1).lock = "Locked";
+    let report = scan_with(&mut machine).expect("a scan");
+    assert_eq!(report.devices.len(), 4);
+    let module = &report.devices[2];
+    assert_eq!((module.address.as_str(), module.size), ("nmem2", DIMM));
+    assert_eq!(
+        (module.model.as_str(), module.firmware.as_str()),
+        ("NMA1XBD128GQS", "01.02.00.5435")
+    );
+    assert_eq!(module.details["memory_mode"], DIMM);
+    assert_eq!(module.details["socket"], 1);
+    assert_eq!(module.details["health"], "Healthy");
+    let locked = report.devices[1].in_use.as_deref().unwrap_or_default();
+    assert!(locked.contains("is locked"), "{locked}");
+    machine.ipmctl = Installed::No;
+    let report = scan_with(&mut machine).expect("a scan");
+    assert_eq!(report.devices.len(), 4);
+    assert!(
+        report.notes[0].contains("apt-get install ipmctl"),
+        "{report:?}"
+    );
+}
