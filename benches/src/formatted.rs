@@ -8,6 +8,7 @@ use daos_media::label::{Label, Layout};
 use daos_media::superblock::{self, Superblock};
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatRequest};
 use daos_plugin_api::host::{BdevDevice, CallOptions, Instance, InstanceOptions, SyncBdev};
+use daos_plugin_api::sdk::thunks;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +32,15 @@ impl Medium {
     }
 }
 
+/// Memory of class `dcpm`, in place of `ram`.
+#[derive(Clone, Copy)]
+pub(crate) struct Persistent<'a> {
+    /// libdaos_scm_dcpm.so
+    pub(crate) plugin: &'a Path,
+    /// Where it is made: on a file system with direct access, or anywhere, where its instructions are run all the same.
+    pub(crate) directory: &'a Path,
+}
+
 /// Storage of one engine with one target: SCM on /dev/shm, a bdev file elsewhere or memory.
 pub(crate) struct Formatted {
     scm: Instance,
@@ -39,7 +49,10 @@ pub(crate) struct Formatted {
     medium: Medium,
     bdev: Instance,
     bdev_device: DeviceSpec,
+    /// Arguments of an engine about its memory.
+    about_scm: Vec<String>,
     // Directories go last.
+    _persistent: Option<TempDir>,
     memory: TempDir,
     disk: TempDir,
 }
@@ -100,15 +113,31 @@ fn write_label(device: &BdevDevice, label: &Label) -> anyhow::Result<()> {
 impl Formatted {
     /// Formats `scm_mib` of memory and a file of `bdev_mib` in a new directory under `disk`.
     pub(crate) fn new(disk: &Path, scm_mib: u64, bdev_mib: u64) -> anyhow::Result<Self> {
-        Self::on(Medium::File, disk, scm_mib, bdev_mib)
+        Self::on(Medium::File, disk, scm_mib, bdev_mib, None)
+    }
+
+    /// The same with memory of class `dcpm`.
+    pub(crate) fn persistent(
+        disk: &Path,
+        scm_mib: u64,
+        bdev_mib: u64,
+        dcpm: &Persistent<'_>,
+    ) -> anyhow::Result<Self> {
+        Self::on(Medium::File, disk, scm_mib, bdev_mib, Some(dcpm))
     }
 
     /// The same with `bdev_mib` of the engine's memory in place of a file.
     pub(crate) fn in_memory(disk: &Path, scm_mib: u64, bdev_mib: u64) -> anyhow::Result<Self> {
-        Self::on(Medium::Memory, disk, scm_mib, bdev_mib)
+        Self::on(Medium::Memory, disk, scm_mib, bdev_mib, None)
     }
 
-    fn on(medium: Medium, disk: &Path, scm_mib: u64, bdev_mib: u64) -> anyhow::Result<Self> {
+    fn on(
+        medium: Medium,
+        disk: &Path,
+        scm_mib: u64,
+        bdev_mib: u64,
+        dcpm: Option<&Persistent<'_>>,
+    ) -> anyhow::Result<Self> {
         let make = |parent: &Path| {
             tempfile::Builder::new()
                 .prefix("daos-bench.")
@@ -116,10 +145,26 @@ impl Formatted {
         };
         let memory = make(Path::new("/dev/shm"))?;
         let disk = make(disk)?;
-        let mount = memory.path().join("scm");
-        let scm = plugin("scm-ram")?;
-        let config = json!({"scm_mount": mount, "scm_size_mib": scm_mib});
-        let scm_device = device(&scm, "ram", config)?;
+        let persistent = dcpm.map(|dcpm| make(dcpm.directory)).transpose()?;
+        let parent = persistent.as_ref().unwrap_or(&memory).path();
+        let mount = parent.join("scm");
+        let mut config = json!({"scm_mount": mount, "scm_size_mib": scm_mib});
+        let (scm, class, about_scm) = match dcpm {
+            None => (plugin("scm-ram")?, "ram", Vec::new()),
+            Some(dcpm) => {
+                config["scm_list"] = json!([parent]);
+                let table = thunks::table::<scm_dcpm::ScmDcpm>();
+                let scm = Instance::create(table, InstanceOptions::built_in())?;
+                // Instructions also where the kernel does not vouch for the memory: that is what is measured.
+                let settings = json!({"scm-dcpm": {"persist": "cache_lines"}}).to_string();
+                let file = dcpm.plugin.display().to_string();
+                let words = ["--scm-plugin", &file, "--scm-class", "dcpm", "--scm-config"];
+                let mut words: Vec<String> = words.map(str::to_owned).into();
+                words.extend([config.to_string(), "--plugin-settings".to_owned(), settings]);
+                (scm, "dcpm", words)
+            }
+        };
+        let scm_device = device(&scm, class, config)?;
         scm.mount(&scm_device, CallOptions::default())?;
         let bdev = plugin(&format!("bdev-{}", medium.class()))?;
         let config = match medium {
@@ -136,6 +181,8 @@ impl Formatted {
             medium,
             bdev,
             bdev_device,
+            about_scm,
+            _persistent: persistent,
             memory,
             disk,
         };
@@ -239,6 +286,7 @@ impl Formatted {
         format!("-t 1 -x 1 -f 0 -g bench -d {sockets} -I 0 -s {mount} --provider tcp --interface lo --no-server --pool bench{first}")
             .split(' ')
             .map(str::to_owned)
+            .chain(self.about_scm.iter().cloned())
             .collect()
     }
 }

@@ -22,6 +22,7 @@ mod recovery;
 mod runner;
 mod scan;
 mod scm;
+mod scm_engine;
 mod stats;
 mod workload;
 
@@ -136,6 +137,20 @@ enum What {
         #[arg(default_value = "/dev/shm")]
         directory: PathBuf,
     },
+    /// An engine with its log in dcpm against one with its log in ram: puts of 64 B and 4 KiB.
+    ScmEngine {
+        /// libdaos_scm_dcpm.so
+        #[arg(long)]
+        plugin: PathBuf,
+        /// Directory for the memory: on a file system with DAX, or anywhere.
+        #[arg(long, default_value = "/dev/shm")]
+        directory: PathBuf,
+        /// Directory on a disk, for the bdev files.
+        disk: PathBuf,
+        /// Seconds per turn.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+    },
     /// A scan in a helper process against the same plugin in this process.
     Scan {
         /// Plugins; may be repeated.
@@ -210,6 +225,12 @@ fn main() -> anyhow::Result<()> {
         What::Raw { disk, seconds } => raw::run(disk, *seconds, cli.rounds),
         What::Recovery { disk } => recovery::run(disk, cli.rounds),
         What::Scm { directory } => scm::run(directory, cli.rounds),
+        What::ScmEngine {
+            plugin,
+            directory,
+            disk,
+            seconds,
+        } => scm_engine::run(plugin, directory, disk, *seconds, cli.rounds),
         What::Daemon => {
             let exe = std::env::current_exe()?;
             let programs = exe.parent().context("this program is in no directory")?;

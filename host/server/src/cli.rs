@@ -311,6 +311,10 @@ pub(crate) struct GenerateArgs {
     /// Use memory as SCM, also where there is persistent memory.
     #[arg(short = 't', long)]
     pub(crate) use_tmpfs_scm: bool,
+    /// Where the mount points of the engines' SCM shall be made, each in a directory of its own [default: /mnt/daos, or
+    /// below /dev/shm for who may not mount]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) scm_mount_path: Option<std::path::PathBuf>,
     /// Replace the file of -o if it exists.
     #[arg(long)]
     pub(crate) force: bool,

@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) offers: Vec<Offer>,
     pub(super) scm: Vec<Device>,
     pub(super) bdevs: Vec<Device>,
+    /// Modules of persistent memory of which nothing can be used yet.
+    pub(super) unprepared: Vec<String>,
     /// Bytes of memory that are available.
     pub(super) memory: u64,
     /// Directory for files that stand in for block devices, and bytes that are free there.
@@ -59,7 +61,7 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
         )
     }));
     let (mut scm, mut bdevs) = (Vec::<Device>::new(), Vec::<Device>::new());
-    let mut memory = Vec::new();
+    let (mut memory, mut unprepared) = (Vec::new(), Vec::new());
     for found in scanned.devices {
         let device = Device {
             numa_node: found
@@ -75,9 +77,15 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
         }
         match found.kind() {
             Kind::Scm if is_free => scm.push(device),
+            // Modules have serial numbers, namespaces have none.
+            Kind::Scm if !found.serial.is_empty() => unprepared.push(found.address),
             Kind::Bdev if is_free => bdevs.push(device),
             _ => {}
         }
+    }
+    if memory.len() > unprepared.len() {
+        // Namespaces are there, free or in use.
+        unprepared.clear();
     }
     // The kernel shows namespaces of persistent memory as block devices, too.
     bdevs.retain(|bdev| memory.iter().all(|address| *address != bdev.address));
@@ -101,6 +109,7 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
         offers,
         scm,
         bdevs,
+        unprepared,
         memory: self::memory(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()),
         files: (files.clone(), free(&files)),
         scm_base,

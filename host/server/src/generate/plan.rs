@@ -295,8 +295,15 @@ fn scm(args: &GenerateArgs, found: &Found, engines: &mut [Engine]) -> anyhow::Re
     let dealt = deal(&persistent, engines);
     let all_have = dealt.iter().all(|devices| !devices.is_empty());
     let count = engines.len() as u64;
+    let base = args.scm_mount_path.as_ref().unwrap_or(&found.scm_base);
+    if !base.is_absolute() {
+        bail!(
+            "--scm-mount-path {} is no absolute path; write one such as /mnt/daos",
+            base.display()
+        );
+    }
     for (index, engine) in engines.iter_mut().enumerate() {
-        engine.scm_mount = found.scm_base.join(index.to_string());
+        engine.scm_mount = base.join(index.to_string());
         if all_have && !args.use_tmpfs_scm {
             engine.scm_class = "dcpm".to_owned();
             engine.scm_list = dealt[index][..1].to_vec();
@@ -314,9 +321,13 @@ fn scm(args: &GenerateArgs, found: &Found, engines: &mut [Engine]) -> anyhow::Re
         engine.scm_class = "ram".to_owned();
         engine.scm_size = Some(size);
         let why = match (args.use_tmpfs_scm, persistent.is_empty()) {
-            (true, _) => "as asked with -t",
-            (false, true) => "no persistent memory was found",
-            (false, false) => "there is not enough persistent memory for all engines",
+            (true, _) => "as asked with -t".to_owned(),
+            (false, true) if !found.unprepared.is_empty() => format!(
+                "persistent memory ({}) is not prepared: run `daos_server storage prepare --scm-only` and generate again",
+                found.unprepared.join(", ")
+            ),
+            (false, true) => "no persistent memory was found".to_owned(),
+            (false, false) => "there is not enough persistent memory for all engines".to_owned(),
         };
         engine.scm_reason =
             format!("{why}: its share of half of the available memory, lost with a reboot");

@@ -4,6 +4,7 @@ use crate::cli::{Cli, Command, ConfigCommand};
 use clap::Parser as _;
 use daos_config::Overrides;
 use daos_topology::{Interface, Node};
+use std::path::Path;
 
 fn args(line: &str) -> GenerateArgs {
     let words = ["daos_server", "config", "generate"];
@@ -72,6 +73,7 @@ fn big() -> Found {
             device("dcpm", "/dev/pmem1", 1),
             device("ram", "node0", 0),
         ],
+        unprepared: Vec::new(),
         bdevs: vec![
             device("nvme", "0000:01:00.0", 0),
             device("nvme", "0000:02:00.0", 0),
@@ -203,8 +205,32 @@ fn options_narrow_the_choice() {
 }
 
 #[test]
+fn scm_is_mounted_where_it_was_asked_for_and_unprepared_memory_is_told() {
+    let plan = planned(&big(), "-s --scm-mount-path /mnt/daosa").unwrap();
+    let mounts: Vec<_> = plan.engines.iter().map(|e| e.scm_mount.clone()).collect();
+    assert_eq!(
+        mounts,
+        [Path::new("/mnt/daosa/0"), Path::new("/mnt/daosa/1")]
+    );
+    assert!(plan.engines.iter().all(|e| e.scm_class == "dcpm"));
+    let raw = Found {
+        scm: Vec::new(),
+        unprepared: vec!["nmem0".to_owned(), "nmem1".to_owned()],
+        ..big()
+    };
+    let plan = planned(&raw, "-s").unwrap();
+    assert_eq!(plan.engines[0].scm_class, "ram");
+    let reason = &plan.engines[0].scm_reason;
+    assert!(
+        reason.contains("nmem0, nmem1") && reason.contains("storage prepare --scm-only"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn options_that_do_not_fit_are_refused() {
     for (line, words) in [
+        ("--scm-mount-path mnt/daos", "no absolute path"),
         ("-f 1,2,3", "-f has 3 port(s) for 2 engine(s)"),
         ("-f 7,7", "7 twice"),
         ("-e 17", "17 engines need a core each"),
