@@ -1,8 +1,10 @@
 //! Last words: which plugin and which call the process dies in.
 //!
-//! A fatal signal, or an `exit` from inside a plugin, writes one line to standard error, which the daemon shows
+//! A SIGBUS in a mapped region of memory says which byte of which device cannot be accessed, and marks the region as
+//! failed. Any other fatal signal, or an `exit` from inside a plugin, writes one line to standard error, which the daemon shows
 //! with the end of the process. What happens then is what would have happened without it.
 
+use crate::mapped;
 use daos_plugin_api::host::current_call;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -73,9 +75,13 @@ extern "C" fn on_exit() {
     }
 }
 
-extern "C" fn on_signal(signal: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some(index) = SIGNALS.iter().position(|(known, _)| *known == signal) {
-        say(SIGNALS[index].1);
+        // SAFETY: the kernel's; it is asked for with SA_SIGINFO.
+        let address = unsafe { info.as_ref().map_or(0, |info| info.si_addr().addr()) };
+        if signal != libc::SIGBUS || !mapped::tell_failure(PREFIX, address) {
+            say(SIGNALS[index].1);
+        }
         // SAFETY: stored by `announce`. Returning repeats the fault (or the abort goes on), now under the action
         // that was there before.
         unsafe {

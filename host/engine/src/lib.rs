@@ -28,6 +28,7 @@ pub mod index;
 pub mod layers;
 pub mod log;
 pub mod logging;
+mod mapped;
 pub mod media;
 pub mod memory;
 pub mod net;

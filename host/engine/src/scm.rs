@@ -5,6 +5,7 @@
 //! no file stands behind is read from the mapping.
 
 use crate::log::LogMemory;
+use crate::mapped::{self, Mapped};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::ScmMapping;
 use std::fs::File;
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 
 /// A mapped region that one log uses.
 pub struct ScmLog {
+    // Before the mapping ends, the handler of SIGBUS forgets it.
+    _known: Option<Mapped>,
     mapping: ScmMapping,
     file: Option<RegionFile>,
 }
@@ -72,6 +75,16 @@ impl RegionFile {
         }
     }
 
+    /// Why it must not be used any more, if an engine died of it.
+    pub fn failure(&self) -> Option<String> {
+        let (mark, what) = mapped::failed(&self.path)?;
+        Some(format!(
+            "the region is marked as failed: {what}; format the storage anew, or, if the memory has been mended and what \
+             it held is there, remove {}",
+            mark.display()
+        ))
+    }
+
     fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), Status> {
         let at = self.start + offset as u64;
         self.file.read_exact_at(out, at).map_err(|error| {
@@ -119,8 +132,13 @@ impl<'a> Place<'a> {
 impl ScmLog {
     /// Uses a whole region.
     pub fn new(mapping: ScmMapping) -> Self {
+        let (address, len) = (mapping.ptr().addr(), mapping.len());
+        let file = RegionFile::behind(address, len);
+        let know =
+            |file: &RegionFile| mapped::know(address, len, &file.file, &file.path, file.start);
         Self {
-            file: RegionFile::behind(mapping.ptr().addr(), mapping.len()),
+            _known: file.as_ref().map(know),
+            file,
             mapping,
         }
     }

@@ -6,8 +6,9 @@
 
 mod common;
 
-use common::power::{Dice, Machine, run};
+use common::power::{Dice, Machine, Memory, run};
 use common::{container, runtime, value};
+use crash_images::{Instruction, Method};
 use daos_client::{Container, Error, ObjectId, Punch};
 use std::collections::BTreeMap;
 
@@ -115,9 +116,20 @@ fn made(what: What) -> Option<Vec<u8>> {
 
 #[test]
 fn everything_acknowledged_survives_power_failures_of_the_whole_engine() {
+    survives(Memory::Ram);
+}
+
+#[test]
+fn everything_acknowledged_survives_power_failures_of_the_whole_engine_on_persistent_memory() {
+    // An instruction that waits for its fence, and the kernel, which does not.
+    survives(Memory::Dcpm(Method::Lines(Instruction::Clwb)));
+    survives(Memory::Dcpm(Method::Msync));
+}
+
+fn survives(memory: Memory) {
     let (seed, rounds) = run();
     let mut dice = Dice(seed);
-    let machine = Machine::new();
+    let machine = Machine::new(memory);
     let rt = runtime();
     let nothing = Expected {
         acknowledged: None,

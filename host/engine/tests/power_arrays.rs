@@ -5,8 +5,9 @@
 
 mod common;
 
-use common::power::{Dice, Machine, run};
+use common::power::{Dice, Machine, Memory, run};
 use common::{container, runtime, value};
+use crash_images::{Instruction, Method};
 use daos_client::{Array, Container, ObjectId};
 
 const TASKS: u64 = 5;
@@ -53,9 +54,20 @@ async fn write(array: Array, task: u64, mut dice: Dice, mut share: Expected) -> 
 
 #[test]
 fn changes_of_an_array_survive_power_failures_as_a_whole() {
+    survives(Memory::Ram);
+}
+
+#[test]
+fn changes_of_an_array_survive_power_failures_as_a_whole_on_persistent_memory() {
+    // An instruction that waits for its fence, and the kernel, which does not.
+    survives(Memory::Dcpm(Method::Lines(Instruction::Clwb)));
+    survives(Memory::Dcpm(Method::Msync));
+}
+
+fn survives(memory: Memory) {
     let (seed, rounds) = run();
     let mut dice = Dice(seed);
-    let machine = Machine::new();
+    let machine = Machine::new(memory);
     let rt = runtime();
     let all = SHARE * TASKS as usize;
     let mut shares: Vec<Expected> = Vec::new();

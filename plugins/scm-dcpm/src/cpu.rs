@@ -10,7 +10,7 @@ pub(crate) const LINE: usize = 64;
 /// How a cache line gets to the memory controller, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-pub(crate) enum Instruction {
+pub enum Instruction {
     /// Writes back and may keep the line in the cache.
     Clwb,
     /// Writes back and evicts; not ordered among themselves.

@@ -6,7 +6,7 @@
 //!   about a device, `marker`: our mark on a directory, `ext4`: file system and mount;
 //! * `data`: regions, which are files mapped into memory; `persist`: which lines are written back, and
 //!   when the fence comes;
-//! * [`prepare`]: namespaces - made, destroyed, scanned - through `ndctl`;
+//! * [`prepare`]: regions and namespaces - made, destroyed, scanned - through `ipmctl` and `ndctl`;
 //! * `cpu` and `map`: the instructions and the mappings, the unsafe code.
 //!
 //! `scm_list` names a namespace's block device, which is formatted and mounted as a whole; or a directory
@@ -26,15 +26,16 @@ pub mod prepare;
 mod storage;
 
 use daos_plugin_api::abi::Status;
-use daos_plugin_api::control::{
-    ClassRequest, DeviceSpec, FormatReport, FormatRequest, PrepareReport, PrepareRequest,
-    ScanReport,
-};
+use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport};
 use daos_plugin_api::sdk::{CallContext, Error, Host, Plugin, Result, ScmPlugin};
 use manifest::PluginSettings;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub use cpu::Instruction;
 pub use data::{Mapping, Memory};
+pub use persist::{Caches, Method};
 
 /// The plugin. Its state is in the file system; here are only its settings.
 pub struct ScmDcpm {
@@ -61,11 +62,29 @@ impl Plugin for ScmDcpm {
     }
 
     fn prepare(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
-        with_documents(request, |request| prepare::prepare(call, request))
+        with_documents("prepare memory", request, |request| {
+            prepare::prepare(call, request)
+        })
     }
 
     fn release(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
-        with_documents(request, |request| prepare::release(call, request))
+        with_documents("reset memory", request, |request| {
+            prepare::release(call, request)
+        })
+    }
+
+    fn health(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<Map<String, Value>> {
+        let record = prepare::health(&device.address)?;
+        match document(&record)? {
+            Value::Object(record) => Ok(record),
+            _ => Err(Error::new(Status::INTERNAL, "health is no object")),
+        }
+    }
+
+    fn firmware(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        with_documents("see or change firmware", request, |request| {
+            prepare::firmware(call, request)
+        })
     }
 
     fn devices(&self, _: CallContext<'_>, request: ClassRequest) -> Result<Vec<DeviceSpec>> {
@@ -93,19 +112,21 @@ impl ScmPlugin for ScmDcpm {
     }
 }
 
-/// Reads the request of `prepare` or `release`, and writes its answer.
-fn with_documents(
+/// Reads a request, and writes its answer.
+fn with_documents<T: DeserializeOwned, R: Serialize>(
+    what: &str,
     request: Map<String, Value>,
-    work: impl FnOnce(&PrepareRequest) -> Result<PrepareReport>,
+    work: impl FnOnce(&T) -> Result<R>,
 ) -> Result<Value> {
     let request = serde_json::from_value(Value::Object(request)).map_err(|e| {
-        Error::new(
-            Status::INVALID,
-            "the request to prepare memory is malformed",
-        )
-        .cause(e.to_string())
+        let what = format!("the request to {what} is malformed");
+        Error::new(Status::INVALID, what).cause(e.to_string())
     })?;
-    serde_json::to_value(work(&request)?).map_err(|e| {
-        Error::new(Status::INTERNAL, "the report cannot be written").cause(e.to_string())
+    document(&work(&request)?)
+}
+
+fn document(answer: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(answer).map_err(|e| {
+        Error::new(Status::INTERNAL, "the answer cannot be written").cause(e.to_string())
     })
 }

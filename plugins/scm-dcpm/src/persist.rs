@@ -1,5 +1,5 @@
 //! How stores become durable: which lines of a range are written back, by what, and when the fence
-//! comes. The instructions themselves are in [`cpu`](crate::cpu).
+//! comes. The instructions themselves are in `cpu`; a test puts [`Caches`] of its own in their place.
 
 use crate::cpu::{self, Instruction, LINE};
 use crate::map;
@@ -22,7 +22,7 @@ pub(crate) enum Choice {
 
 /// How stores become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
+pub enum Method {
     /// Cache lines are written back, and a fence follows.
     Lines(Instruction),
     /// The platform flushes the caches itself when the power goes (eADR): a fence is enough.
@@ -73,10 +73,20 @@ impl Method {
         self.drain_by(&Processor);
     }
 
+    /// Starts writing `len` bytes at `ptr` back, by these caches.
+    ///
+    /// # Errors
+    /// The kernel could not make them durable, where it is the one to do so.
+    ///
     /// # Safety
-    /// As [`flush`](Self::flush).
+    /// The range is inside one mapped region.
     #[inline(always)]
-    unsafe fn flush_by<C: Caches>(self, by: &C, ptr: *const u8, len: usize) -> Result<(), Status> {
+    pub unsafe fn flush_by<C: Caches>(
+        self,
+        by: &C,
+        ptr: *const u8,
+        len: usize,
+    ) -> Result<(), Status> {
         match self {
             // One loop per instruction, so that none decides line by line.
             // SAFETY: the caller's, and the instruction is one that the processor has.
@@ -94,8 +104,9 @@ impl Method {
         Ok(())
     }
 
+    /// Waits for this thread's flushes, by these caches.
     #[inline(always)]
-    fn drain_by<C: Caches>(self, by: &C) {
+    pub fn drain_by<C: Caches>(self, by: &C) {
         if self.is_direct() {
             by.fence();
         }
@@ -103,17 +114,29 @@ impl Method {
 }
 
 /// What gets stores from the caches to the medium; in tests something that can be looked at.
-trait Caches {
+pub trait Caches {
+    /// Writes a line back and keeps it.
+    ///
     /// # Safety
     /// The line is in mapped memory, and the processor has the instruction.
     unsafe fn clwb(&self, line: *const u8);
+    /// Writes a line back, in any order.
+    ///
     /// # Safety
     /// As [`clwb`](Self::clwb).
     unsafe fn clflushopt(&self, line: *const u8);
+    /// Writes a line back, in order.
+    ///
     /// # Safety
     /// As [`clwb`](Self::clwb).
     unsafe fn clflush(&self, line: *const u8);
+    /// Waits for what was written back.
     fn fence(&self);
+    /// Has the kernel make a range durable, at once.
+    ///
+    /// # Errors
+    /// It cannot.
+    ///
     /// # Safety
     /// The range is inside one mapped region.
     unsafe fn sync(&self, ptr: *const u8, len: usize) -> Result<(), Status>;

@@ -7,7 +7,8 @@
 //! * a **bdev** gets a volatile write cache. What a completed flush or FUA covers is on the medium;
 //!   of everything else any subset survives, in any order, torn at [`Tear`] granularity;
 //! * an **SCM** region is seen through a cache. What was flushed and drained is on the medium; of
-//!   everything else a random subset of 8-byte words is.
+//!   everything else a random subset of 8-byte words is. What "flushed" means class `dcpm` decides itself, line by
+//!   line: its instructions are played ([`Crash::wrap_dcpm`]).
 //!
 //! ```ignore
 //! let power = Power::on();
@@ -35,3 +36,4 @@ pub use bdev::Tear;
 pub use file::{CrashFile, OpenFile};
 pub use plugin::Crash;
 pub use power::{Power, Survival};
+pub use scm_dcpm::{Instruction, Method};

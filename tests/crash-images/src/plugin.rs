@@ -11,6 +11,7 @@ use daos_plugin_api::abi::{
 use daos_plugin_api::host::{Instance, InstanceOptions};
 use daos_plugin_api::sdk::thunks::{self, BdevFace, ScmFace};
 use daos_plugin_api::sdk::{Error, Faces, Result};
+use scm_dcpm::{Method, ScmDcpm};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) inner: Instance,
     pub(crate) power: Power,
     pub(crate) tear: Tear,
+    /// How stores to SCM reach the medium; `None` = as the interface promises, by whole ranges.
+    pub(crate) method: Option<Method>,
     /// By address.
     pub(crate) disks: Mutex<BTreeMap<String, Arc<Disk>>>,
     /// By address.
@@ -68,10 +71,30 @@ impl Crash {
     /// # Errors
     /// The plugin cannot be created, or 16 plugins are wrapped already (BUSY).
     pub fn wrap(inner: &'static PluginTable, power: &Power, tear: Tear) -> Result<Self> {
+        Self::new(inner, power, tear, None)
+    }
+
+    /// Wraps persistent memory of class `dcpm`. What reaches the medium is decided by the plugin's own code: which
+    /// cache lines it writes back, by what, and when its fence comes.
+    ///
+    /// # Errors
+    /// As [`wrap`](Self::wrap).
+    pub fn wrap_dcpm(power: &Power, method: Method) -> Result<Self> {
+        let table = thunks::table::<ScmDcpm>();
+        Self::new(table, power, Tear::Block, Some(method))
+    }
+
+    fn new(
+        inner: &'static PluginTable,
+        power: &Power,
+        tear: Tear,
+        method: Option<Method>,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             inner: Instance::create(inner, InstanceOptions::built_in())?,
             power: power.clone(),
             tear,
+            method,
             disks: Mutex::default(),
             stores: Mutex::default(),
         });

@@ -1,6 +1,6 @@
 //! What a crash does to SCM: what was flushed and drained stays, of the rest any words may.
 
-use crash_images::{Crash, Power, Tear};
+use crash_images::{Crash, Instruction, Method, Power, Tear};
 use daos_plugin_api::abi::{ScmInfo, Status};
 use daos_plugin_api::conformance::{Target, check};
 use daos_plugin_api::control::{ClassKind, ClassRequest, DeviceSpec, FormatRequest};
@@ -10,6 +10,19 @@ use scm_ram::ScmRam;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tempfile::TempDir;
+
+/// Which plugin is wrapped: `ram`, or `dcpm` with its own way to the medium.
+type Kind = Option<Method>;
+
+/// Those that promise nothing before a drain.
+const KINDS: [Kind; 4] = [
+    None,
+    Some(Method::Lines(Instruction::Clwb)),
+    Some(Method::Lines(Instruction::ClflushOpt)),
+    Some(Method::Lines(Instruction::Clflush)),
+];
+/// The kernel makes a flush durable at once.
+const SYNC: Kind = Some(Method::Msync);
 
 struct Bed {
     power: Power,
@@ -31,20 +44,39 @@ fn forgo_mounting() {
     set_capabilities(None, sets).expect("drop a capability");
 }
 
+fn class(kind: Kind) -> &'static str {
+    if kind.is_some() { "dcpm" } else { "ram" }
+}
+
+fn config(dir: &TempDir, kind: Kind, mib: u64) -> Value {
+    let mount = dir.path().join("scm");
+    match kind {
+        None => json!({"scm_mount": mount, "scm_size_mib": mib}),
+        Some(_) => json!({"scm_mount": mount, "scm_list": [dir.path()], "scm_size_mib": mib}),
+    }
+}
+
+fn wrap(kind: Kind, power: &Power) -> Crash {
+    match kind {
+        None => Crash::wrap(thunks::table::<ScmRam>(), power, Tear::Block),
+        Some(method) => Crash::wrap_dcpm(power, method),
+    }
+    .expect("wrapped")
+}
+
 impl Bed {
-    fn new() -> Self {
+    fn new(kind: Kind) -> Self {
         forgo_mounting();
         let dir = TempDir::with_prefix_in("crash-images-", "/dev/shm").expect("a tmpfs");
-        let config = json!({"scm_mount": dir.path().join("scm"), "scm_size_mib": 8});
-        let Value::Object(config) = config else {
+        let Value::Object(config) = config(&dir, kind, 8) else {
             unreachable!("an object literal")
         };
         let power = Power::on();
-        let crash = Crash::wrap(thunks::table::<ScmRam>(), &power, Tear::Block).expect("wrapped");
+        let crash = wrap(kind, &power);
         let instance =
             Instance::create(crash.table(), InstanceOptions::built_in()).expect("instance");
         let request = ClassRequest {
-            class: "ram".into(),
+            class: class(kind).into(),
             config,
         };
         let spec = instance
@@ -91,11 +123,26 @@ fn get(region: &ScmMapping, word: usize) -> u64 {
     unsafe { region.ptr().cast::<u64>().add(word).read() }
 }
 
-/// What is seen of the region after a crash with each seed.
-fn outcomes<T: Ord>(work: impl Fn(&ScmMapping), see: impl Fn(&[u64]) -> T) -> BTreeSet<T> {
+/// What is seen of the region after a crash with each seed, the same of each of the plugins.
+fn outcomes<T: Ord + std::fmt::Debug>(
+    kinds: &[Kind],
+    work: impl Fn(&ScmMapping),
+    see: impl Fn(&[u64]) -> T,
+) -> BTreeSet<T> {
+    let mut all = kinds.iter().map(|kind| outcomes_of(*kind, &work, &see));
+    let first = all.next().expect("a kind");
+    all.for_each(|other| assert_eq!(other, first));
+    first
+}
+
+fn outcomes_of<T: Ord>(
+    kind: Kind,
+    work: impl Fn(&ScmMapping),
+    see: impl Fn(&[u64]) -> T,
+) -> BTreeSet<T> {
     (0..40)
         .map(|seed| {
-            let bed = Bed::new();
+            let bed = Bed::new(kind);
             let memory = bed.open();
             let region = memory.create_region("r", 4096, options()).expect("region");
             work(&region);
@@ -109,6 +156,7 @@ fn outcomes<T: Ord>(work: impl Fn(&ScmMapping), see: impl Fn(&[u64]) -> T) -> BT
 #[test]
 fn stores_that_were_not_persisted_survive_word_by_word() {
     let seen = outcomes(
+        &KINDS,
         |region| {
             put(region, 0, 1);
             put(region, 1, 2);
@@ -121,6 +169,7 @@ fn stores_that_were_not_persisted_survive_word_by_word() {
 #[test]
 fn persisted_words_cannot_vanish() {
     let seen = outcomes(
+        &KINDS,
         |region| {
             put(region, 0, 1);
             region.persist(0, 8).expect("persist");
@@ -140,6 +189,7 @@ fn persisted_words_cannot_vanish() {
 #[test]
 fn a_flush_without_its_drain_promises_nothing() {
     let seen = outcomes(
+        &KINDS,
         |region| {
             put(region, 0, 1);
             region.flush(0, 8).expect("flush");
@@ -152,6 +202,7 @@ fn a_flush_without_its_drain_promises_nothing() {
 #[test]
 fn a_drain_covers_the_flushes_of_its_own_thread_only() {
     let seen = outcomes(
+        &KINDS,
         |region| {
             put(region, 0, 1);
             region.flush(0, 8).expect("flush");
@@ -167,6 +218,7 @@ fn a_drain_covers_the_flushes_of_its_own_thread_only() {
 #[test]
 fn a_drain_covers_what_was_flushed_not_what_was_stored_since() {
     let seen = outcomes(
+        &KINDS,
         |region| {
             put(region, 0, 1);
             region.flush(0, 8).expect("flush");
@@ -181,6 +233,7 @@ fn a_drain_covers_what_was_flushed_not_what_was_stored_since() {
 #[test]
 fn persisting_covers_the_whole_line_and_not_the_next() {
     let seen = outcomes(
+        &KINDS,
         |region| {
             put(region, 7, 1);
             put(region, 8, 2);
@@ -196,8 +249,15 @@ fn persisting_covers_the_whole_line_and_not_the_next() {
 
 #[test]
 fn the_same_seed_leaves_the_same_image() {
+    KINDS
+        .into_iter()
+        .chain([SYNC])
+        .for_each(the_same_seed_leaves_the_same_image_of);
+}
+
+fn the_same_seed_leaves_the_same_image_of(kind: Kind) {
     let image = |seed| {
-        let bed = Bed::new();
+        let bed = Bed::new(kind);
         let memory = bed.open();
         let region = memory.create_region("r", 4096, options()).expect("region");
         (0..512).for_each(|n| put(&region, n, n as u64 + 1));
@@ -213,7 +273,14 @@ fn the_same_seed_leaves_the_same_image() {
 
 #[test]
 fn what_was_mapped_stays_dead() {
-    let bed = Bed::new();
+    KINDS
+        .into_iter()
+        .chain([SYNC])
+        .for_each(what_was_mapped_stays_dead_of);
+}
+
+fn what_was_mapped_stays_dead_of(kind: Kind) {
+    let bed = Bed::new(kind);
     let memory = bed.open();
     let region = memory.create_region("r", 4096, options()).expect("region");
     put(&region, 0, 1);
@@ -242,7 +309,14 @@ fn what_was_mapped_stays_dead() {
 
 #[test]
 fn without_a_crash_nothing_is_lost_by_closing() {
-    let bed = Bed::new();
+    KINDS
+        .into_iter()
+        .chain([SYNC])
+        .for_each(without_a_crash_nothing_is_lost_by_closing_of);
+}
+
+fn without_a_crash_nothing_is_lost_by_closing_of(kind: Kind) {
+    let bed = Bed::new(kind);
     let memory = bed.open();
     assert_eq!(memory.info().expect("info").flags & ScmInfo::EPHEMERAL, 0);
     let region = memory.create_region("r", 4096, options()).expect("region");
@@ -251,7 +325,7 @@ fn without_a_crash_nothing_is_lost_by_closing() {
     assert_eq!(bed.words()[3], 7);
     // But it is still only in the cache.
     let lost = (0..40).any(|seed| {
-        let bed = Bed::new();
+        let bed = Bed::new(kind);
         let memory = bed.open();
         let region = memory.create_region("r", 4096, options()).expect("region");
         put(&region, 3, 7);
@@ -263,11 +337,29 @@ fn without_a_crash_nothing_is_lost_by_closing() {
 }
 
 #[test]
+fn the_kernel_makes_a_flush_durable_without_a_drain() {
+    let seen = outcomes(
+        &[SYNC],
+        |region| {
+            put(region, 0, 1);
+            region.flush(0, 8).expect("flush");
+            put(region, 8, 2);
+        },
+        |words| {
+            assert_eq!(words[0], 1);
+            words[8]
+        },
+    );
+    assert_eq!(seen, BTreeSet::from([0, 2]));
+}
+
+#[test]
 fn cached_scm_keeps_every_promise() {
     forgo_mounting();
-    let dir = TempDir::with_prefix_in("crash-images-", "/dev/shm").expect("a tmpfs");
-    let config = json!({"scm_mount": dir.path().join("scm"), "scm_size_mib": 16});
-    let crash = Crash::wrap(thunks::table::<ScmRam>(), &Power::on(), Tear::Block);
-    let crash = crash.expect("wrapped");
-    check(crash.table(), Target::new(ClassKind::Scm, "ram", config));
+    for kind in [None, KINDS[1], SYNC] {
+        let dir = TempDir::with_prefix_in("crash-images-", "/dev/shm").expect("a tmpfs");
+        let crash = wrap(kind, &Power::on());
+        let target = Target::new(ClassKind::Scm, class(kind), config(&dir, kind, 16));
+        check(crash.table(), target);
+    }
 }

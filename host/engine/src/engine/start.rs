@@ -98,6 +98,9 @@ impl Starter<'_> {
         self.layers
             .add_target(number as usize % self.devices.len(), Arc::clone(&shared));
         let log = ScmLog::new(self.log(number)?);
+        if let Some(why) = log.file().and_then(RegionFile::failure) {
+            return Err(StartError::storage(format_args!("target {number}: {why}")));
+        }
         let log_file = log.file().and_then(RegionFile::try_clone);
         let seed = Seed {
             number,
@@ -151,6 +154,10 @@ impl Starter<'_> {
             Err(e) if e.status == Status::NOT_FOUND && self.is_new => self.create_log(&name),
             Err(e) if e.status == Status::NOT_FOUND => Err(StartError::storage(format_args!(
                 "the log of target {number} is gone: {e}; the SCM tier is damaged"
+            ))),
+            // Another start reads the same block.
+            Err(e) if e.status == Status::MEDIA => Err(StartError::storage(format_args!(
+                "log of target {number}: {e}"
             ))),
             Err(e) => Err(StartError::plugin(
                 format_args!("log of target {number}"),

@@ -16,6 +16,7 @@ use daos_media::label::{Label, Layout};
 use daos_media::superblock::{self, Superblock};
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatRequest};
 use daos_plugin_api::host::{CallOptions, Instance, InstanceOptions, SyncBdev};
+use daos_plugin_api::sdk::thunks;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use tempfile::TempDir;
 /// What to format.
 #[derive(Clone, Copy)]
 pub struct Shape {
+    /// Class of the memory: `ram`, or `dcpm` in a directory.
+    pub scm: &'static str,
     pub class: &'static str,
     pub devices: u32,
     pub scm_mib: u64,
@@ -35,6 +38,7 @@ pub struct Shape {
 impl Default for Shape {
     fn default() -> Self {
         Self {
+            scm: "ram",
             class: "file",
             devices: 1,
             scm_mib: 96,
@@ -57,6 +61,10 @@ pub struct Storage {
 }
 
 pub fn plugin(name: &str) -> Instance {
+    if name == "scm-dcpm" {
+        let table = thunks::table::<scm_dcpm::ScmDcpm>();
+        return Instance::create(table, InstanceOptions::built_in()).expect("an instance");
+    }
     let built_in = daos_builtins::all()
         .into_iter()
         .find(|b| daos_builtins::name(b) == name)
@@ -96,9 +104,12 @@ impl Storage {
             .tempdir_in("/dev/shm")
             .expect("a directory");
         let mount = dir.path().join("scm");
-        let scm = plugin("scm-ram");
-        let config = json!({"scm_mount": mount, "scm_size_mib": shape.scm_mib});
-        let scm_device = devices(&scm, "ram", config).remove(0);
+        let scm = plugin(&format!("scm-{}", shape.scm));
+        let mut config = json!({"scm_mount": mount, "scm_size_mib": shape.scm_mib});
+        if shape.scm == "dcpm" {
+            config["scm_list"] = json!([dir.path()]);
+        }
+        let scm_device = devices(&scm, shape.scm, config).remove(0);
         format(&scm, &scm_device);
         scm.mount(&scm_device, CallOptions::default())
             .expect("mounted");
@@ -216,7 +227,23 @@ impl Storage {
             .split(' ')
             .map(str::to_owned)
             .chain(fabric::arguments())
+            .chain(self.memory_arguments())
             .collect()
+    }
+
+    fn memory_arguments(&self) -> Vec<String> {
+        if self.shape.scm == "ram" {
+            return Vec::new();
+        }
+        let config = Value::Object(self.scm_device.config.clone());
+        [
+            "--scm-class",
+            self.shape.scm,
+            "--scm-config",
+            &config.to_string(),
+        ]
+        .map(str::to_owned)
+        .into()
     }
 
     pub fn options(&self) -> Options {

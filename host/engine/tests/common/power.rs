@@ -3,7 +3,7 @@
 //! part.
 
 use super::{Shape, Storage};
-use crash_images::{Crash, CrashFile, Power, Tear};
+use crash_images::{Crash, CrashFile, Method, Power, Tear};
 use daos_engine::engine::{Engine, OpenIndex};
 use daos_engine::error::StartError;
 use daos_engine::index::Store;
@@ -36,6 +36,14 @@ fn table(name: &str) -> &'static PluginTable {
     (built_in.table)()
 }
 
+/// What its log is in.
+#[derive(Clone, Copy, Debug)]
+pub enum Memory {
+    Ram,
+    /// Persistent memory, and how the plugin gets stores to the medium.
+    Dcpm(Method),
+}
+
 /// The machine.
 pub struct Machine {
     // Its files lie below the wrapped plugins.
@@ -47,8 +55,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub fn new(memory: Memory) -> Self {
         let storage = Storage::format(Shape {
+            scm: match memory {
+                Memory::Ram => "ram",
+                Memory::Dcpm(_) => "dcpm",
+            },
             targets: TARGETS,
             scm_mib: 48,
             bdev_mib: 40,
@@ -57,7 +69,10 @@ impl Machine {
         let power = Power::on();
         let wrap = |name, tear| Crash::wrap(table(name), &power, tear).expect("wrapped");
         Self {
-            scm: wrap("scm-ram", Tear::Block),
+            scm: match memory {
+                Memory::Ram => wrap("scm-ram", Tear::Block),
+                Memory::Dcpm(method) => Crash::wrap_dcpm(&power, method).expect("wrapped"),
+            },
             bdev: wrap("bdev-file", Tear::Sector),
             indexes: Arc::new((0..TARGETS).map(|_| CrashFile::new(&power)).collect()),
             power,

@@ -263,6 +263,15 @@ impl Task {
                 },
                 End::Stuck(why) => why,
             };
+            if tail.memory_failed() {
+                return self.fail(
+                    "the engine died of memory that cannot be accessed, and is not started again",
+                    &why,
+                    "see the kernel's log (dmesg) and `daos_server storage scan --health`; what the region held is lost: \
+                     format the storage anew, on another device if this one is failing",
+                    &tail,
+                );
+            }
             if let Some(plugin) = tail.plugin() {
                 self.state.add_incident(Incident {
                     at_ms: now_ms(),

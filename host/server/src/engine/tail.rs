@@ -79,12 +79,22 @@ impl Tail {
         plugin_of(&self.last_words()?)
     }
 
+    /// Whether it says that a region of its memory failed: the next life would end as this one did.
+    pub(super) fn memory_failed(&self) -> bool {
+        self.last_words().is_some_and(|words| is_of_memory(&words))
+    }
+
     /// The last one.
     pub(super) fn last(&self) -> String {
         self.lines()
             .pop()
             .unwrap_or_else(|| "it printed nothing".to_owned())
     }
+}
+
+/// `SIGBUS at 0x7f..: byte 4096 of the region PATH cannot be accessed (sector 8 of /dev/pmem0)`
+fn is_of_memory(words: &str) -> bool {
+    words.starts_with("SIGBUS at ") && words.contains(" of the region ")
 }
 
 /// The plugin of last words: `SIGSEGV inside plugin NAME VERSION, call submit`, `the device queue failed: plugin NAME
@@ -97,7 +107,7 @@ fn plugin_of(words: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::plugin_of;
+    use super::{is_of_memory, plugin_of};
 
     #[test]
     fn last_words_name_the_plugin() {
@@ -108,5 +118,14 @@ mod tests {
             assert_eq!(plugin_of(words).as_deref(), Some("bdev-acme"), "{words}");
         }
         assert_eq!(plugin_of("target 0 panicked"), None);
+    }
+
+    #[test]
+    fn last_words_tell_a_bad_block_of_memory() {
+        let words = "SIGBUS at 0x7f00: byte 4096 of the region /mnt/a cannot be accessed";
+        assert!(is_of_memory(words));
+        assert_eq!(plugin_of(words), None);
+        assert!(!is_of_memory("SIGBUS inside plugin a 1, call flush"));
+        assert!(!is_of_memory("target 0 panicked"));
     }
 }

@@ -102,8 +102,29 @@ fn controller(address: &str) -> String {
     daos_config::normalise_pci(address).unwrap_or_else(|| address.to_owned())
 }
 
-fn is_able(plugin: &PluginInfo, class: &str) -> bool {
-    let class = plugin.class(ClassKind::Bdev, class);
+/// Kinds of classes whose devices have firmware.
+const KINDS: [ClassKind; 2] = [ClassKind::Bdev, ClassKind::Scm];
+
+/// Which kinds a request means by its word for them.
+///
+/// # Errors
+/// There is no such word.
+fn kinds(word: &str) -> Result<&'static [ClassKind], Trouble> {
+    match word {
+        "" | "all" => Ok(&KINDS),
+        "nvme" => Ok(&KINDS[..1]),
+        "scm" => Ok(&KINDS[1..]),
+        other => Err(fault(
+            ResponseStatus::CtlErrConf,
+            format!("there are no devices of type {other:?}"),
+            "types are nvme, scm and all",
+            "correct --type",
+        )),
+    }
+}
+
+fn is_able(plugin: &PluginInfo, class: &str, kind: ClassKind) -> bool {
+    let class = plugin.class(kind, class);
     class.is_some_and(|class| class.capabilities.iter().any(|name| name == CAPABILITY))
 }
 
@@ -116,6 +137,7 @@ pub(super) async fn choose(
     state: &State,
     selection: &FirmwareSelection,
 ) -> Result<(Vec<Chosen>, Vec<PluginFault>), Trouble> {
+    let kinds = kinds(&selection.r#type)?;
     let (configured, trouble) = configured(plugins, state).await;
     let mut faults = Vec::new();
     let mut chosen: Vec<Chosen> = Vec::new();
@@ -129,9 +151,12 @@ pub(super) async fn choose(
         }
         chosen.extend(configured.iter().map(|(_, device)| device.clone()));
     } else {
-        found(plugins, &mut chosen, &mut faults).await;
+        found(plugins, kinds, &mut chosen, &mut faults).await;
         // An engine may know its device by a name that no scan shows.
-        for (_, device) in &configured {
+        for (_, device) in configured
+            .iter()
+            .filter(|_| kinds.contains(&ClassKind::Bdev))
+        {
             let (class, address) = (&device.message.class, &device.message.address);
             match chosen.iter_mut().find(|c| c.is(class, address)) {
                 Some(known) => known.leases.extend(device.leases.iter().cloned()),
@@ -170,7 +195,7 @@ async fn configured(plugins: &Plugins, state: &State) -> (Vec<(usize, Chosen)>, 
     let (mut all, mut trouble): (Vec<(usize, Chosen)>, _) = (Vec::new(), None);
     for index in 0..state.config.servers.len() {
         let tier = match bdevs(plugins, &state.config, index).await {
-            Ok(Some(tier)) if is_able(&tier.plugin, &tier.class) => tier,
+            Ok(Some(tier)) if is_able(&tier.plugin, &tier.class, ClassKind::Bdev) => tier,
             Ok(_) => continue,
             Err(fault) => {
                 trouble = trouble.or(Some(fault));
@@ -201,7 +226,7 @@ async fn named(
     configured: &[(usize, Chosen)],
     chosen: &mut Vec<Chosen>,
 ) -> Result<(), Trouble> {
-    let known = |class: &str| plugins.find(ClassKind::Bdev, class).is_ok();
+    let known = |class: &str| KINDS.iter().any(|kind| plugins.find(*kind, class).is_ok());
     let (class, address) = match name.split_once(':') {
         Some((class, address)) if known(class) => (Some(class), address),
         _ => (None, name),
@@ -227,8 +252,14 @@ async fn named(
             return Err(fault(ResponseStatus::CtlErrConf, what, cause, remedy));
         }
     };
-    let plugin = plugins.find(ClassKind::Bdev, class)?;
-    if !is_able(&plugin, class) {
+    let (plugin, kind) = match plugins.find(ClassKind::Bdev, class) {
+        Ok(plugin) => (plugin, ClassKind::Bdev),
+        Err(trouble) => match plugins.find(ClassKind::Scm, class) {
+            Ok(plugin) => (plugin, ClassKind::Scm),
+            Err(_) => return Err(trouble),
+        },
+    };
+    if !is_able(&plugin, class, kind) {
         let what = format!("{name} has no firmware that this host could read or change");
         let cause = format!("plugin {} does not offer it", plugin.name());
         return Err(fault(
@@ -237,6 +268,11 @@ async fn named(
             cause,
             "see `plugin list`",
         ));
+    }
+    if kind == ClassKind::Scm {
+        // Modules are not what a configuration names: the plugin knows them by themselves.
+        chosen.push(Chosen::new(&plugin, class, address));
+        return Ok(());
     }
     let config = serde_json::Map::from_iter([("bdev_list".to_owned(), vec![address].into())]);
     let request = ClassRequest {
@@ -253,10 +289,15 @@ async fn named(
 }
 
 /// Adds what the plugins find.
-async fn found(plugins: &Plugins, chosen: &mut Vec<Chosen>, faults: &mut Vec<PluginFault>) {
+async fn found(
+    plugins: &Plugins,
+    kinds: &[ClassKind],
+    chosen: &mut Vec<Chosen>,
+    faults: &mut Vec<PluginFault>,
+) {
     for plugin in plugins.usable() {
         let mut classes = plugin.manifest.classes.iter();
-        if !classes.any(|c| c.kind == ClassKind::Bdev && is_able(&plugin, &c.name)) {
+        if !classes.any(|c| kinds.contains(&c.kind) && is_able(&plugin, &c.name, c.kind)) {
             continue;
         }
         let report = match plugins.scan(&plugin).await {
@@ -272,7 +313,11 @@ async fn found(plugins: &Plugins, chosen: &mut Vec<Chosen>, faults: &mut Vec<Plu
             }
         };
         for record in report.devices {
-            if record.kind != ClassKind::Bdev || !is_able(&plugin, &record.class) {
+            if !kinds.contains(&record.kind) || !is_able(&plugin, &record.class, record.kind) {
+                continue;
+            }
+            // A namespace of memory is no device of its own: it has no serial number.
+            if record.kind == ClassKind::Scm && record.serial.is_empty() {
                 continue;
             }
             let known = chosen
@@ -286,7 +331,10 @@ async fn found(plugins: &Plugins, chosen: &mut Vec<Chosen>, faults: &mut Vec<Plu
             device.message.model = record.model.trim().to_owned();
             device.message.serial = record.serial.trim().to_owned();
             device.message.revision = record.firmware.trim().to_owned();
-            device.message.held = record.in_use.unwrap_or_default();
+            if record.kind == ClassKind::Bdev {
+                // Modules are never free; whether what is on them is used their plugin knows.
+                device.message.held = record.in_use.unwrap_or_default();
+            }
             chosen.push(device);
         }
     }
@@ -377,6 +425,19 @@ mod tests {
         ] {
             assert_eq!(controller(address), expected, "{address}");
         }
+    }
+
+    #[test]
+    fn types_of_devices() {
+        assert_eq!(kinds("").unwrap(), kinds("all").unwrap());
+        assert_eq!(kinds("nvme").unwrap(), [ClassKind::Bdev]);
+        assert_eq!(kinds("scm").unwrap(), [ClassKind::Scm]);
+        assert!(
+            kinds("tape")
+                .unwrap_err()
+                .to_string()
+                .contains("nvme, scm and all")
+        );
     }
 
     #[test]

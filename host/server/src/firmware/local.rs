@@ -47,6 +47,15 @@ pub(crate) struct Which {
     /// Only devices that run this firmware revision.
     #[arg(short, long, default_value = "", hide_default_value = true)]
     fwrev: String,
+    /// nvme (SSDs), scm (modules of persistent memory) or all [default: all for a query, nvme for an update]
+    #[arg(
+        short = 't',
+        long = "type",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TYPE"
+    )]
+    kind: String,
 }
 
 #[derive(Args)]
@@ -72,6 +81,7 @@ impl Which {
             model: self.model.clone(),
             revision: self.fwrev.clone(),
             filter: true,
+            r#type: self.kind.clone(),
         }
     }
 }

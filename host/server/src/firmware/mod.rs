@@ -1,4 +1,4 @@
-//! Firmware of this host's block devices: which there is, and replacing it.
+//! Firmware of this host's block devices and memory modules: which there is, and replacing it.
 //!
 //! A device is opened only while nobody has it, and updated by a helper of its own, so that scans go on meanwhile. As
 //! long as an update runs, its devices are leased to it and whoever else wants devices waits: a format, a burn-in, the
@@ -137,7 +137,11 @@ impl Firmware {
             let status = ResponseStatus::CtlErrApp;
             fault(status, "the image cannot be read", error.to_string(), "")
         })??;
-        let selection = request.selection.clone().unwrap_or_default();
+        let mut selection = request.selection.clone().unwrap_or_default();
+        if selection.r#type.is_empty() {
+            // An image fits one kind of device, and older shells know of one only.
+            selection.r#type = "nvme".to_owned();
+        }
         let chosen = devices::choose(&self.plugins, &self.state, &selection).await;
         self.plugins.rest().await;
         let planned = plan::plan(request, &selection, &image, chosen?)?;

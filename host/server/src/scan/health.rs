@@ -3,15 +3,18 @@
 use super::engines::not_told;
 use crate::plugins::Plugins;
 use daos_plugin_api::abi::Status;
-use daos_plugin_api::control::{DeviceSpec, DeviceState, HealthRecord, HealthStatus};
+use daos_plugin_api::control::{ClassKind, DeviceSpec, DeviceState, HealthRecord, HealthStatus};
 use daos_proto::host::{Detail, Device, DeviceHealth, Kind};
 use serde_json::{Map, Value, json};
 
-/// Asks the plugins for the health of each block device that has none yet.
+/// What a plugin's class says if it tells the health of memory: of block devices all are asked.
+const CAPABILITY: &str = "health";
+
+/// Asks the plugins for the health of each device that has none yet.
 pub(super) async fn ask(plugins: &Plugins, devices: &mut [Device]) {
     let leases = plugins.state_dir().leases().unwrap_or_default();
     for device in devices.iter_mut() {
-        if device.kind() != Kind::Bdev || device.health.is_some() || device.engine.is_some() {
+        if device.health.is_some() || device.engine.is_some() || device.kind() == Kind::Fabric {
             continue;
         }
         let lease = leases
@@ -29,7 +32,16 @@ pub(super) async fn ask(plugins: &Plugins, devices: &mut [Device]) {
         let Some(plugin) = plugins.get(&device.plugin) else {
             continue;
         };
-        let config = Map::from_iter([("bdev_list".to_owned(), json!([device.address]))]);
+        let config = match device.kind() {
+            Kind::Bdev => Map::from_iter([("bdev_list".to_owned(), json!([device.address]))]),
+            _ => {
+                let class = plugin.class(ClassKind::Scm, &device.class);
+                if !class.is_some_and(|c| c.capabilities.iter().any(|name| name == CAPABILITY)) {
+                    continue;
+                }
+                Map::new()
+            }
+        };
         let spec = DeviceSpec {
             class: device.class.clone(),
             index: 0,

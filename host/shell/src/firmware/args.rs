@@ -37,8 +37,22 @@ pub(crate) enum FirmwareCommand {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// SSDs.
-    #[default]
     Nvme,
+    /// Modules of persistent memory.
+    Scm,
+    /// Both.
+    #[default]
+    All,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Nvme => "nvme",
+            Self::Scm => "scm",
+            Self::All => "all",
+        }
+    }
 }
 
 /// Which devices are meant.
@@ -62,8 +76,9 @@ pub(crate) struct Which {
 }
 
 impl Which {
-    pub(crate) fn selection(&self) -> FirmwareSelection {
+    pub(crate) fn selection(&self, kind: Kind) -> FirmwareSelection {
         FirmwareSelection {
+            r#type: kind.word().to_owned(),
             devices: self.devices.clone(),
             configured: false,
             model: self.model.clone(),
@@ -84,7 +99,7 @@ pub(crate) struct QueryArgs {
 
 #[derive(Args)]
 pub(crate) struct UpdateArgs {
-    /// What to update.
+    /// What to update; an image fits one kind of device.
     #[arg(short = 't', long = "type", value_enum)]
     pub(crate) kind: Kind,
     /// The image: its whole path on each host.

@@ -18,10 +18,10 @@ pub(crate) async fn run(
     hosts: &[String],
 ) -> anyhow::Result<bool> {
     match command {
-        FirmwareCommand::Query(args) => query(cli, args.which.selection(), hosts).await,
+        FirmwareCommand::Query(args) => query(cli, args.which.selection(args.kind), hosts).await,
         FirmwareCommand::Update(args) => {
             let request = UpdateFirmwareRequest {
-                selection: Some(args.which.selection()),
+                selection: Some(args.which.selection(args.kind)),
                 image: args.path.clone(),
                 slot: args.slot,
                 new_revision: args.new_fwrev.clone(),
@@ -51,6 +51,7 @@ pub(crate) async fn fwupdate(
             model: args.model.clone(),
             revision: args.revision.clone(),
             filter: false,
+            ..FirmwareSelection::default()
         }),
         image: args.path.clone(),
         slot: args.slot,

@@ -59,6 +59,15 @@ pub struct Health {
     /// Degrees Celsius.
     #[serde(default)]
     pub temperature_celsius: Option<f64>,
+    /// Spare capacity that is left, in percent.
+    #[serde(default)]
+    pub spares_percentage: Option<f64>,
+    /// Spare capacity below which the module warns, in percent.
+    #[serde(default)]
+    pub spares_threshold: Option<f64>,
+    /// Times that the power went before all was saved.
+    #[serde(default)]
+    pub shutdown_count: Option<u64>,
     /// Life that is used, in percent.
     #[serde(default)]
     pub life_used_percentage: Option<f64>,

@@ -161,7 +161,7 @@ fn dimms(tools: &mut dyn Tools, shown: usize) -> Result<Dimms> {
     Ok(dimms)
 }
 
-fn words(said: &Said) -> String {
+pub(super) fn words(said: &Said) -> String {
     let lines = said.err.lines().chain(said.out.lines());
     let lines: Vec<&str> = lines
         .map(str::trim)

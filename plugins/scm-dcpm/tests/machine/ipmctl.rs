@@ -32,6 +32,9 @@ pub(crate) struct Dimm {
     pub(crate) violation: &'static str,
     pub(crate) set_health: &'static str,
     pub(crate) goal: Option<Goal>,
+    pub(crate) firmware: &'static str,
+    /// Runs after the next power cycle.
+    pub(crate) staged: Option<String>,
 }
 
 impl Dimm {
@@ -80,6 +83,8 @@ impl Machine {
                     violation: "No",
                     set_health: "Healthy",
                     goal: None,
+                    firmware: "01.02.00.5435",
+                    staged: None,
                 }),
                 ..Module::default()
             })
@@ -235,6 +240,11 @@ impl Machine {
             Installed::Works => "03.00.00.0468",
         };
         let out = match *arguments.last().expect("arguments") {
+            "-firmware" => self.firmwares(),
+            // Of every module, whichever was asked for.
+            _ if arguments.contains(&"-sensor") => {
+                include_str!("../recorded/ipmctl-sensors.xml").to_owned()
+            }
             "-dimm" => self.dimms(),
             "-region" => self.sets(),
             "-goal" => self.goals(),
@@ -270,6 +280,57 @@ impl Machine {
             "<?xml version=\"1.0\"?>\n <DimmList>\n{} </DimmList>\n",
             listed.collect::<String>()
         )
+    }
+
+    fn firmwares(&self) -> String {
+        let listed = self.modules.iter().filter_map(|module| module.dimm.as_ref()).map(|dimm| {
+            format!(
+                "  <DimmFirmware>\n   <DimmID>{}</DimmID>\n   <ActiveFWVersion>{}</ActiveFWVersion>\n   \
+                 <StagedFWVersion>{}</StagedFWVersion>\n   <FWUpdateStatus>Unknown</FWUpdateStatus>\n   \
+                 <FWImageMaxSize>1048576</FWImageMaxSize>\n  </DimmFirmware>\n",
+                dimm.id(), dimm.firmware, dimm.staged.as_deref().unwrap_or("N/A"),
+            )
+        });
+        let listed: String = listed.collect();
+        format!("<?xml version=\"1.0\"?>\n <DimmFirmwareList>\n{listed} </DimmFirmwareList>\n")
+    }
+
+    /// `load`: an image is its revision, after the words `image of`.
+    pub(super) fn load(&mut self, arguments: &[&str]) -> Said {
+        let after = |word: &str| {
+            let at = arguments
+                .iter()
+                .position(|one| *one == word)
+                .expect("it is there");
+            arguments[at + 1]
+        };
+        let image = std::fs::read_to_string(after("-source")).expect("an image");
+        let id = after("-dimm").to_owned();
+        let Some(revision) = image.strip_prefix("image of ") else {
+            let words = format!(
+                "Load FW on PMem module {id}: Error 62 - Image file is not valid\nDetails: Vendor not compatible"
+            );
+            let out = format!("<?xml version=\"1.0\"?>\n<Error Type = \"1\">\n{words}\n</Error>\n");
+            return Said {
+                success: false,
+                out,
+                err: String::new(),
+            };
+        };
+        if !arguments.contains(&"-examine") {
+            let dimms = self
+                .modules
+                .iter_mut()
+                .filter_map(|module| module.dimm.as_mut());
+            for dimm in dimms.filter(|dimm| dimm.id() == id) {
+                dimm.staged = (revision != "nothing").then(|| revision.to_owned());
+            }
+        }
+        Said {
+            success: true,
+            out: message("Success"),
+            err: String::new(),
+        }
     }
 
     fn sets(&self) -> String {

@@ -364,6 +364,10 @@ impl Tools for Machine {
                 err: String::new(),
             }),
             (Program::Ipmctl, "show" | "version") => self.show(arguments),
+            (Program::Ipmctl, "load") => {
+                self.changes += usize::from(!arguments.contains(&"-examine"));
+                Ok(self.load(arguments))
+            }
             _ => self.change(arguments),
         }
     }

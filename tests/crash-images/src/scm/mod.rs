@@ -1,14 +1,17 @@
 //! SCM seen through a CPU cache.
 
+mod caches;
 mod view;
 
 use crate::plugin::{Shared, lock};
 use crate::power::{Power, Survival};
 use crate::random::Random;
+use caches::Played;
 use daos_plugin_api::abi::{ScmInfo, Status};
 use daos_plugin_api::control::DeviceSpec;
 use daos_plugin_api::host::{CallOptions, ScmMapping, ScmMemory};
 use daos_plugin_api::sdk::{CallContext, Error, Region, Result, Scm};
+use scm_dcpm::Method;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +47,7 @@ pub(crate) struct Store {
     life: AtomicU64,
     opened: Mutex<u64>,
     power: Power,
+    method: Option<Method>,
 }
 
 impl Store {
@@ -73,13 +77,9 @@ impl Store {
         Ok(())
     }
 
-    /// Snapshots of the lines that a range touches.
-    fn lines(
-        &self,
-        ptr: *const u8,
-        len: usize,
-    ) -> Result<Option<(String, usize, Vec<u8>)>, Status> {
-        let caches = lock(&self.caches);
+    /// Takes the lines that a range touches as they are now; they are on the medium after this thread's next `commit`.
+    fn flush(&self, ptr: *const u8, len: usize) -> Result<(), Status> {
+        let mut caches = lock(&self.caches);
         let found = caches
             .images
             .iter()
@@ -88,15 +88,31 @@ impl Store {
             return Err(Status::INVALID);
         };
         if len == 0 {
-            return Ok(None);
+            return Ok(());
         }
         let start = offset / LINE * LINE;
         let end = (offset + len).next_multiple_of(LINE).min(image.view.len());
-        Ok(Some((
-            name.clone(),
-            start,
-            image.view.read(start, end - start),
-        )))
+        let (name, data) = (name.clone(), image.view.read(start, end - start));
+        let thread = std::thread::current().id();
+        caches
+            .pending
+            .entry(thread)
+            .or_default()
+            .push((name, start, data));
+        Ok(())
+    }
+
+    /// What this thread has flushed reaches the medium.
+    fn commit(&self) -> Result<(), Status> {
+        let mut caches = lock(&self.caches);
+        let thread = std::thread::current().id();
+        for (name, offset, data) in caches.pending.remove(&thread).unwrap_or_default() {
+            if let Some(image) = caches.images.get(&name) {
+                view::write(&image.medium, offset, &data);
+                image.medium.persist(offset, data.len())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +136,7 @@ impl CachedMemory {
                 life: AtomicU64::new(1),
                 opened: Mutex::new(0),
                 power: shared.power.clone(),
+                method: shared.method,
             });
             stores.insert(device.address.clone(), Arc::clone(&store));
             store
@@ -255,27 +272,20 @@ impl Scm for CachedMemory {
         if self.dead() || !self.store.power.draw() {
             return Err(Status::DEVICE_GONE);
         }
-        if let Some(lines) = self.store.lines(ptr, len)? {
-            let mut caches = lock(&self.store.caches);
-            let thread = std::thread::current().id();
-            caches.pending.entry(thread).or_default().push(lines);
+        match self.store.method {
+            None => self.store.flush(ptr, len),
+            Some(method) => Played::new(&self.store).flush(method, ptr, len),
         }
-        Ok(())
     }
 
     fn drain(&self) -> Result<(), Status> {
-        let mut caches = lock(&self.store.caches);
         if self.dead() || !self.store.power.draw() {
             return Err(Status::DEVICE_GONE);
         }
-        let thread = std::thread::current().id();
-        for (name, offset, data) in caches.pending.remove(&thread).unwrap_or_default() {
-            if let Some(image) = caches.images.get(&name) {
-                view::write(&image.medium, offset, &data);
-                image.medium.persist(offset, data.len())?;
-            }
+        match self.store.method {
+            None => self.store.commit(),
+            Some(method) => Played::new(&self.store).drain(method),
         }
-        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ mod layers;
 mod leases;
 mod life;
 mod log_masks;
+mod memory_failure;
 mod network_ping;
 mod network_scan;
 mod no_libfabric;

@@ -20,10 +20,11 @@ fn selection(devices: &[String], model: &str, revision: &str) -> FirmwareSelecti
         model: model.to_owned(),
         revision: revision.to_owned(),
         filter: true,
+        r#type: "nvme".to_owned(),
     }
 }
 
-/// Memory modules have no firmware that this server could tell: their half is empty.
+/// Memory modules are told of in the project's own protocol alone: their half is empty.
 pub(super) async fn query(
     firmware: &Firmware,
     request: &FirmwareQueryReq,
@@ -60,7 +61,7 @@ pub(super) async fn update(
 ) -> Result<FirmwareUpdateResp, Status> {
     if request.r#type() == DeviceType::Scm {
         return Err(Status::unimplemented(
-            "this server does not update the firmware of memory modules",
+            "firmware of memory modules is updated by `daos_shell firmware update --type scm`",
         ));
     }
     let wanted = UpdateFirmwareRequest {

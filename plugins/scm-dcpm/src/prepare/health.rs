@@ -1,0 +1,183 @@
+//! Health of modules and namespaces: what `ndctl` lists, and, of Intel's modules, what `ipmctl` adds.
+
+use super::inventory::{Health, Inventory, Module, Namespace};
+use super::ipmctl::{Dimm, elements};
+use super::plan::ailing;
+use super::run::list;
+use super::tools::{Program, System, Tools};
+use daos_plugin_api::abi::Status;
+use daos_plugin_api::control::{HealthRecord, HealthStatus};
+use daos_plugin_api::sdk::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Kelvin at 0 degrees Celsius.
+const ZERO_CELSIUS: f64 = 273.15;
+
+/// Health of a device of this machine.
+pub(crate) fn health(address: &str) -> Result<HealthRecord> {
+    health_with(&mut System, address)
+}
+
+/// Health of a module (`nmem0`) or a namespace (`/dev/pmem0`).
+///
+/// # Errors
+/// NOT_FOUND if there is none of that name, or it tells nothing about its health.
+pub fn health_with(tools: &mut dyn Tools, address: &str) -> Result<HealthRecord> {
+    let inventory = list(tools, 1)?;
+    let mut namespaces = inventory.regions.iter().flat_map(|region| region.real());
+    if let Some(namespace) = namespaces.find(|namespace| namespace.address() == address) {
+        return Ok(of_namespace(namespace));
+    }
+    let module = inventory
+        .modules
+        .iter()
+        .find(|module| module.dev == address);
+    let module = module.ok_or_else(|| {
+        Error::new(
+            Status::NOT_FOUND,
+            format!("there is no persistent memory {address}"),
+        )
+        .remedy("`daos_server storage scan` lists modules and namespaces")
+    })?;
+    of_module(tools, &inventory, module)
+}
+
+fn of_namespace(namespace: &Namespace) -> HealthRecord {
+    let bad = namespace.badblock_count;
+    HealthRecord {
+        status: match bad {
+            0 => HealthStatus::Ok,
+            _ => HealthStatus::Warning,
+        },
+        media_errors: Some(bad),
+        warnings: match bad {
+            0 => Vec::new(),
+            _ => vec![format!(
+                "{bad} bad blocks; ndctl list -M -n {} lists them",
+                namespace.dev
+            )],
+        },
+        ..HealthRecord::default()
+    }
+}
+
+fn of_module(
+    tools: &mut dyn Tools,
+    inventory: &Inventory,
+    module: &Module,
+) -> Result<HealthRecord> {
+    let dimm = inventory.dimm_of(module);
+    if dimm.is_none() && module.health.is_none() && inventory.dimms_unknown.is_none() {
+        return Err(Error::new(
+            Status::NOT_FOUND,
+            format!("module {} tells nothing about its health", module.dev),
+        ));
+    }
+    let mut record = HealthRecord::default();
+    if let Some(health) = &module.health {
+        listed(health, &mut record);
+    }
+    // What ipmctl does not tell is told; the rest stands.
+    if let Some(error) = &inventory.dimms_unknown {
+        record
+            .warnings
+            .push(format!("ipmctl tells nothing: {error}"));
+    }
+    if let Some(dimm) = dimm {
+        if let Err(error) = sensors(tools, dimm, &mut record) {
+            record
+                .warnings
+                .push(format!("ipmctl tells no sensors: {error}"));
+        }
+        if dimm.health.starts_with("Noncritical") {
+            record
+                .warnings
+                .push(format!("its health is {} ({})", dimm.health, dimm.reason));
+        }
+    }
+    let wrong = ailing(module).or_else(|| dimm?.ailing());
+    record.status = match &wrong {
+        Some(_) => HealthStatus::Critical,
+        None if record.warnings.is_empty() => HealthStatus::Ok,
+        None => HealthStatus::Warning,
+    };
+    record
+        .warnings
+        .extend(wrong.map(|(why, remedy)| format!("it {why}; {remedy}")));
+    Ok(record)
+}
+
+/// What the kernel's driver read of it.
+fn listed(health: &Health, record: &mut HealthRecord) {
+    record.temperature_kelvin = health.temperature_celsius.map(kelvin);
+    record.used_percent = health.life_used_percentage.map(|percent| percent as u32);
+    record.spare_percent = health.spares_percentage.map(|percent| percent as u32);
+    record.spare_threshold_percent = health.spares_threshold.map(|percent| percent as u32);
+    record.unsafe_shutdowns = health.shutdown_count;
+    if health.health_state == "non-critical" {
+        record
+            .warnings
+            .push("its health is non-critical".to_owned());
+    }
+}
+
+fn kelvin(celsius: f64) -> u32 {
+    (celsius + ZERO_CELSIUS).round().clamp(0.0, 1000.0) as u32
+}
+
+/// What its own sensors say.
+fn sensors(tools: &mut dyn Tools, dimm: &Dimm, record: &mut HealthRecord) -> Result<()> {
+    let command = ["show", "-o", "nvmxml", "-a", "-sensor", "-dimm", &dimm.id];
+    let said = tools.run(Program::Ipmctl, &command)?;
+    let mut values = BTreeMap::new();
+    let mut threshold = None;
+    elements(&said.out, "Sensor", &mut |of| {
+        // A program that ignores the selection shows all modules.
+        if of("DimmID") != dimm.id {
+            return;
+        }
+        if let Some(value) = leading(&of("CurrentValue")) {
+            values.insert(of("Type"), value);
+        }
+        if of("Type") == "PercentageRemaining" {
+            threshold = leading(&of("AlarmThreshold"));
+        }
+    })?;
+    let value = |name: &str| values.get(name).copied();
+    let percent = |value: Option<u64>| value.and_then(|v| u32::try_from(v).ok());
+    let or = |own: &mut Option<u64>, value: Option<u64>| *own = value.or(*own);
+    record.temperature_kelvin = value("MediaTemperature")
+        .map(|celsius| kelvin(celsius as f64))
+        .or(record.temperature_kelvin);
+    record.spare_percent = percent(value("PercentageRemaining")).or(record.spare_percent);
+    record.spare_threshold_percent = percent(threshold).or(record.spare_threshold_percent);
+    or(
+        &mut record.power_on_hours,
+        value("PowerOnTime").map(|seconds| seconds / 3600),
+    );
+    or(&mut record.power_cycles, value("PowerCycles"));
+    or(
+        &mut record.unsafe_shutdowns,
+        value("LatchedDirtyShutdownCount"),
+    );
+    or(&mut record.error_log_entries, value("FwErrorCount"));
+    let more = [
+        ("controller_celsius", "ControllerTemperature"),
+        ("up_seconds", "UpTime"),
+    ];
+    for (name, sensor) in more {
+        record
+            .details
+            .extend(value(sensor).map(|v| (name.to_owned(), Value::from(v))));
+    }
+    Ok(())
+}
+
+/// `30C`, `100%`, `360000s`, `12`.
+fn leading(text: &str) -> Option<u64> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    text[..end].parse().ok()
+}
