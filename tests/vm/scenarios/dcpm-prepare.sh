@@ -79,45 +79,6 @@ expect 0 "destroy namespace1.0" says yes --scm-only --reset
 expect 0 "SCM:" $server storage prepare --scm-only --reset
 mark "reset"
 
-# Several namespaces per region, also when the first run is killed between two of them.
-expect 0 "create an fsdax namespace of" $server storage prepare --scm-only --scm-ns-per-socket 2 --dry-run
-[ "$(grep -c "create an fsdax namespace" /run/said)" = 4 ] || fail "not four namespaces are planned"
-$server storage prepare --scm-only --scm-ns-per-socket 2 -f >/run/killed 2>&1 &
-asked=$!
-waited=0
-until [ "$(namespaces)" -ge 1 ]; do
-	waited=$((waited + 1))
-	[ $waited -lt 600 ] || fail "no namespace is made"
-	sleep 0.1
-done
-kill -9 $asked
-wait $asked || true
-while pgrep 'daos_server|ndctl' >/dev/null; do sleep 0.1; done
-expect 0 "Persistent memory kernel devices:" $server storage prepare --scm-only --scm-ns-per-socket 2 -f
-[ "$(namespaces)" = 4 ] || fail "not four namespaces"
-expect 0 "ready" $server storage prepare --scm-only --scm-ns-per-socket 2
-expect 4 "has 2 of 3 namespaces" $server storage prepare --scm-only --scm-ns-per-socket 3 -f
-$server --json storage scan --health >/run/scan
-python3 - <<'PYTHON' || fail "the health of namespaces"
-import json
-devices = {d["address"]: d for d in json.load(open("/run/scan"))["response"]["devices"] if d["class"] == "dcpm"}
-spaces = [d for name, d in devices.items() if name.startswith("/dev/pmem")]
-assert len(spaces) == 4, devices
-assert all(d["health"]["status"] == "ok" and d["health"]["media_errors"] == 0 for d in spaces), spaces
-PYTHON
-expect 0 "SCM:" $server storage prepare --scm-only --reset -f
-mark "several namespaces"
-
-# Label areas that somebody wiped are as those of new modules.
-ndctl disable-region all
-ndctl zero-labels all
-ndctl enable-region all
-expect 0 "Persistent memory kernel devices:" $server storage prepare --scm-only -f
-[ "$(namespaces)" = 2 ] || fail "not two namespaces on modules whose labels were wiped"
-expect 0 "SCM:" $server storage prepare --scm-only --reset -f
-mark "labels wiped"
-
-
 # Killed while ndctl works: whatever it leaves, the next run ends at the same place.
 for pause in 0.2 0.5 0.8 1.1 1.4; do
 	$server storage prepare --scm-only -f >/run/said 2>&1 &
