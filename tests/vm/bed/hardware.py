@@ -36,8 +36,6 @@ class Machine:
     nvdimm: bool = False
     power: bool = False
     """Log what nvme-4096 is told to write, so that its power can be cut (power.py)."""
-    shared: bool = False
-    """Put nvme-4096 into a subsystem, whose namespaces other controllers may have."""
 
     @property
     def monitor_socket(self) -> pathlib.Path:
@@ -121,13 +119,6 @@ class Machine:
             return ["-blockdev", f"driver=raw,node-name={name},{file}"]
 
         blocks_4096 = "logical_block_size=4096,physical_block_size=4096"
-        last = ["-device", f"nvme,id=nvme-4096,serial=EMU4096,drive=nvme-4096,bus=slot3,{blocks_4096}"]
-        if self.shared:
-            last = [
-                "-device", "nvme-subsys,id=subsystem",
-                "-device", "nvme,id=nvme-4096,serial=EMU4096,bus=slot3,subsys=subsystem",
-                "-device", f"nvme-ns,drive=nvme-4096,bus=nvme-4096,nsid=1,shared=on,{blocks_4096}",
-            ]
         return [
             "-object", "throttle-group,id=throttle-512",
             "-blockdev", "driver=throttle,node-name=disk-512,throttle-group=throttle-512,"
@@ -138,7 +129,7 @@ class Machine:
             "-device", "nvme,id=nvme-mixed,serial=EMUMIXED,bus=slot2",
             "-device", f"nvme-ns,drive=nvme-mixed-1,bus=nvme-mixed,nsid=1,{blocks_4096}",
             "-device", "nvme-ns,drive=nvme-mixed-2,bus=nvme-mixed,nsid=2,logical_block_size=512",
-            *last,
+            "-device", f"nvme,id=nvme-4096,serial=EMU4096,drive=nvme-4096,bus=slot3,{blocks_4096}",
         ]
 
     def _nvdimms(self) -> list[str]:
