@@ -40,6 +40,7 @@ def run(machine: Machine, timeout_s: float, output=sys.stdout) -> Outcome:
     QEMU's exit status carries the job's: isa-debug-exit makes it an odd number.
     """
     started = time.monotonic()
+    machine.power_on()
     timed_out = threading.Event()
     process = subprocess.Popen(
         machine.command(),
@@ -59,7 +60,7 @@ def run(machine: Machine, timeout_s: float, output=sys.stdout) -> Outcome:
     try:
         try:
             monitor = Monitor(machine.monitor_socket)
-            requests = Requests(machine.request_socket, monitor)
+            requests = Requests(machine.request_socket, monitor, machine.pmem)
         except OSError as error:
             process.kill()
             code = process.wait()

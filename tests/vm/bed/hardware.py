@@ -4,13 +4,16 @@
     42:00.0  node 0  nvme-mixed  namespace 1 of 4096-byte blocks, namespace 2 of 512-byte blocks
     81:00.0  node 1  nvme-4096   one namespace of 4096-byte blocks
 
-With `nvdimm`, one NVDIMM of 512 MiB on each node beside them.
+With `nvdimm`, one NVDIMM of 512 MiB on each node beside them; with `modules`, so many DC persistent memory modules on
+each (modules.py).
 """
 
 import dataclasses
 import pathlib
 
+import modules
 import power
+import tsc
 
 MIB = 1 << 20
 
@@ -36,6 +39,7 @@ class Machine:
     nvdimm: bool = False
     power: bool = False
     """Log what nvme-4096 is told to write, so that its power can be cut (power.py)."""
+    pmem: modules.Modules | None = None
 
     @property
     def monitor_socket(self) -> pathlib.Path:
@@ -53,6 +57,13 @@ class Machine:
                 image.truncate(size)
         if self.power:
             power.prepare(self.work / "nvme-4096")
+        if self.pmem:
+            self.pmem.create()
+
+    def power_on(self) -> None:
+        """What the platform's firmware does before each boot."""
+        if self.pmem:
+            self.pmem.boot()
 
     def command(self) -> list[str]:
         return [
@@ -63,6 +74,7 @@ class Machine:
             *self._pci(),
             *self._nvme(),
             *self._nvdimms(),
+            *(self.pmem.arguments() if self.pmem else []),
         ]
 
     def _processor_and_memory(self) -> list[str]:
@@ -71,21 +83,31 @@ class Machine:
         if self.nvdimm:
             machine += ",nvdimm=on,nvdimm-persistence=mem-ctrl"
             memory += ",slots=4,maxmem=16G"
+        backends = [f"memory-backend-ram,id=memory{node},size={self.memory_mib // 2}M" for node in (0, 1)]
+        if self.pmem:
+            # The modules are the end of node 1's memory.
+            memory = f"{(modules.LOW + self.pmem.bytes) // MIB}M"
+            backends = [
+                f"memory-backend-ram,id=memory0,size={modules.LOW // MIB}M",
+                f"memory-backend-file,id=memory1,share=on,mem-path={self.pmem.memory},size={self.pmem.bytes // MIB}M",
+            ]
         arguments = ["-machine", machine, "-cpu", "max", "-smp", "2,sockets=2,cores=1,threads=1", "-m", memory]
-        for node in (0, 1):
-            arguments += ["-object", f"memory-backend-ram,id=memory{node},size={self.memory_mib // 2}M"]
-            arguments += ["-numa", f"node,nodeid={node},cpus={node},memdev=memory{node}"]
+        for node, backend in enumerate(backends):
+            arguments += ["-object", backend, "-numa", f"node,nodeid={node},cpus={node},memdev=memory{node}"]
         return arguments + ["-numa", "dist,src=0,dst=1,val=21"]
 
     def _firmware_and_console(self) -> list[str]:
         # no_timer_check: under emulation the interrupt that this check waits for may come too late, and
         #   the kernel then panics at boot (about one boot in twelve on a loaded host).
-        # hpet: the TSC is the host's and is calibrated against emulated timers, which on a loaded host made a guest's
-        #   clock run fifty times too fast, so that every time limit in it expired.
+        # tsc: it is the host's, and told instead of calibrated: against emulated timers a loaded host once made a guest's
+        #   clock run fifty times too fast. Reading any other clock costs a call into QEMU under its lock.
         # panic=-1 with -no-reboot: a panic ends QEMU at once instead of hanging until the time limit.
-        parameters = "console=ttyS0 quiet loglevel=3 no_timer_check panic=-1 tsc=unstable clocksource=hpet"
+        clock = f"tsc=reliable tsc_early_khz={tsc.frequency_khz()}"
+        parameters = f"console=ttyS0 quiet loglevel=3 no_timer_check panic=-1 {clock}"
         if self.iommu:
             parameters += " intel_iommu=on"
+        if self.pmem:
+            parameters += f" {self.pmem.parameters()}"
         return [
             "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", str(self.kernel), "-initrd", str(self.initramfs),

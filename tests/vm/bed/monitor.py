@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 
+import modules
 import power
 
 
@@ -55,10 +56,11 @@ class Requests:
     """Runs every line that the guest writes to its second serial port as a QMP command and answers there.
 
     Commands of ours among them: `cut-power` with the arguments `disk` and `seed`, see power.py; `lose-power`, which
-    ends the machine at once, as a loss of power would."""
+    ends the machine at once, as a loss of power would; `module` with `handle` and `state`, see modules.py."""
 
-    def __init__(self, path: pathlib.Path, monitor: Monitor):
+    def __init__(self, path: pathlib.Path, monitor: Monitor, pmem: modules.Modules | None):
         self.power_lost = False
+        self._pmem = pmem
         self._monitor = monitor
         self._port = connect(path)
         self._cutter = power.Cutter(path.parent)
@@ -67,6 +69,8 @@ class Requests:
     def _run(self, command: dict) -> dict:
         if command.get("execute") == "cut-power":
             return self._cutter.cut(self._monitor.execute, command["arguments"]["disk"], command["arguments"]["seed"])
+        if command.get("execute") == "module" and self._pmem:
+            return self._pmem.set_state(command["arguments"]["handle"], command["arguments"]["state"])
         if command.get("execute") == "lose-power":
             self.power_lost = True
             # QEMU may be gone before it has answered.

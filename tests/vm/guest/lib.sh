@@ -86,6 +86,19 @@ nvdimms() {
 	done
 }
 
+# module HANDLE STATE: a persistent memory module (0x0001, 0x0101, 0x1001, ...; with "# vm: --modules N") becomes healthy,
+# noncritical, critical, fatal, locked, unlocked or absent. Its firmware says so at once; what is mapped changes at the next boot.
+module() {
+	qmp "{\"execute\":\"module\",\"arguments\":{\"handle\":\"$1\",\"state\":\"$2\"}}" >/dev/null
+}
+
+# pmem_modules: loads the kernel's modules for persistent memory modules.
+pmem_modules() {
+	modprobe -a crc32c_generic ext4 nfit nd_pmem dax_pmem 2>/dev/null
+	udevadm settle 2>/dev/null || true
+	ndctl wait-scrub >/dev/null 2>&1 || true
+}
+
 # fail_io DISK read|write: from now on each read or write of a disk (nvme-mixed-1, nvme-mixed-2) fails as on a medium that
 # is worn out. mend_io DISK: no more.
 fail_io() {
@@ -123,7 +136,7 @@ rdma_interface() {
 # ofi_test PROGRAM TEST: runs a test of fabric-ofi on the interface rdma0; one that was not run has failed.
 ofi_test() {
 	# From the guest's memory: it is started again and again, and the host's files come through an emulated device.
-	cp "$VM_BUILD/ofi-tests/$1" /mnt
+	cp "$VM_BUILD/guest-tests/$1" /mnt
 	OFI_TEST_INTERFACE=rdma0 IPATH_NO_BACKTRACE=1 "/mnt/$1" "$2" --nocapture --test-threads 1 | tee /run/ofi-test
 	! grep "NOT RUN" /run/ofi-test || fail "the RDMA device was not used"
 }
