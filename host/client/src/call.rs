@@ -5,6 +5,7 @@ use crate::driver::{Answer, Attempt, Driver, Lost, Outcome};
 use crate::error::{Error, Operation};
 use crate::locate::{Locator, View};
 use crate::pool::{Lease, Pool};
+use crate::readable::readable;
 use crate::retry::Patience;
 use crate::sequence::{Sequence, Sequences};
 use daos_plugin_api::abi::Status;
@@ -198,10 +199,13 @@ impl Core {
                 }
                 Err(loss) => {
                     lost = true;
+                    let peer = readable(&view.targets[target as usize]);
                     Again {
                         why: match loss {
-                            Lost::Unreachable(status) => format!("target {target}: {status}"),
-                            Lost::Expired(note) => format!("target {target}: {note}"),
+                            Lost::Unreachable(status) => {
+                                format!("target {target} at {peer}: {status}")
+                            }
+                            Lost::Expired(note) => format!("target {target} at {peer}: {note}"),
                             Lost::Fabric(cause) => cause,
                         },
                         look: true,

@@ -47,6 +47,7 @@ mod options;
 mod ping;
 mod pool;
 mod provider;
+mod readable;
 mod retry;
 mod sequence;
 

@@ -1,6 +1,6 @@
 //! The fabric between two network namespaces: client and engine share nothing but a pair of interfaces.
 
-use daos_e2e::{Bdev, Site, eventually, finish, may_mount, not_run};
+use daos_e2e::{Bdev, LIMIT, Site, eventually, finish, may_mount, not_run};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -37,7 +37,7 @@ pub(crate) struct Namespaces {
 pub(crate) fn ip(line: &str) -> Result<String, String> {
     let mut command = Command::new("ip");
     command.args(line.split(' '));
-    let done = finish(command, Duration::from_secs(10));
+    let done = finish(command, LIMIT);
     match done.code {
         Some(0) => Ok(done.stdout),
         _ => Err(format!("ip {line}: {}", done.stderr.trim())),

@@ -3,8 +3,8 @@
 
 use super::namespaces::{Namespaces, Relay, ip};
 use crate::data::{Objects, bench};
-use daos_e2e::{Bdev, Server, Site, eventually, finish, not_run};
-use std::path::Path;
+use daos_e2e::{Bdev, LIMIT, Server, Site, eventually, finish, not_run};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,7 +61,18 @@ impl Network {
 
     /// Starts to write without an end; each value is recorded when it is acknowledged.
     fn writer(&self, site: &Site, record: &str) -> Far {
-        let write = ["workload", "write", "--count", "1000000", record];
+        // Few keys: each is soon written over, so that a change that is made twice shows as an old value.
+        let write = [
+            "workload",
+            "write",
+            "--count",
+            "1000000",
+            "--keys",
+            "16",
+            "--size",
+            "1..128KiB",
+            record,
+        ];
         let mut command = self.daos(site, &write);
         let silent = command.stdin(Stdio::null()).stdout(Stdio::null());
         Far(silent.spawn().expect("daos can be started"))
@@ -77,50 +88,112 @@ impl Network {
             let line = line.replace("{}", name).replace("[]", other);
             let mut command = Command::new(program);
             command.args(["-n", space]).args(line.split(' '));
-            let done = finish(command, Duration::from_secs(10));
+            let done = finish(command, LIMIT);
             if done.code != Some(0) {
                 return Err(format!("{program} {line}: {}", done.stderr.trim()));
             }
         }
         Ok(())
     }
+
+    /// Nothing crosses from here on. Nobody is told where the kernel can make it so; elsewhere each side's own
+    /// routes refuse to send.
+    fn cut(&self) {
+        if self
+            .both("tc", "qdisc add dev {} root netem loss 100%")
+            .is_err()
+        {
+            self.both("ip", "route add blackhole []/32")
+                .expect("root may");
+        }
+    }
+
+    fn heal(&self) {
+        if self.both("tc", "qdisc delete dev {} root").is_err() {
+            self.both("ip", "route delete blackhole []/32")
+                .expect("root may");
+        }
+    }
 }
 
-fn acknowledged(record: &Path) -> usize {
-    std::fs::read(record).map_or(0, |text| text.iter().filter(|b| **b == b'\n').count())
+/// A client at the far end that writes on through whatever happens to the network, and what is acknowledged to it.
+struct Story<'a> {
+    site: &'a Site,
+    network: &'a Network,
+    engine: u32,
+    record: PathBuf,
+    writer: Far,
 }
 
-/// Lets a client write, breaks the network for a while, and requires that the same client goes on afterwards
-/// with everything there that was acknowledged to it.
-fn writes_on_after(
-    site: &Site,
-    network: &Network,
-    server: &mut Server<'_>,
-    fault: impl FnOnce(&Network, &Path),
-) {
-    let pid = server.engine_pid(0);
-    let record = site.make_dir("record").join("record");
-    let path = record.display().to_string();
-    let mut writer = network.writer(site, &path);
-    eventually("something is acknowledged", || {
-        (acknowledged(&record) > 20).then_some(())
-    });
-    fault(network, &record);
-    let before = acknowledged(&record);
-    eventually("the client writes on", || {
-        (acknowledged(&record) > before + 20).then_some(())
-    });
-    let ended = writer.0.try_wait().expect("our child");
-    assert!(ended.is_none(), "the client gave up");
-    drop(writer);
-    let verify = network.daos(site, &["workload", "verify", &path]);
-    finish(verify, Duration::from_secs(90)).expect(0);
-    assert_eq!(server.engine_pid(0), pid, "the engine died");
+impl<'a> Story<'a> {
+    fn begin(site: &'a Site, network: &'a Network, server: &Server<'_>) -> Self {
+        let record = site.make_dir("record").join("record");
+        let engine = server.engine_pid(0);
+        let writer = network.writer(site, &record.display().to_string());
+        let story = Self {
+            site,
+            network,
+            engine,
+            record,
+            writer,
+        };
+        eventually("something is acknowledged", || story.goes_on(0, 20));
+        story
+    }
+
+    /// How many lines the record has.
+    fn acknowledged(&self) -> usize {
+        let text = std::fs::read(&self.record).unwrap_or_default();
+        text.iter().filter(|b| **b == b'\n').count()
+    }
+
+    fn goes_on(&self, before: usize, by: usize) -> Option<()> {
+        (self.acknowledged() > before + by).then_some(())
+    }
+
+    /// The same client writes on from here.
+    fn writes_on(&mut self, when: &str) {
+        let (before, began) = (self.acknowledged(), Instant::now());
+        eventually(&format!("the client writes on {when}"), || {
+            self.goes_on(before, 20)
+        });
+        println!("20 more acknowledged {:?} into: {when}", began.elapsed());
+        let ended = self.writer.0.try_wait().expect("our child");
+        assert!(ended.is_none(), "the client gave up {when}");
+    }
+
+    /// Nothing arrives for so long.
+    fn stands_still(&self, time: Duration) {
+        // What was on its way may arrive yet.
+        thread::sleep(Duration::from_secs(1));
+        let before = self.acknowledged();
+        thread::sleep(time);
+        assert!(self.goes_on(before, 0).is_none(), "nothing was cut");
+    }
+
+    /// Everything acknowledged is there, nothing older has come back over it, and the engine is the same.
+    fn end(self, mut server: Server<'_>) {
+        let Self {
+            site,
+            network,
+            engine,
+            record,
+            writer,
+        } = self;
+        drop(writer);
+        let path = record.display().to_string();
+        let verify = network.daos(site, &["workload", "verify", &path]);
+        finish(verify, LIMIT).expect(0);
+        let state = server.wait_phase("ready");
+        assert_eq!(state["engines"][0]["restarts"], 0, "{state:#}");
+        assert_eq!(server.engine_pid(0), engine, "the engine died");
+        server.stop();
+    }
 }
 
 /// Starts the node, or says why the test cannot run here.
 macro_rules! network {
-    ($test:literal, $site:ident, $network:ident, $server:ident) => {
+    ($test:expr, $site:ident, $network:ident, $server:ident) => {
         let ($site, spaces) = match site() {
             Ok(made) => made,
             Err(reason) => return not_run($test, &reason),
@@ -132,43 +205,58 @@ macro_rules! network {
     };
 }
 
-#[test]
-fn an_interface_that_goes_down_and_up_again_is_survived() {
-    network!(
-        "an_interface_that_goes_down_and_up_again_is_survived",
-        site,
-        network,
-        server
-    );
-    writes_on_after(&site, &network, &mut server, |network, _| {
-        for _ in 0..2 {
-            let space = &network.spaces.server;
-            ip(&format!("-n {space} link set daos0 down")).expect("root may");
-            thread::sleep(Duration::from_secs(2));
-            ip(&format!("-n {space} link set daos0 up")).expect("root may");
-            thread::sleep(Duration::from_secs(1));
-        }
-    });
-    server.stop();
-}
+/// What netem does to the packets of both directions.
+const WEATHER: &[&str] = &[
+    "delay 20ms 10ms",
+    "loss 5%",
+    "delay 20ms reorder 25% 50%",
+    "duplicate 5%",
+];
 
+/// Packets that are late, lost, doubled and out of order where the kernel can make them so; an interface that goes
+/// down and up; a partition that heals. One client goes on through all of it.
 #[test]
-fn a_partition_is_survived() {
-    network!("a_partition_is_survived", site, network, server);
-    writes_on_after(&site, &network, &mut server, |network, record| {
+fn whatever_happens_to_the_network_is_survived() {
+    const TEST: &str = "whatever_happens_to_the_network_is_survived";
+    network!(TEST, site, network, server);
+    let mut story = Story::begin(&site, &network, &server);
+    let netem = network.both("tc", "qdisc add dev {} root netem limit 10000");
+    for weather in WEATHER {
+        if let Err(error) = &netem {
+            let part = format!("{TEST} with {weather}");
+            not_run(&part, &format!("no netem (module sch_netem): {error}"));
+            continue;
+        }
+        let change = format!("qdisc change dev {{}} root netem limit 10000 {weather}");
+        network.both("tc", &change).expect("it was there before");
+        story.writes_on(&format!("with {weather}"));
+    }
+    if netem.is_ok() {
         network
-            .both("ip", "route add blackhole []/32")
-            .expect("root may");
-        // What was on its way may arrive yet.
+            .both("tc", "qdisc delete dev {} root")
+            .expect("it was there before");
+        story.writes_on("on a network that is well again");
+    }
+
+    for _ in 0..2 {
+        let space = &network.spaces.server;
+        ip(&format!("-n {space} link set daos0 down")).expect("root may");
+        thread::sleep(Duration::from_secs(2));
+        ip(&format!("-n {space} link set daos0 up")).expect("root may");
         thread::sleep(Duration::from_secs(1));
-        let cut_off = acknowledged(record);
-        thread::sleep(Duration::from_secs(3));
-        assert_eq!(acknowledged(record), cut_off, "nothing was cut");
-        network
-            .both("ip", "route delete blackhole []/32")
-            .expect("root may");
-    });
-    server.stop();
+    }
+    story.writes_on("after the interface was down");
+
+    network.cut();
+    story.stands_still(Duration::from_secs(5));
+    // Who starts now is told by whom he is not answered.
+    let get = ["--deadline", "5", "container", "list"];
+    let told = finish(network.daos(&site, &get), LIMIT);
+    assert_ne!(told.code, Some(0), "{told}");
+    assert!(told.stderr.contains("192.0.2.1"), "no peer in {told}");
+    network.heal();
+    story.writes_on("after the partition");
+    story.end(server);
 }
 
 /// A client that is cut off while the engine moves its values: what the engine holds for it must not be missing
@@ -208,9 +296,7 @@ fn who_is_cut_off_does_not_hold_up_the_others() {
             (bytes("total_bytes") - bytes("free_bytes") > 16 << 20).then_some(())
         },
     );
-    network
-        .both("ip", "route add blackhole []/32")
-        .expect("root may");
+    network.cut();
     let cut = Instant::now();
     let near = [
         "bench", "--verify", "--ops", "100", "--size", "1MiB", "--keys", "50", "--depth", "40",
@@ -223,34 +309,10 @@ fn who_is_cut_off_does_not_hold_up_the_others() {
         log.contains("a client takes too long").then_some(())
     });
     println!("and he was given up {:?} after it", cut.elapsed());
-    network
-        .both("ip", "route delete blackhole []/32")
-        .expect("root may");
+    network.heal();
     drop(far);
     site.daos(&near).expect(0);
     assert_eq!(server.engine_pid(0), pid, "the engine died");
-    server.stop();
-}
-
-/// Loss and delay, where the kernel can make them.
-#[test]
-fn packets_that_are_lost_or_late_are_survived() {
-    let test = "packets_that_are_lost_or_late_are_survived";
-    network!(
-        "packets_that_are_lost_or_late_are_survived",
-        site,
-        network,
-        server
-    );
-    let netem = "qdisc add dev {} root netem delay 20ms 10ms loss 2%";
-    if let Err(error) = network.both("tc", netem) {
-        server.stop();
-        let text = format!("no netem (module sch_netem, CONFIG_NET_SCH_NETEM): {error}");
-        return not_run(test, &text);
-    }
-    writes_on_after(&site, &network, &mut server, |_, _| {
-        thread::sleep(Duration::from_secs(5));
-    });
     server.stop();
 }
 
