@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long targets may take to go over to other layers. What a layer of delays keeps back comes first.
 const CHANGE_WITHIN: Duration = Duration::from_secs(20);
+/// How long the way back may take after that: both together are less than the daemon waits.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A list of layers on the command line.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -127,36 +129,49 @@ impl Layers {
         lock(&self.targets).push((device, shared));
     }
 
-    /// Changes the layers; returns when every target works with the new ones.
+    /// Changes the layers; returns when every target works with the new ones. If one cannot, all go back to the
+    /// layers they had.
     ///
     /// # Errors
-    /// What a layer cannot do, or which target keeps its old ones, and why.
+    /// What a layer cannot do, or which target did not go over, and why.
     pub async fn set(&self, layers: &[LayerSpec]) -> Result<(), String> {
         let _one = self.changing.lock().await;
-        {
-            let mut stacks = lock(&self.stacks);
-            for stack in stacks.iter_mut() {
-                stack.set(layers).map_err(|e| e.to_string())?;
-            }
-            for (device, target) in &*lock(&self.targets) {
-                target.layers.give(stacks[*device].top().clone());
-                target.wake.wake();
-            }
+        let old = lock(&self.stacks).clone();
+        let mut new = old.clone();
+        for stack in &mut new {
+            stack.set(layers).map_err(|e| e.to_string())?;
         }
+        if let Err(why) = self.go_over(&new, CHANGE_WITHIN).await {
+            return Err(match self.go_over(&old, BACK_WITHIN).await {
+                Ok(()) => format!("{why}; every target works with its old layers"),
+                Err(_) => format!("{why}; targets go back to their old layers when that ends"),
+            });
+        }
+        *lock(&self.stacks) = new;
         self.tell();
-        let by = Instant::now() + CHANGE_WITHIN;
+        Ok(())
+    }
+
+    /// Tells every target to work with these layers, and waits until it does.
+    async fn go_over(&self, stacks: &[Stack], within: Duration) -> Result<(), String> {
         let targets = lock(&self.targets).clone();
+        for (device, target) in &targets {
+            target.layers.give(stacks[*device].top().clone());
+            target.wake.wake();
+        }
+        let by = Instant::now() + within;
         for (number, (_, target)) in targets.iter().enumerate() {
             while !target.layers.is_done() {
                 if Instant::now() > by {
                     return Err(format!(
-                        "target {number} has I/O outstanding and still works with its old layers; it goes over when that ends"
+                        "target {number} has I/O outstanding that did not end within {} s",
+                        within.as_secs()
                     ));
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             if let Some(why) = &*lock(&target.layers.failed) {
-                return Err(format!("target {number} keeps its old layers: {why}"));
+                return Err(format!("target {number} cannot have them: {why}"));
             }
         }
         Ok(())
@@ -181,4 +196,110 @@ impl Layers {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wake::Wake;
+    use daos_plugin_api::control::{DeviceSpec, DeviceState};
+    use daos_plugin_api::host::{CallOptions, Instance, InstanceOptions};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, AtomicI32};
+
+    fn device() -> BdevDevice {
+        let malloc = daos_builtins::all()
+            .into_iter()
+            .find(|b| daos_builtins::name(b) == "bdev-malloc")
+            .expect("it is built in");
+        let instance = Instance::create((malloc.table)(), InstanceOptions::built_in()).unwrap();
+        let config = serde_json::json!({"bdev_number": 1, "bdev_size_mib": 16});
+        let spec = DeviceSpec {
+            class: "malloc".into(),
+            index: 0,
+            address: "malloc:0".into(),
+            size: 0,
+            state: DeviceState::Present,
+            detail: String::new(),
+            config: serde_json::from_value(config).unwrap(),
+        };
+        instance.open_bdev(&spec, CallOptions::default()).unwrap()
+    }
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            wake: Wake::new().unwrap(),
+            device_gone: AtomicBool::new(false),
+            lost: OnceLock::new(),
+            layers: Order::default(),
+            rounds: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            in_fabric: AtomicBool::new(false),
+            thread: AtomicI32::new(0),
+            patience: 1,
+        })
+    }
+
+    /// Carries out the orders of these numbers, in a thread of its own, but for the one that it refuses. Returns the
+    /// number of the last one.
+    fn target(
+        shared: &Arc<Shared>,
+        orders: std::ops::RangeInclusive<u64>,
+        refuses: u64,
+    ) -> std::thread::JoinHandle<u64> {
+        let shared = Arc::clone(shared);
+        std::thread::spawn(move || {
+            let by = Instant::now() + Duration::from_secs(20);
+            let mut seen = orders.start() - 1;
+            while seen < *orders.end() && Instant::now() < by {
+                let number = shared.layers.number();
+                if number > seen {
+                    seen = number;
+                    assert!(shared.layers.take().is_some());
+                    let result = match number == refuses {
+                        true => Err("no queue is left".to_owned()),
+                        false => Ok(()),
+                    };
+                    shared.layers.done(number, result);
+                }
+                std::thread::yield_now();
+            }
+            seen
+        })
+    }
+
+    #[tokio::test]
+    async fn a_change_that_one_target_refuses_is_taken_back_everywhere() {
+        let layers = Layers::new(vec![device()], &[]).unwrap();
+        let (first, second) = (shared(), shared());
+        layers.add_target(0, Arc::clone(&first));
+        layers.add_target(0, Arc::clone(&second));
+        let stats = parse("[{stats: {}}]").unwrap();
+        let threads = [target(&first, 1..=1, 0), target(&second, 1..=1, 0)];
+        layers.set(&stats).await.unwrap();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), 1);
+        }
+        let before = layers.state();
+        assert_eq!(before[0].len(), 1);
+
+        let faults = parse("[{fault: {rules: [{do: error}]}}]").unwrap();
+        let threads = [target(&first, 2..=3, 0), target(&second, 2..=3, 2)];
+        let why = layers.set(&faults).await.unwrap_err();
+        for word in ["target 1", "no queue is left", "old layers"] {
+            assert!(why.contains(word), "{why}");
+        }
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), 3, "the way there and the way back");
+        }
+        assert_eq!(layers.state(), before, "what is listed is what is there");
+        let threads = [target(&first, 4..=4, 0), target(&second, 4..=4, 0)];
+        layers.set(&faults).await.unwrap();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_ne!(layers.state(), before);
+    }
 }

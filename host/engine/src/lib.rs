@@ -18,6 +18,7 @@ pub mod catalogue;
 pub mod clients;
 pub mod config;
 pub mod death;
+pub mod defect;
 pub mod devices;
 pub mod engine;
 pub mod error;

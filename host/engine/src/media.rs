@@ -107,7 +107,7 @@ pub fn open_device(
     let bdev = plugin
         .open_bdev(&spec, CallOptions::default())
         .map_err(|e| {
-            let text = format!("{name} cannot be opened: {e}");
+            let text = format!("plugin {}: {name} cannot be opened: {e}", plugin.described());
             if e.status == daos_plugin_api::abi::Status::NOT_FOUND {
                 StartError::storage(format_args!("{text}; this bdev tier is lost: bring the device back, or format with --reformat"))
             } else {

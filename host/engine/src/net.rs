@@ -2,6 +2,7 @@
 //!
 //! Every operation takes a buffer and gives it back when it has ended.
 
+use crate::defect::Defect;
 use crate::memory::{Buffer, Scratch};
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wait};
 use daos_plugin_api::host::Endpoint;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Completions taken at once.
 const BATCH: usize = 32;
+
+/// A slot without a request.
+const FREE: u32 = u32::MAX;
 
 /// How long a client may take to let an operation end. A network that drops everything ends no connection for many
 /// minutes; but who asks for the memory of one client must not keep the buffers of all.
@@ -57,6 +61,8 @@ struct Operation {
     since: Instant,
     /// Its peer was let go of because it took too long.
     is_overdue: bool,
+    /// It has not ended even so, which was said.
+    is_kept: bool,
 }
 
 /// A fabric request that waits for its turn.
@@ -75,7 +81,7 @@ pub struct Net {
     endpoint: Endpoint,
     max_rma: usize,
     scratch: Scratch,
-    /// Operation of each request slot.
+    /// Operation of each request slot, [`FREE`] while the provider has none of it.
     slots: Box<[u32]>,
     free_slots: Vec<u32>,
     operations: Vec<Option<Operation>>,
@@ -87,6 +93,8 @@ pub struct Net {
     /// When the clock was last looked at.
     now: Instant,
     polls: u32,
+    /// [`PATIENCE`], but in tests.
+    patience: Duration,
 }
 
 impl Net {
@@ -98,7 +106,7 @@ impl Net {
             endpoint,
             max_rma,
             scratch: Scratch::new(slots as usize, info.scratch_size),
-            slots: vec![0; slots as usize].into_boxed_slice(),
+            slots: vec![FREE; slots as usize].into_boxed_slice(),
             free_slots: (0..slots).rev().collect(),
             operations: Vec::new(),
             free_operations: Vec::new(),
@@ -106,6 +114,7 @@ impl Net {
             working: 0,
             now: Instant::now(),
             polls: 0,
+            patience: PATIENCE,
         }
     }
 
@@ -212,6 +221,7 @@ impl Net {
             peer,
             since: self.now,
             is_overdue: false,
+            is_kept: false,
         });
     }
 
@@ -220,22 +230,20 @@ impl Net {
     ///
     /// # Errors
     /// If the endpoint itself fails.
-    pub fn poll(&mut self, out: &mut Vec<Event>) -> Result<(), Status> {
+    pub fn poll(&mut self, out: &mut Vec<Event>) -> Result<(), Defect> {
         self.submit(out)?;
         if self.working > 0 {
             self.polls += 1;
             if self.polls >= POLLS_PER_LOOK {
-                self.look_at_clock();
+                self.look_at_clock()?;
             }
         }
         let mut batch = [EMPTY_COMPLETION; BATCH];
         loop {
-            let count = self.endpoint.poll(&mut batch)?;
+            let polled = self.endpoint.poll(&mut batch);
+            let count = polled.map_err(|status| self.failed("poll", status))?;
             for completion in &batch[..count] {
-                let slot = completion.user as u32; // slot numbers
-                self.free_slots.push(slot);
-                let operation = self.slots[slot as usize];
-                self.piece_done(operation, completion.status, completion.len as usize, out);
+                self.completed(completion, out)?;
             }
             // Sent replies may hide what has come in: they are known without asking the network.
             let only_sent = batch[..count].iter().all(|c| c.op == FabricOp::SEND);
@@ -246,8 +254,50 @@ impl Net {
         Ok(())
     }
 
+    fn completed(
+        &mut self,
+        completion: &FabricCompletion,
+        out: &mut Vec<Event>,
+    ) -> Result<(), Defect> {
+        let slot = completion.user as usize; // slot numbers
+        let operation = match self.slots.get_mut(slot) {
+            Some(operation) if *operation != FREE => std::mem::replace(operation, FREE),
+            // Its buffer may belong to something else by now.
+            _ => {
+                return Err(self.lie(&format!(
+                    "it completed operation {}, which is not under way",
+                    completion.user
+                )));
+            }
+        };
+        let len = completion.len as usize;
+        if completion.status.is_ok()
+            && let Some(running) = &self.operations[operation as usize]
+            && running.kind == Kind::Received
+            && len > running.buffer.len()
+        {
+            let room = running.buffer.len();
+            return Err(self.lie(&format!("it received {len} bytes where {room} fit")));
+        }
+        self.free_slots.push(slot as u32);
+        self.piece_done(operation, completion.status, len, out);
+        Ok(())
+    }
+
+    /// What is to be said of a call of the endpoint that failed.
+    pub fn failed(&self, call: &str, status: Status) -> Defect {
+        Defect::failed(self.endpoint.domain().instance(), call, status)
+    }
+
+    fn lie(&self, what: &str) -> Defect {
+        Defect::lie(self.endpoint.domain().instance(), "poll", what)
+    }
+
     /// Lets go of clients that keep an operation for too long; it ends with what the provider makes of that.
-    pub fn look_at_clock(&mut self) {
+    ///
+    /// # Errors
+    /// If the provider has kept everything for so long after that that nothing can come in any more.
+    pub fn look_at_clock(&mut self) -> Result<(), Defect> {
         self.polls = 0;
         self.now = Instant::now();
         for place in 0..self.operations.len() {
@@ -255,25 +305,44 @@ impl Net {
                 continue;
             };
             let waited = self.now.saturating_duration_since(operation.since);
-            if operation.kind == Kind::Received || operation.is_overdue || waited < PATIENCE {
+            if operation.kind == Kind::Received || waited < self.patience {
                 continue;
             }
-            operation.is_overdue = true;
             let (kind, peer) = (operation.kind, operation.peer);
-            tracing::warn!(
-                ?kind,
-                peer,
-                "a client takes too long: its connection is given up"
-            );
-            self.release(peer);
+            if !std::mem::replace(&mut operation.is_overdue, true) {
+                tracing::warn!(
+                    ?kind,
+                    peer,
+                    "a client takes too long: its connection is given up"
+                );
+                self.release(peer);
+            } else if waited >= 3 * self.patience
+                && !std::mem::replace(&mut operation.is_kept, true)
+            {
+                tracing::warn!(
+                    ?kind,
+                    peer,
+                    "plugin {} has not completed an operation for {} s, though its peer was released",
+                    self.endpoint.domain().instance().described(),
+                    waited.as_secs()
+                );
+            }
+        }
+        // As long as anything can be received, or ends, it goes on.
+        let mut outstanding = self.operations.iter().flatten().peekable();
+        match outstanding.peek().is_some() && outstanding.all(|operation| operation.is_kept) {
+            true => {
+                Err(self.lie("it completes nothing, not even what its peers were released for"))
+            }
+            false => Ok(()),
         }
     }
 
     /// Hands waiting requests to the provider.
     ///
     /// # Errors
-    /// Never fails now: what the provider refuses ends with that status in `out`.
-    pub fn submit(&mut self, out: &mut Vec<Event>) -> Result<(), Status> {
+    /// If the endpoint itself fails. What the provider refuses ends with that status in `out`.
+    pub fn submit(&mut self, out: &mut Vec<Event>) -> Result<(), Defect> {
         while !self.backlog.is_empty() && !self.free_slots.is_empty() {
             let mut requests = [EMPTY_REQUEST; BATCH];
             let mut count = 0;
@@ -290,6 +359,10 @@ impl Net {
             // until the completion is polled or the endpoint, which is the first field, is dropped.
             let taken = match unsafe { self.endpoint.submit(&requests[..count]) } {
                 Ok(taken) => taken,
+                // It takes nothing any more, or has taken requests all the same, and their memory with them.
+                Err(status @ (Status::INTERNAL | Status::PANIC | Status::POISONED)) => {
+                    return Err(self.failed("submit", status));
+                }
                 Err(status) => {
                     if let Some(piece) = self.backlog.pop_front() {
                         self.piece_done(piece.operation, status, 0, out);
@@ -314,8 +387,9 @@ impl Net {
     ///
     /// # Errors
     /// What the plugin says.
-    pub fn arm_wait(&mut self) -> Result<Wait, Status> {
-        self.endpoint.arm_wait()
+    pub fn arm_wait(&mut self) -> Result<Wait, Defect> {
+        let wait = self.endpoint.arm_wait();
+        wait.map_err(|status| self.failed("arm_wait", status))
     }
 
     fn request(&mut self, slot: u32, piece: Piece) -> FabricRequest {
@@ -396,3 +470,6 @@ const EMPTY_COMPLETION: FabricCompletion = FabricCompletion {
     op: FabricOp::RECV,
     reserved: [0; 3],
 };
+
+#[cfg(test)]
+mod tests;

@@ -140,7 +140,7 @@ impl Responder {
         orphaned: &AtomicBool,
         wake: &Wake,
     ) -> Result<(), StartError> {
-        let failed = |status| StartError::failed(format_args!("the endpoint failed: {status}"));
+        let failed = |defect| StartError::failed(format_args!("the endpoint failed: {defect}"));
         let mut events: Vec<Event> = Vec::new();
         let mut quiet = Instant::now();
         loop {

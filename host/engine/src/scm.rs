@@ -4,10 +4,12 @@
 //! error is an error of pread(2), where a load from the mapping would end the process. A region that
 //! no file stands behind is read from the mapping.
 
+use crate::defect::Defect;
 use crate::log::LogMemory;
 use crate::mapped::{self, Mapped};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::ScmMapping;
+use daos_plugin_api::sdk::Error;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
@@ -95,6 +97,36 @@ impl RegionFile {
     }
 }
 
+/// Whether `maps` (the text of /proc/self/maps) has `len` bytes from `start` on, one mapping after the other, all for
+/// reading and writing.
+fn is_mapped(maps: &str, start: usize, len: usize) -> bool {
+    let Some(end) = start.checked_add(len) else {
+        return false;
+    };
+    let mut at = start;
+    for line in maps.lines() {
+        let Some((range, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        if let Some((from, to)) = addresses(range)
+            && (from..to).contains(&at)
+            && rest.starts_with("rw")
+        {
+            at = to;
+        }
+    }
+    at >= end
+}
+
+/// The numbers of `start-end`.
+fn addresses(range: &str) -> Option<(usize, usize)> {
+    let (start, end) = range.split_once('-')?;
+    Some((
+        usize::from_str_radix(start, 16).ok()?,
+        usize::from_str_radix(end, 16).ok()?,
+    ))
+}
+
 /// A line of /proc/self/maps: start-end rights offset device inode path; numbers are hexadecimal but
 /// for the inode.
 struct Place<'a> {
@@ -108,11 +140,7 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn of(line: &'a str, address: usize) -> Option<Self> {
         let mut parts = line.splitn(6, ' ');
-        let (start, end) = parts.next()?.split_once('-')?;
-        let (start, end) = (
-            usize::from_str_radix(start, 16).ok()?,
-            usize::from_str_radix(end, 16).ok()?,
-        );
+        let (start, end) = addresses(parts.next()?)?;
         if !(start..end).contains(&address) {
             return None;
         }
@@ -131,16 +159,34 @@ impl<'a> Place<'a> {
 
 impl ScmLog {
     /// Uses a whole region.
-    pub fn new(mapping: ScmMapping) -> Self {
+    ///
+    /// # Errors
+    /// INTERNAL if the plugin has not mapped it for reading and writing: a first access would end the process, and
+    /// nobody could tell in whose call.
+    pub fn new(mapping: ScmMapping) -> Result<Self, Error> {
         let (address, len) = (mapping.ptr().addr(), mapping.len());
+        // Where the kernel tells nothing the plugin is believed.
+        if let Ok(maps) = std::fs::read_to_string("/proc/self/maps")
+            && !is_mapped(&maps, address, len)
+        {
+            let plugin = mapping.memory().instance().described();
+            return Err(Error::new(
+                Status::INTERNAL,
+                format!("plugin {plugin}, call open_region: it mapped nothing"),
+            )
+            .cause(format!(
+                "{len} bytes at {address:#x} are not all there to be read and written"
+            ))
+            .remedy("report this to the plugin's vendor"));
+        }
         let file = RegionFile::behind(address, len);
         let know =
             |file: &RegionFile| mapped::know(address, len, &file.file, &file.path, file.start);
-        Self {
+        Ok(Self {
             _known: file.as_ref().map(know),
             file,
             mapping,
-        }
+        })
     }
 
     /// The file behind it.
@@ -180,13 +226,33 @@ impl LogMemory for ScmLog {
     }
 
     fn persist(&mut self, offset: usize, len: usize) -> Result<(), Status> {
-        self.mapping.persist(offset, len)
+        let persisted = self.mapping.persist(offset, len);
+        persisted.inspect_err(|status| {
+            let plugin = self.mapping.memory().instance();
+            tracing::error!("{}", Defect::failed(plugin, "persist", *status));
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_is_not_all_there_is_not_mapped() {
+        let maps = "1000-3000 rw-s 0 00:1a 42 /a\n3000-4000 rw-p 0 00:00 0 \n4000-5000 r--p 0 00:00 0 \n8000-9000 rw-p 0 0";
+        for (start, len, expected) in [
+            (0x1000, 0x3000, true),
+            (0x2000, 0x1001, true),
+            (0x1000, 0x3001, false),
+            (0x4000, 0x1000, false),
+            (0x5000, 1, false),
+            (0x8000, 0x1001, false),
+            (0x8000, usize::MAX, false),
+        ] {
+            assert_eq!(is_mapped(maps, start, len), expected, "{start:x} {len:x}");
+        }
+    }
 
     #[test]
     fn lines_of_the_kernel_are_understood() {

@@ -76,7 +76,7 @@ fn a_log_is_read_through_its_file_so_that_a_medium_error_is_an_error() {
     let mapping = memory
         .open_region("target-0.log", Default::default())
         .unwrap();
-    let log = ScmLog::new(mapping);
+    let log = ScmLog::new(mapping).expect("mapped");
     let file = log.file().expect("a file stands behind the region");
     assert_eq!(file.loss(), None);
     let mut bytes = [0u8; 64];

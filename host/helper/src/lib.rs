@@ -30,6 +30,15 @@ pub use operation::{
     MountFile, Operation,
 };
 pub use pool::{
-    CallOptions, Cancel, Growth, HelperCounts, HelperPool, Incident, PoolOptions, Progress,
-    ProgressFn, ReportFn,
+    CallOptions, Cancel, Growth, HelperCounts, HelperPool, PoolOptions, Progress, ProgressFn,
+    ReportFn,
 };
+
+/// Reads frames as both ends of the connection do, for the fuzz target.
+#[doc(hidden)]
+pub fn fuzz_frames(bytes: &[u8]) {
+    let mut events = bytes;
+    while let Ok(Some(_)) = frame::read::<protocol::Event>(&mut events) {}
+    let mut requests = bytes;
+    while let Ok(Some(_)) = frame::read::<protocol::Request>(&mut requests) {}
+}

@@ -10,7 +10,7 @@ use common::{
 use daos_helper::{Cause, Death, Operation};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::ClassRequest;
-use fixture_files::HOSTILE;
+use fixture_files::{HOSTILE, HOSTILE_FACES};
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
@@ -18,16 +18,25 @@ use std::time::{Duration, Instant};
 /// Runs every control operation with this behaviour; the other operations of the same plugin work
 /// before and after.
 async fn in_every_operation(behaviour: &str, check: impl Fn(&daos_helper::HelperError)) {
-    for operation in control_operations() {
+    in_operations_of(HOSTILE, control_operations(), behaviour, check).await;
+}
+
+async fn in_operations_of(
+    fixture: &str,
+    operations: Vec<Operation>,
+    behaviour: &str,
+    check: impl Fn(&daos_helper::HelperError),
+) {
+    for operation in operations {
         let name = operation.name();
-        let bed = hostile(json!({ name: behaviour }));
+        let bed = bed(fixture, json!({"on": { name: behaviour }}), |_| {});
         // Something else than the operation under test.
         let other = || match name {
-            "scan" => Operation::Devices(ClassRequest::default()),
+            "scan" => Operation::Validate(ClassRequest::default()),
             _ => Operation::Scan,
         };
         bed.call(other()).await.expect("a good operation before");
-        let before = bed.pool.idle_process(HOSTILE).expect("a process");
+        let before = bed.pool.idle_process(fixture).expect("a process");
         let error = bed
             .pool
             .call(
@@ -42,7 +51,7 @@ async fn in_every_operation(behaviour: &str, check: impl Fn(&daos_helper::Helper
             .await
             .expect_err("the bad operation");
         println!("{error}");
-        assert_names(&error, name);
+        assert_names(&error, fixture, name);
         check(&error);
         let quarantined = !bed.state.quarantine().unwrap().records.is_empty();
         let died = matches!(&error.cause, Cause::Died { how, .. } if *how != Death::Signal(Signal::SIGKILL as i32));
@@ -50,12 +59,49 @@ async fn in_every_operation(behaviour: &str, check: impl Fn(&daos_helper::Helper
         if quarantined {
             let refused = bed.call(other()).await.expect_err("a quarantined plugin");
             assert!(matches!(refused.cause, Cause::Refused(_)), "{refused}");
-            bed.state.quarantine_reset(HOSTILE).unwrap();
+            bed.state.quarantine_reset(fixture).unwrap();
         }
         bed.call(other()).await.expect("a good operation after");
-        let after = bed.pool.idle_process(HOSTILE).expect("a process");
+        let after = bed.pool.idle_process(fixture).expect("a process");
         assert_ne!(before, after, "a new process after {behaviour} in {name}");
         assert!(!is_alive(before));
+    }
+}
+
+/// A plugin of SCM and a fabric, in every operation that it has.
+#[tokio::test]
+async fn plugins_of_scm_and_fabrics_cost_one_operation_as_well() {
+    let operations = || {
+        let mut all = control_operations();
+        let has = ["validate", "scan", "devices", "format", "mount", "unmount"];
+        all.retain(|operation| has.contains(&operation.name()));
+        assert_eq!(all.len(), has.len());
+        all
+    };
+    for behaviour in [
+        "panic",
+        "abort",
+        "segfault",
+        "overflow",
+        "exit:7",
+        "hang",
+        "close-fds",
+    ] {
+        in_operations_of(HOSTILE_FACES, operations(), behaviour, |error| {
+            let text = error.to_string();
+            let expected = match (behaviour, &error.cause) {
+                ("panic", Cause::Plugin(why)) => why.status() == Status::PANIC,
+                ("abort", _) => text.contains("SIGABRT") && text.contains("about to abort"),
+                ("segfault", _) => text.contains("SIGSEGV") && text.contains("address 16"),
+                ("overflow", _) => error.log.iter().any(|l| l.contains("overflowed its stack")),
+                ("exit:7", _) => text.contains("exited with code 7"),
+                ("hang", Cause::Deadline { after_ms, .. }) => *after_ms == 200,
+                ("close-fds", Cause::Died { .. } | Cause::Deadline { .. }) => true,
+                _ => false,
+            };
+            assert!(expected, "{behaviour}: {text}");
+        })
+        .await;
     }
 }
 
@@ -392,26 +438,29 @@ async fn a_program_that_is_not_there_is_said_to_be_missing() {
 }
 
 /// Within so many calls, so that the tests are short.
-fn leaking(behaviour: &str) -> common::Bed {
-    bed(HOSTILE, json!({ "on": { "scan": behaviour } }), |options| {
+fn leaking(fixture: &str, behaviour: &str) -> common::Bed {
+    bed(fixture, json!({ "on": { "scan": behaviour } }), |options| {
         options.growth.calls = 100;
     })
 }
 
 #[tokio::test]
 async fn helpers_whose_open_files_or_memory_grow_are_replaced_between_calls() {
-    for behaviour in ["leak-fds:1", "leak-memory:1000000"] {
-        let bed = leaking(behaviour);
+    // A block device; SCM and a fabric.
+    let fixtures = [HOSTILE, HOSTILE_FACES];
+    let leaks = ["leak-fds:1", "leak-memory:1000000"];
+    for (fixture, behaviour) in fixtures.iter().flat_map(|f| leaks.map(|l| (*f, l))) {
+        let bed = leaking(fixture, behaviour);
         let first = bed.scan_process().await;
         for call in 1..110 {
             let process = bed.scan_process().await;
             assert_eq!(process, first, "call {call} of {behaviour}");
         }
-        assert_eq!(bed.pool.counts()[HOSTILE].recycled, 1, "{behaviour}");
+        assert_eq!(bed.pool.counts()[fixture].recycled, 1, "{behaviour}");
         let second = bed.scan_process().await;
         assert_ne!(second, first, "{behaviour}");
         assert!(!is_alive(first));
-        let counts = &bed.pool.counts()[HOSTILE];
+        let counts = &bed.pool.counts()[fixture];
         assert_eq!(
             (counts.starts, counts.calls, counts.failures, counts.deaths),
             (2, 111, 0, 0)
@@ -421,12 +470,14 @@ async fn helpers_whose_open_files_or_memory_grow_are_replaced_between_calls() {
 
 #[tokio::test]
 async fn helpers_that_do_not_grow_are_kept() {
-    let bed = leaking("print");
-    let first = bed.scan_process().await;
-    for _ in 0..330 {
-        assert_eq!(bed.scan_process().await, first);
+    for fixture in [HOSTILE, HOSTILE_FACES] {
+        let bed = leaking(fixture, "print");
+        let first = bed.scan_process().await;
+        for _ in 0..330 {
+            assert_eq!(bed.scan_process().await, first);
+        }
+        assert_eq!(bed.pool.counts()[fixture].recycled, 0);
     }
-    assert_eq!(bed.pool.counts()[HOSTILE].recycled, 0);
 }
 
 #[tokio::test]

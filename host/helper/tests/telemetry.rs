@@ -43,10 +43,11 @@ async fn metrics_outlive_the_processes_that_told_them() {
         .expect("a scan in another process");
     separate.stop().await;
     assert_eq!(metric(&bed, "scans"), Some(Value::Counter(4.0)));
-    let incidents = bed.pool.incidents(HOSTILE);
+    let incidents = bed.state.incidents(HOSTILE).unwrap();
     assert_eq!(incidents.len(), 1);
-    assert!(incidents[0].error.to_string().contains("SIGABRT"));
-    assert!(bed.pool.incidents("other").is_empty());
+    assert!(incidents[0].what.contains("SIGABRT"), "{incidents:?}");
+    assert_eq!(incidents[0].process, "helper");
+    assert!(bed.state.incidents("other").unwrap().is_empty());
     let counts = &bed.pool.counts()[HOSTILE];
     assert_eq!((counts.calls, counts.failures, counts.deaths), (4, 1, 1));
     assert_eq!(counts.times["scan"].count(), 3);

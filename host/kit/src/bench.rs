@@ -162,10 +162,15 @@ pub fn run(
     }
     let mut wanted = cases(kind);
     if let Some(pattern) = &options.cases {
+        let names: Vec<String> = wanted.iter().map(|m| m.case.clone()).collect();
         wanted.retain(|m| pattern.matches(&m.case));
-    }
-    if wanted.is_empty() {
-        return unusable(format!("no measurement of kind {kind} has such a name"));
+        if wanted.is_empty() {
+            return unusable(format!(
+                "no measurement of kind {kind} matches {:?}; there are {}",
+                pattern.as_str(),
+                names.join(", ")
+            ));
+        }
     }
     let mut benches = Vec::new();
     for subject in subjects {

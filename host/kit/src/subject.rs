@@ -28,10 +28,13 @@ pub struct Choice {
 pub fn choose(info: &PluginInfo, choice: &Choice) -> Result<Subject, String> {
     let (class, name) = class(info, choice.class.as_deref())?;
     let mut config = example(class);
-    for (key, value) in &choice.config {
-        config.insert(key.clone(), value.clone());
+    let given = given(class.kind, &choice.devices, &choice.config)?;
+    known(class, &name, &given)?;
+    config.extend(given);
+    // The interface that every machine has.
+    if class.kind == ClassKind::Fabric && !config.contains_key("interface") {
+        config.insert("interface".to_owned(), Value::from("lo"));
     }
-    devices(class.kind, &choice.devices, &mut config)?;
     let required = class.schema.get("required").and_then(Value::as_array);
     let missing: Vec<&str> = required
         .into_iter()
@@ -106,23 +109,42 @@ fn example(class: &Class) -> Map<String, Value> {
         .unwrap_or_default()
 }
 
-fn devices(
+/// What the command line says of the config.
+fn given(
     kind: ClassKind,
     devices: &[String],
-    config: &mut Map<String, Value>,
-) -> Result<(), String> {
+    config: &Map<String, Value>,
+) -> Result<Map<String, Value>, String> {
+    let mut given = config.clone();
     let (key, value) = match (kind, devices) {
-        (ClassKind::Fabric, []) if !config.contains_key("interface") => {
-            ("interface", Value::from("lo"))
-        }
-        (_, []) => return Ok(()),
+        (_, []) => return Ok(given),
         (ClassKind::Bdev, list) => ("bdev_list", Value::from(list.to_vec())),
         (ClassKind::Scm, [one]) => ("scm_mount", Value::from(one.clone())),
         (ClassKind::Fabric, [one]) => ("interface", Value::from(one.clone())),
         (kind, _) => return Err(format!("a class of kind {kind} takes one --device")),
     };
-    config.insert(key.to_owned(), value);
-    Ok(())
+    given.insert(key.to_owned(), value);
+    Ok(given)
+}
+
+/// A key that the class does not have would be tried in vain: the daemon refuses it, and plugins never see it.
+fn known(class: &Class, name: &str, given: &Map<String, Value>) -> Result<(), String> {
+    let properties = class.schema.get("properties").and_then(Value::as_object);
+    let (Some(properties), false) = (properties, class.kind == ClassKind::Fabric) else {
+        return Ok(());
+    };
+    let Some(unknown) = given.keys().find(|key| !properties.contains_key(*key)) else {
+        return Ok(());
+    };
+    let keys: Vec<&str> = properties.keys().map(String::as_str).collect();
+    let why = match unknown.as_str() {
+        "bdev_list" | "scm_mount" => ", so it takes no --device",
+        _ => "",
+    };
+    Err(format!(
+        "class {name} has no key {unknown}{why}; its schema has {}",
+        keys.join(", ")
+    ))
 }
 
 #[cfg(test)]
@@ -148,10 +170,29 @@ mod tests {
             json!({"kind": "bdev", "name": "c", "schema": {"examples": [{"a": 1, "b": 2}]}});
         let info = plugin(json!([class]));
         let (class, _) = class_of(&info);
-        let mut config = example(class);
-        assert_eq!(Value::Object(config.clone()), json!({"a": 1, "b": 2}));
-        devices(ClassKind::Bdev, &["/x".into()], &mut config).expect("any number");
-        assert_eq!(config["bdev_list"], json!(["/x"]));
+        assert_eq!(Value::Object(example(class)), json!({"a": 1, "b": 2}));
+        let given = given(ClassKind::Bdev, &["/x".into()], &Map::new()).expect("any number");
+        assert_eq!(given["bdev_list"], json!(["/x"]));
+        known(class, "c", &given).expect("the schema names no keys");
+    }
+
+    #[test]
+    fn keys_that_the_class_does_not_have_are_refused_by_name() {
+        let schema = json!({"properties": {"bdev_size_mib": {}, "depth": {}}});
+        let info = plugin(json!([{"kind": "bdev", "name": "c", "schema": schema}]));
+        let (class, _) = class_of(&info);
+        let key = |key: &str| Map::from_iter([(key.to_owned(), Value::from(1))]);
+        known(class, "c", &key("depth")).expect("it has that one");
+        for (wrong, words) in [
+            (
+                "dept",
+                "class c has no key dept; its schema has bdev_size_mib, depth",
+            ),
+            ("bdev_list", "takes no --device"),
+        ] {
+            let error = known(class, "c", &key(wrong)).expect_err(wrong);
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     fn class_of(info: &PluginInfo) -> (&Class, String) {
@@ -175,10 +216,10 @@ mod tests {
 
     #[test]
     fn scm_and_fabric_take_one_device() {
-        let mut config = Map::new();
         let two = ["a".to_owned(), "b".to_owned()];
-        assert!(devices(ClassKind::Scm, &two, &mut config).is_err());
-        devices(ClassKind::Fabric, &[], &mut config).expect("the loopback");
-        assert_eq!(config["interface"], "lo");
+        for kind in [ClassKind::Scm, ClassKind::Fabric] {
+            assert!(given(kind, &two, &Map::new()).is_err());
+            assert_eq!(given(kind, &two[..1], &Map::new()).expect("one").len(), 1);
+        }
     }
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A device with its layers.
+/// A device with its layers; a clone has the same ones.
+#[derive(Clone)]
 pub struct Stack {
     number: u32,
     base: BdevDevice,

@@ -4,7 +4,7 @@ use crate::allow::{AllowList, sha256_of};
 use crate::elf;
 use crate::identity::FileIdentity;
 use crate::info::{Origin, PluginInfo};
-use crate::libraries;
+use crate::libraries::{self, Dependency};
 use crate::refusal::{Refusal, Refused};
 use crate::state::Quarantine;
 use crate::trust::Trust;
@@ -72,6 +72,18 @@ impl PluginFile {
         let opened = Opened::new(path)?;
         let image = opened.image()?;
         Ok(opened.info(image))
+    }
+
+    /// What the dynamic linker will look at on behalf of any file, trusted or not, for showing it. Libraries of the
+    /// system end the search: what they need is the distribution's business.
+    ///
+    /// # Errors
+    /// It is no shared object for this machine.
+    pub fn dependencies(path: &Path, trust: Trust) -> Result<Vec<Dependency>, Refusal> {
+        let opened = Opened::new(path)?;
+        let reader = opened.file.try_clone().map_err(Refusal::unreadable)?;
+        let dynamic = elf::read_dynamic(&ReadCache::new(reader), opened.identity.size)?;
+        Ok(libraries::list(&opened.real, &dynamic, trust))
     }
 
     /// Inspects every entry of a directory, by name. The outcome of one has no influence on the

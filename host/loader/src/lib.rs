@@ -9,7 +9,8 @@
 //! * **Load** ([`load`]): maps the file into this process and checks the interface both ways. Only
 //!   helpers and engines do that; the daemon never does.
 //!
-//! [`StateDir`] keeps what must survive a restart: quarantined files and device leases.
+//! [`StateDir`] keeps what must survive a restart: quarantined files, what plugins did to processes,
+//! and device leases.
 //!
 //! Architecture invariants: `unsafe` lives in `dl` alone; a refusal is one sentence
 //! that says what was found and what mends it; one bad file never affects the others.
@@ -38,10 +39,13 @@ pub use identity::FileIdentity;
 pub use info::{AbiVersion, Origin, PluginInfo};
 pub use inspect::{PluginFile, Policy};
 pub use layout::{LayoutMismatch, compatible_layouts};
+pub use libraries::{Dependency, Found};
 pub use load::{LoadError, Loaded, load};
 pub use provider::NoProvider;
 pub use refusal::{Refusal, Refused};
-pub use state::{Lease, LeaseError, Leases, Quarantine, QuarantineRecord, StateDir, StateError};
+pub use state::{
+    Incident, Lease, LeaseError, Leases, Quarantine, QuarantineRecord, StateDir, StateError,
+};
 pub use trust::Trust;
 
 #[doc(hidden)]

@@ -24,40 +24,89 @@ const SYSTEM: &[&str] = &[
     "/usr/lib64",
 ];
 
-/// Checks everything that `dynamic`, of the object at `path`, pulls in.
-pub(crate) fn check(path: &Path, dynamic: &Dynamic, trust: Trust) -> Result<(), Refusal> {
+/// Something that the dynamic linker will look at on behalf of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// As the file that asks says it: the name of a library, or an entry of a search path.
+    pub name: String,
+    /// The file that asks.
+    pub needed_by: PathBuf,
+    /// What it is.
+    pub found: Found,
+    /// Why a plugin with it is not loaded.
+    pub refusal: Option<Refusal>,
+}
+
+/// What a [`Dependency`] is, with its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// There is no such library where the linker looks; or the entry of a search path leads nowhere.
+    Nowhere,
+    /// A library of the system.
+    System(PathBuf),
+    /// Another library, all symbolic links resolved.
+    Library(PathBuf),
+    /// A directory that is searched, outside of the system's. It need not exist.
+    Directory(PathBuf),
+}
+
+/// Everything that `dynamic`, of the object at `path`, pulls in, in the linker's order.
+pub(crate) fn list(path: &Path, dynamic: &Dynamic, trust: Trust) -> Vec<Dependency> {
     let mut walk = Walk {
         trust,
         seen: HashSet::new(),
         configured: None,
+        out: Vec::new(),
     };
-    walk.object(path, dynamic)
+    walk.object(path, dynamic);
+    walk.out
+}
+
+/// Checks everything that `dynamic`, of the object at `path`, pulls in.
+pub(crate) fn check(path: &Path, dynamic: &Dynamic, trust: Trust) -> Result<(), Refusal> {
+    let refusals = list(path, dynamic, trust).into_iter();
+    match refusals.filter_map(|d| d.refusal).next() {
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
+    }
 }
 
 struct Walk {
     trust: Trust,
     seen: HashSet<PathBuf>,
     configured: Option<Vec<PathBuf>>,
+    out: Vec<Dependency>,
 }
 
 impl Walk {
-    fn object(&mut self, path: &Path, dynamic: &Dynamic) -> Result<(), Refusal> {
+    fn object(&mut self, path: &Path, dynamic: &Dynamic) {
         let origin = path.parent().unwrap_or(Path::new("/"));
-        let private = self.private_directories(origin, dynamic)?;
+        let private = self.private_directories(path, origin, dynamic);
         for name in &dynamic.needed {
-            if let Some(found) = self.find(name, origin, &private)? {
-                self.library(&found)?;
+            match self.find(name, origin, &private) {
+                Ok(Some(found)) => self.library(name, path, &found),
+                Ok(None) => self.add(name, path, Found::Nowhere, None),
+                Err(refusal) => self.add(name, path, Found::Nowhere, Some(refusal)),
             }
         }
-        Ok(())
+    }
+
+    fn add(&mut self, name: &str, needed_by: &Path, found: Found, refusal: Option<Refusal>) {
+        self.out.push(Dependency {
+            name: name.to_owned(),
+            needed_by: needed_by.to_owned(),
+            found,
+            refusal,
+        });
     }
 
     /// Directories searched before the system's, each checked.
     fn private_directories(
-        &self,
+        &mut self,
+        path: &Path,
         origin: &Path,
         dynamic: &Dynamic,
-    ) -> Result<Vec<PathBuf>, Refusal> {
+    ) -> Vec<PathBuf> {
         let environment = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
         // DT_RPATH is ignored by the linker where there is a DT_RUNPATH.
         let before = dynamic
@@ -68,14 +117,19 @@ impl Walk {
         let mut out = Vec::new();
         for list in lists.into_iter().flatten().filter(|list| !list.is_empty()) {
             for entry in list.split([':', ';']) {
-                let directory = expand(entry, origin)?;
-                if !is_system(&directory) {
-                    self.trust.search_directory(&directory)?;
+                match expand(entry, origin) {
+                    Ok(directory) => {
+                        if !is_system(&directory) {
+                            let refusal = self.trust.search_directory(&directory).err();
+                            self.add(entry, path, Found::Directory(directory.clone()), refusal);
+                        }
+                        out.push(directory);
+                    }
+                    Err(refusal) => self.add(entry, path, Found::Nowhere, Some(refusal)),
                 }
-                out.push(directory);
             }
         }
-        Ok(out)
+        out
     }
 
     fn find(
@@ -95,21 +149,38 @@ impl Walk {
             .find(|candidate| candidate.exists()))
     }
 
-    fn library(&mut self, found: &Path) -> Result<(), Refusal> {
-        let real = found.canonicalize().map_err(Refusal::unreadable)?;
-        if is_system(&real) || !self.seen.insert(real.clone()) {
-            return Ok(());
+    fn library(&mut self, name: &str, needed_by: &Path, found: &Path) {
+        let real = match found.canonicalize() {
+            Ok(real) => real,
+            Err(error) => {
+                let refusal = Some(Refusal::unreadable(error));
+                return self.add(name, needed_by, Found::Nowhere, refusal);
+            }
+        };
+        if !self.seen.insert(real.clone()) {
+            return;
         }
+        if is_system(&real) {
+            return self.add(name, needed_by, Found::System(real), None);
+        }
+        let judged = self.judge(found, &real);
+        let refusal = judged.as_ref().err().cloned();
+        self.add(name, needed_by, Found::Library(real.clone()), refusal);
+        if let Ok(dynamic) = judged {
+            self.object(&real, &dynamic);
+        }
+    }
+
+    /// What a library of others than the system needs, if it can be trusted.
+    fn judge(&self, found: &Path, real: &Path) -> Result<Dynamic, Refusal> {
         // Whoever can write to the directory of a symbolic link decides where it leads.
         if let Some(directory) = found.parent() {
             self.trust.search_directory(directory)?;
         }
-        let file = File::open(&real).map_err(Refusal::unreadable)?;
+        let file = File::open(real).map_err(Refusal::unreadable)?;
         let stat = rustix::fs::fstat(&file).map_err(Refusal::unreadable)?;
-        self.trust.file(&real, &stat)?;
-        let cache = ReadCache::new(file);
-        let dynamic = elf::read_dynamic(&cache, FileIdentity::of(&stat).size)?;
-        self.object(&real, &dynamic)
+        self.trust.file(real, &stat)?;
+        elf::read_dynamic(&ReadCache::new(file), FileIdentity::of(&stat).size)
     }
 }
 

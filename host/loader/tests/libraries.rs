@@ -1,7 +1,7 @@
 //! Libraries that a plugin pulls in are held to the same rule. Needs a C compiler, as any Rust build
 //! does.
 
-use daos_loader::{LoadError, PluginFile, Policy, Refusal, load};
+use daos_loader::{Found, LoadError, PluginFile, Policy, Refusal, Trust, load};
 use fixture_files::chmod;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,7 +44,10 @@ fn build(base: &Path, run_path: &str) -> PathBuf {
     let plugin = plugins.join("x.so");
     let search = format!("-L{}", lib.display());
     let run_path = format!("-Wl,--enable-new-dtags,-rpath,{run_path}");
-    cc(&[&search, "-lhelper", &run_path], PLUGIN, &plugin);
+    // The C library as well, though nothing of it is used.
+    let libc = ["-Wl,--no-as-needed", "-lc"];
+    let arguments = [&*search, "-lhelper", &*run_path, libc[0], libc[1]];
+    cc(&arguments, PLUGIN, &plugin);
     std::fs::remove_file(plugins.join("x.c")).unwrap();
     plugin
 }
@@ -74,6 +77,38 @@ fn a_private_library_must_be_trustworthy_too() {
         chmod(&base.join("lib"), 0o755);
         assert_eq!(inspect(&plugin).unwrap(), "c-x");
     }
+}
+
+#[test]
+fn what_a_plugin_pulls_in_is_listed_with_the_verdict_on_each() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = scratch.path().canonicalize().unwrap();
+    let plugin = build(&base, "$ORIGIN/../lib:relative");
+    let list = || PluginFile::dependencies(&plugin, Trust::current()).unwrap();
+    let known = list();
+    let of = |name: &str| known.iter().find(|d| d.name == name).expect(name);
+    assert!(matches!(&of("$ORIGIN/../lib").found, Found::Directory(_)));
+    assert_eq!(of("$ORIGIN/../lib").refusal, None);
+    let relative = of("relative").refusal.as_ref().expect("a refusal");
+    assert_eq!(
+        (relative.code(), &of("relative").found),
+        ("run_path", &Found::Nowhere)
+    );
+    let helper = of("libhelper.so");
+    assert_eq!(helper.found, Found::Library(base.join("lib/libhelper.so")));
+    assert_eq!((&helper.needed_by, &helper.refusal), (&plugin, &None));
+    assert!(matches!(&of("libc.so.6").found, Found::System(_)));
+
+    // Shown with its fault, and the rest all the same; the loader refuses for the first one.
+    chmod(&base.join("lib/libhelper.so"), 0o777);
+    let known = list();
+    let helper = known.iter().find(|d| d.name == "libhelper.so").unwrap();
+    assert_eq!(helper.refusal.as_ref().map(Refusal::code), Some("writable"));
+    assert!(known.iter().any(|d| d.name == "libc.so.6"));
+    std::fs::remove_file(base.join("lib/libhelper.so")).unwrap();
+    let gone = list();
+    let gone = gone.iter().find(|d| d.name == "libhelper.so").unwrap();
+    assert_eq!((&gone.found, &gone.refusal), (&Found::Nowhere, &None));
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub struct PluginDetail {
     pub host_abi_version: String,
     pub manifest: Value,
     pub paths: Vec<PathRow>,
+    pub dependencies: Vec<DependencyRow>,
     pub log_level: String,
     pub uses: Vec<UseRow>,
     pub metrics: Vec<MetricsRow>,
@@ -38,6 +39,20 @@ pub struct PathRow {
     pub size: u64,
     #[serde(skip_serializing_if = "is_zero")]
     pub modified_ms: u64,
+}
+
+/// A library that it pulls in, or a directory that is searched for one.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // as above
+pub struct DependencyRow {
+    pub name: String,
+    pub needed_by: String,
+    /// "library", "system", "directory" or "missing".
+    pub kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathRow>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub refusal: String,
 }
 
 /// The plugin in an engine.
@@ -88,16 +103,59 @@ fn json(text: String) -> Value {
     serde_json::from_str(&text).unwrap_or(Value::from(text))
 }
 
-impl From<host::PluginInspectResponse> for PluginDetail {
-    fn from(answer: host::PluginInspectResponse) -> Self {
-        let path = |p: host::PluginPath| PathRow {
+impl From<host::PluginPath> for PathRow {
+    fn from(p: host::PluginPath) -> Self {
+        Self {
             path: p.path,
             uid: p.uid,
             gid: p.gid,
             mode: format!("{:04o}", p.mode),
             size: p.size,
             modified_ms: p.modified_ms,
+        }
+    }
+}
+
+impl From<host::PluginDependency> for DependencyRow {
+    fn from(d: host::PluginDependency) -> Self {
+        use host::PluginDependencyKind::{Directory, Library, Missing, System, Unspecified};
+        Self {
+            kind: match d.kind() {
+                Library => "library",
+                System => "system",
+                Directory => "directory",
+                Missing => "missing",
+                Unspecified => "unknown",
+            },
+            name: d.name,
+            needed_by: d.needed_by,
+            path: d.path.map(PathRow::from),
+            refusal: d.refusal,
+        }
+    }
+}
+
+impl DependencyRow {
+    /// In a line, without the file that asks where that is the plugin's own.
+    fn text(&self, plugin: &str) -> String {
+        let whose = match self.needed_by == plugin {
+            true => String::new(),
+            false => format!(", for {}", self.needed_by),
         };
+        let place = match (&self.path, self.kind) {
+            (None, _) => format!("{} is found nowhere", self.name),
+            (Some(path), "system") => format!("{}, the system's", path.path),
+            (Some(path), _) => format!("{}:{} {} {}", path.uid, path.gid, path.mode, path.path),
+        };
+        match self.refusal.as_str() {
+            "" => format!("{place}{whose}"),
+            refusal => format!("{place}{whose}: NOT TRUSTED, {refusal}"),
+        }
+    }
+}
+
+impl From<host::PluginInspectResponse> for PluginDetail {
+    fn from(answer: host::PluginInspectResponse) -> Self {
         let usage = |u: host::PluginUse| UseRow {
             engine: u.engine,
             layers: u.layers,
@@ -120,7 +178,12 @@ impl From<host::PluginInspectResponse> for PluginDetail {
                 true => Value::Null,
                 false => json(answer.manifest),
             },
-            paths: answer.paths.into_iter().map(path).collect(),
+            paths: answer.paths.into_iter().map(PathRow::from).collect(),
+            dependencies: answer
+                .dependencies
+                .into_iter()
+                .map(DependencyRow::from)
+                .collect(),
             log_level: answer.log_level.to_uppercase(),
             uses: answer.uses.into_iter().map(usage).collect(),
             metrics: answer.metrics.into_iter().map(metrics).collect(),
@@ -195,6 +258,13 @@ impl PluginDetail {
             };
             let owner = format!("{}:{} {}", path.uid, path.gid, path.mode);
             fact("trusted by", format!("{owner} {}{size}", path.path));
+        }
+        for dependency in &self.dependencies {
+            let name = match dependency.kind {
+                "directory" => "searches",
+                _ => "pulls in",
+            };
+            fact(name, dependency.text(&p.path));
         }
         fact("log level", self.log_level.clone());
         for used in &self.uses {
@@ -300,6 +370,24 @@ mod tests {
                 size: 2048,
                 ..host::PluginPath::default()
             }],
+            dependencies: [
+                (host::PluginDependencyKind::Directory, "/p/lib", "/p/acme.so", ""),
+                (host::PluginDependencyKind::Library, "/p/lib/liba.so", "/p/acme.so", "it is bad"),
+                (host::PluginDependencyKind::System, "/lib/libc.so.6", "/p/lib/liba.so", ""),
+                (host::PluginDependencyKind::Missing, "", "/p/acme.so", ""),
+            ]
+            .map(|(kind, path, needed_by, refusal)| host::PluginDependency {
+                name: "libz.so".to_owned(),
+                needed_by: needed_by.to_owned(),
+                kind: kind.into(),
+                path: (!path.is_empty()).then(|| host::PluginPath {
+                    path: path.to_owned(),
+                    mode: 0o755,
+                    ..host::PluginPath::default()
+                }),
+                refusal: refusal.to_owned(),
+            })
+            .to_vec(),
             log_level: "debug".to_owned(),
             uses: vec![host::PluginUse {
                 engine: 1,
@@ -331,6 +419,10 @@ mod tests {
             "1.0 (this host has 1.1)",
             "bdev acme, can scan",
             "7:0 0644 /p/acme.so, 2.0 KiB",
+            "searches     0:0 0755 /p/lib",
+            "pulls in     0:0 0755 /p/lib/liba.so: NOT TRUSTED, it is bad",
+            "pulls in     /lib/libc.so.6, the system's, for /p/lib/liba.so",
+            "pulls in     libz.so is found nowhere",
             "DEBUG",
             "engine 1: layers stats, log level INFO",
             "process 42",

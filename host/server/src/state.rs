@@ -6,7 +6,6 @@ use daos_config::Config;
 use daos_loader::StateDir;
 use daos_proto::host::{self, EngineState, Fault, ServerPhase};
 use daos_telemetry::{Mask, Masks};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,22 +83,6 @@ impl EngineStatus {
     }
 }
 
-/// The end of an engine in a call of a plugin.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Incident {
-    pub(crate) at_ms: u64,
-    pub(crate) engine: usize,
-    /// Name of the plugin.
-    pub(crate) plugin: String,
-    /// In a sentence.
-    pub(crate) what: String,
-    /// Last lines of the engine.
-    pub(crate) log: Vec<String>,
-}
-
-/// Most of them that are remembered.
-const INCIDENTS: usize = 256;
-
 /// The server's state.
 pub(crate) struct State {
     /// The configuration in use.
@@ -112,7 +95,7 @@ pub(crate) struct State {
     pub(crate) owner: Option<Owner>,
     /// Where this host stands: a path from the widest domain to it.
     pub(crate) fault_domain: String,
-    /// Where the leases of devices are kept.
+    /// Where the leases of devices are kept, and what plugins did to engines.
     pub(crate) leases: StateDir,
     /// What is logged.
     pub(crate) log_masks: LogMasks,
@@ -120,8 +103,6 @@ pub(crate) struct State {
     engines: Mutex<Vec<EngineStatus>>,
     changed: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
-    /// Ends of engines in plugins, the newest last.
-    incidents: Mutex<VecDeque<Incident>>,
 }
 
 impl State {
@@ -147,7 +128,6 @@ impl State {
             engines: Mutex::new(engines),
             changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
-            incidents: Mutex::default(),
         }
     }
 
@@ -189,21 +169,6 @@ impl State {
     /// Signals each change of an engine's state.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
-    }
-
-    /// Takes note of the end of an engine in a plugin.
-    pub(crate) fn add_incident(&self, incident: Incident) {
-        let mut all = self.incidents.lock().unwrap_or_else(|p| p.into_inner());
-        if all.len() == INCIDENTS {
-            all.pop_front();
-        }
-        all.push_back(incident);
-    }
-
-    /// Ends of engines in plugins since the server started.
-    pub(crate) fn incidents(&self) -> Vec<Incident> {
-        let all = self.incidents.lock().unwrap_or_else(|p| p.into_inner());
-        all.iter().cloned().collect()
     }
 
     /// Starts the end of the server.

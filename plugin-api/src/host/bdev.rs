@@ -5,7 +5,7 @@ use super::instance::{Instance, decode, encode};
 use super::memory::PoolMemory;
 use crate::abi::{
     BdevEvent, BdevGeometry, BdevOp, BdevTable, Completion, DeviceAdminTable, Handle, Request,
-    Status, Str, Wait,
+    Status, Str, Wait, WaitKind,
 };
 use crate::control::{DeviceRecord, DeviceSpec};
 use crate::sdk::Error;
@@ -271,7 +271,7 @@ impl BdevQueue {
         check(self.device.instance().inside("arm_wait", || unsafe {
             (self.table.arm_wait)(self.handle, &mut wait)
         }))?;
-        Ok(wait)
+        possible(wait)
     }
 
     /// Asks to abort an outstanding request.
@@ -311,6 +311,16 @@ pub(super) fn check(status: Status) -> Result<(), Status> {
 }
 
 /// Interprets the return value of submit and poll; more than was offered is nonsense.
+/// Who slept as an impossible answer says might never wake.
+pub(super) fn possible(wait: Wait) -> Result<Wait, Status> {
+    let names_descriptor = wait.kind == WaitKind::FD && wait.fd >= 0;
+    if names_descriptor || [WaitKind::BUSY, WaitKind::TIMER].contains(&wait.kind) {
+        Ok(wait)
+    } else {
+        Err(Status::INTERNAL)
+    }
+}
+
 pub(super) fn counted(value: i32, limit: usize) -> Result<usize, Status> {
     match usize::try_from(value) {
         Ok(n) if n <= limit => Ok(n),

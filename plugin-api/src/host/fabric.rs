@@ -1,6 +1,6 @@
 //! An open fabric domain, its registrations and endpoints.
 
-use super::bdev::{check, counted};
+use super::bdev::{check, counted, possible};
 use super::call::CallOptions;
 use super::instance::{Instance, encode};
 use super::scm::append;
@@ -36,7 +36,8 @@ unsafe impl Sync for Inner {}
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; endpoints and registrations hold an `Arc` of this.
-        unsafe { (self.table.close)(self.handle) }
+        self.instance
+            .inside("close", || unsafe { (self.table.close)(self.handle) });
     }
 }
 
@@ -96,6 +97,11 @@ impl FabricDomain {
     /// What the domain is like.
     pub fn info(&self) -> &FabricInfo {
         &self.inner.info
+    }
+
+    /// The plugin's instance.
+    pub fn instance(&self) -> &Instance {
+        &self.inner.instance
     }
 
     /// Registers memory with rights `FABRIC_*`.
@@ -287,7 +293,7 @@ impl Endpoint {
         check(self.inside("arm_wait", || unsafe {
             (self.table.arm_wait)(self.handle, &mut wait)
         }))?;
-        Ok(wait)
+        possible(wait)
     }
 }
 

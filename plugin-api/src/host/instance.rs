@@ -191,6 +191,12 @@ impl Instance {
         &self.inner.manifest
     }
 
+    /// Name and version, as messages name the plugin.
+    pub fn described(&self) -> String {
+        let manifest = &self.inner.manifest;
+        format!("{} {}", manifest.name, manifest.version)
+    }
+
     /// The plugin's root table.
     pub fn table(&self) -> &'static PluginTable {
         self.inner.table

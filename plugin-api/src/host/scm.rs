@@ -34,7 +34,8 @@ unsafe impl Sync for Inner {}
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; regions hold an `Arc` of this and are gone.
-        unsafe { (self.table.close)(self.handle) }
+        self.instance
+            .inside("close", || unsafe { (self.table.close)(self.handle) });
     }
 }
 
@@ -73,9 +74,16 @@ impl ScmMemory {
             numa_node: -1,
             flags: 0,
         };
+        let inner = &self.inner;
         // SAFETY: live handle and out pointer.
-        check(unsafe { (self.inner.table.info)(self.inner.handle, &mut info) })?;
+        let call = || unsafe { (inner.table.info)(inner.handle, &mut info) };
+        check(inner.instance.inside("info", call))?;
         Ok(info)
+    }
+
+    /// The plugin's instance.
+    pub fn instance(&self) -> &Instance {
+        &self.inner.instance
     }
 
     /// Directory for files.
@@ -85,8 +93,10 @@ impl ScmMemory {
             ctx: (&raw mut bytes).cast(),
             write: append,
         };
+        let inner = &self.inner;
         // SAFETY: live handle; the sink's context lives for the call.
-        check(unsafe { (self.inner.table.mount_point)(self.inner.handle, sink) })?;
+        let call = || unsafe { (inner.table.mount_point)(inner.handle, sink) };
+        check(inner.instance.inside("mount_point", call))?;
         Ok(PathBuf::from(OsString::from_vec(bytes)))
     }
 
@@ -130,12 +140,14 @@ impl ScmMemory {
                 )
             }
         })?;
-        if region.ptr.is_null() || (region.len as u64) < len {
-            return Err(Error::new(
+        check_region(&region, len).map_err(|what| {
+            Error::new(
                 Status::INTERNAL,
                 format!("region {name} is not mapped as asked"),
-            ));
-        }
+            )
+            .cause(what)
+            .remedy("report this to the plugin's vendor")
+        })?;
         Ok(ScmMapping {
             memory: self.clone(),
             region,
@@ -152,6 +164,19 @@ impl ScmMemory {
             })
             .map(drop)
     }
+}
+
+/// What is wrong with a region of at least `len` bytes, if anything is.
+fn check_region(region: &ScmRegion, len: u64) -> Result<(), String> {
+    /// Smallest page of any machine.
+    const PAGE: usize = 4096;
+    let (start, bytes) = (region.ptr.addr(), region.len);
+    // No object has more bytes than a pointer difference can tell.
+    let fits = isize::try_from(bytes).is_ok() && start.checked_add(bytes).is_some();
+    if start == 0 || !start.is_multiple_of(PAGE) || bytes == 0 || (bytes as u64) < len || !fits {
+        return Err(format!("{bytes} bytes at {start:#x}"));
+    }
+    Ok(())
 }
 
 /// Appends to the `Vec<u8>` behind `ctx`.
@@ -198,7 +223,7 @@ impl ScmMapping {
     /// # Errors
     /// INVALID if the range leaves the region; else what the plugin says.
     pub fn persist(&self, offset: usize, len: usize) -> Result<(), Status> {
-        self.range(offset, len, |table, handle, ptr| {
+        self.range("persist", offset, len, |table, handle, ptr| {
             // SAFETY: live handle, range inside the region.
             unsafe { (table.persist)(handle, ptr, len) }
         })
@@ -206,7 +231,7 @@ impl ScmMapping {
 
     /// Starts writing `len` bytes at `offset` back; durable after this thread's next `drain`.
     pub fn flush(&self, offset: usize, len: usize) -> Result<(), Status> {
-        self.range(offset, len, |table, handle, ptr| {
+        self.range("flush", offset, len, |table, handle, ptr| {
             // SAFETY: live handle, range inside the region.
             unsafe { (table.flush)(handle, ptr, len) }
         })
@@ -222,6 +247,7 @@ impl ScmMapping {
 
     fn range(
         &self,
+        call: &'static str,
         offset: usize,
         len: usize,
         f: impl FnOnce(&ScmTable, Handle, *const u8) -> Status,
@@ -238,16 +264,17 @@ impl ScmMapping {
         check(
             inner
                 .instance
-                .inside("persist", || f(inner.table, inner.handle, ptr)),
+                .inside(call, || f(inner.table, inner.handle, ptr)),
         )
     }
 }
 
 impl Drop for ScmMapping {
     fn drop(&mut self) {
+        let inner = &self.memory.inner;
         // SAFETY: the live handles of `open` and `open_region`.
-        unsafe {
-            (self.memory.inner.table.close_region)(self.memory.inner.handle, self.region.handle)
-        }
+        inner.instance.inside("close_region", || unsafe {
+            (inner.table.close_region)(inner.handle, self.region.handle)
+        });
     }
 }

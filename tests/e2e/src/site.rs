@@ -65,6 +65,8 @@ pub struct Site {
     iface: String,
     certificates: Option<PathBuf>,
     has_ofi: bool,
+    /// Clients find the provider among the site's plugins, too.
+    has_own_provider: bool,
     wrapper: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -104,6 +106,7 @@ impl Site {
             iface: "lo".to_owned(),
             certificates: None,
             has_ofi: false,
+            has_own_provider: false,
             wrapper: Vec::new(),
             env: Vec::new(),
         };
@@ -220,7 +223,7 @@ impl Site {
 
     fn install_ofi(&mut self, provider: &str) -> Result<(), String> {
         self.plugins = Plugins::Dir;
-        self.has_ofi = true;
+        (self.has_ofi, self.has_own_provider) = (true, true);
         Programs::built().install_ofi(&self.path("plugins"))?;
         self.provider = provider.to_owned();
         Ok(())
@@ -238,6 +241,13 @@ impl Site {
             .expect(0);
         self.certificates = Some(dir.clone());
         dir
+    }
+
+    /// Sets a provider of a plugin in the site's `plugins` directory, where clients look for it, too.
+    pub fn use_own_provider(&mut self, provider: &str) {
+        self.plugins = Plugins::Dir;
+        self.has_own_provider = true;
+        self.provider = provider.to_owned();
     }
 
     /// The provider in the configuration.
@@ -427,7 +437,7 @@ impl Site {
     /// Options with which `daos` reaches the node.
     pub fn client_args(&self) -> Vec<String> {
         let mut args = vec!["--access-point".to_owned(), self.address()];
-        if self.is_ofi() {
+        if self.has_own_provider {
             let dir = self.path("plugins").display().to_string();
             args.extend(["--plugins-dir".to_owned(), dir]);
         }

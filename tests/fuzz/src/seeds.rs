@@ -59,6 +59,9 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         "cancel",
         br#"{"cancel":{"id":1}}"#.to_vec(),
     );
+    let framed = |json: &[u8]| [&(json.len() as u32).to_le_bytes()[..], json].concat();
+    let frames = [framed(br#""ready""#), framed(br#"{"cancel":{"id":1}}"#)];
+    add("helper-events", "frames", frames.concat());
     add("drpc-packets", "two", packets());
     for (name, body) in [
         ("inline", Body::Inline(b"value")),

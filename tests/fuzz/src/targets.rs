@@ -96,6 +96,7 @@ fn fio_job(data: &[u8]) {
 fn helper_events(data: &[u8]) {
     let _ = serde_json::from_slice::<daos_helper::protocol::Event>(data);
     let _ = serde_json::from_slice::<daos_helper::protocol::Request>(data);
+    daos_helper::fuzz_frames(data);
 }
 
 /// Cuts a key off the front: its length is the first byte.

@@ -276,7 +276,7 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Top,
         "state_dir",
-        "Leases and quarantine are kept there.",
+        "Leases, quarantine and the history of plugins are kept there.",
         e2e!("file_keys.rs::the_state_directory_holds_what_survives"),
     ),
     seen(

@@ -21,7 +21,7 @@ use crate::target::Shared;
 use crate::telemetry::Telemetry;
 use daos_plugin_api::host::{FabricDomain, ScmMemory};
 use daos_wire::EngineUri;
-use open::{check_queues, open_domain, open_scm};
+use open::{check_queues, mount_point, open_domain, open_scm};
 use start::Starter;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -102,9 +102,7 @@ impl Engine {
         open_index: OpenIndex,
     ) -> Result<Self, StartError> {
         let scm = open_scm(&plugins, options)?;
-        let mount = scm
-            .mount_point()
-            .map_err(|s| StartError::failed(format_args!("the SCM has no mount point: {s}")))?;
+        let mount = mount_point(&scm)?;
         let known = EngineState::read(&mount, &formatted.superblock)?;
         let may_label = options.first_start && known.is_none();
         let devices = formatted

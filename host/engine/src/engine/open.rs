@@ -7,6 +7,7 @@ use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{DeviceSpec, DeviceState, FabricOpenRequest};
 use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain, ScmMemory};
 use serde_json::{Map, Value};
+use std::path::PathBuf;
 
 /// Opens the SCM named by the options.
 pub(super) fn open_scm(plugins: &Plugins, options: &Options) -> Result<ScmMemory, StartError> {
@@ -38,13 +39,26 @@ pub(super) fn open_scm(plugins: &Plugins, options: &Options) -> Result<ScmMemory
         .scm
         .open_scm(&spec, CallOptions::default())
         .map_err(|e| {
-            let text = format!("SCM {mount} cannot be opened: {e}");
+            let plugin = plugins.scm.described();
+            let text = format!("plugin {plugin}: SCM {mount} cannot be opened: {e}");
             if e.status == Status::NOT_FOUND {
                 StartError::storage(text)
             } else {
                 StartError::failed(text)
             }
         })
+}
+
+/// Where the files of the engine lie on the SCM.
+pub(super) fn mount_point(scm: &ScmMemory) -> Result<PathBuf, StartError> {
+    let found = scm.mount_point();
+    match found {
+        Ok(mount) if mount.is_absolute() && mount.is_dir() => Ok(mount),
+        other => Err(StartError::failed(format_args!(
+            "plugin {}, call mount_point: the SCM has no directory for files but {other:?}; report this to the plugin's vendor",
+            scm.instance().described()
+        ))),
+    }
 }
 
 /// Opens the fabric and checks that it suffices.
@@ -63,8 +77,10 @@ pub(super) fn open_domain(
         .open_fabric(&request, CallOptions::default())
         .map_err(|e| {
             let text = format!(
-                "fabric {} on \"{}\" cannot be opened: {e}",
-                request.provider, request.interface
+                "plugin {}: fabric {} on \"{}\" cannot be opened: {e}",
+                plugins.fabric.described(),
+                request.provider,
+                request.interface
             );
             match e.status {
                 Status::INVALID | Status::NOT_FOUND | Status::NOT_SUPPORTED => {

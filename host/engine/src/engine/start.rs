@@ -97,7 +97,8 @@ impl Starter<'_> {
         });
         self.layers
             .add_target(number as usize % self.devices.len(), Arc::clone(&shared));
-        let log = ScmLog::new(self.log(number)?);
+        let log = ScmLog::new(self.log(number)?)
+            .map_err(|e| StartError::plugin(format_args!("log of target {number}"), &e))?;
         if let Some(why) = log.file().and_then(RegionFile::failure) {
             return Err(StartError::storage(format_args!("target {number}: {why}")));
         }

@@ -5,6 +5,7 @@
 
 mod change;
 
+use crate::defect::Defect;
 use crate::index::value::Extents;
 use crate::memory::{Buffer, Scratch};
 use daos_plugin_api::abi::{BdevGeometry, BdevOp, Completion, IoVec, Request, Status, Wait};
@@ -122,13 +123,6 @@ impl Device {
         self.queue.as_mut().ok_or(Status::DEVICE_GONE)
     }
 
-    /// Name and version of the plugin, for messages.
-    fn plugin(&self) -> (&str, &str) {
-        let queue = self.queue.as_ref();
-        let manifest = queue.map(|q| q.device().instance().manifest());
-        manifest.map_or(("", ""), |m| (&m.name, &m.version))
-    }
-
     /// The share.
     pub fn share(&self) -> Share {
         self.share
@@ -229,7 +223,7 @@ impl Device {
     ///
     /// # Errors
     /// If the queue itself fails; transfers under way stay where they are.
-    pub fn poll(&mut self, out: &mut Vec<Done>) -> Result<(), Status> {
+    pub fn poll(&mut self, out: &mut Vec<Done>) -> Result<(), Defect> {
         if self.next.is_some() && self.free_slots.len() == self.slots.len() {
             self.go_over();
         }
@@ -240,7 +234,8 @@ impl Device {
             reserved: 0,
         }; BATCH];
         while self.free_slots.len() < self.slots.len() {
-            let count = self.queue()?.poll(&mut batch)?;
+            let polled = self.queue().and_then(|queue| queue.poll(&mut batch));
+            let count = polled.map_err(|status| self.failed("poll", status))?;
             for completion in &batch[..count] {
                 let slot = completion.tag as usize; // tags are slot numbers
                 let transfer = match self.slots.get_mut(slot) {
@@ -257,16 +252,20 @@ impl Device {
         self.submit(out)
     }
 
+    fn failed(&self, call: &str, status: Status) -> Defect {
+        match &self.queue {
+            Some(queue) => Defect::failed(queue.device().instance(), call, status),
+            None => Defect::gone(),
+        }
+    }
+
     /// A plugin that completes what is not under way may have done anything to memory.
-    fn liar(&self, tag: u64) -> Status {
-        let (plugin, version) = self.plugin();
-        tracing::error!(
-            plugin,
-            version,
-            call = "poll",
-            "the plugin completed request {tag}, which is not under way: a defect of the plugin"
-        );
-        Status::INTERNAL
+    fn liar(&self, tag: u64) -> Defect {
+        let what = format!("it completed request {tag}, which is not under way");
+        match &self.queue {
+            Some(queue) => Defect::lie(queue.device().instance(), "poll", &what),
+            None => Defect::gone(),
+        }
     }
 
     /// Looks for requests that the device has had for longer than `patience` seconds: says so and asks to abort
@@ -287,8 +286,10 @@ impl Device {
             if self.slots[slot] == FREE || (age != patience && age < 2 * patience) {
                 continue;
             }
-            let (name, version) = self.plugin();
-            let plugin = format!("plugin {name} {version}");
+            let queue = self.queue.as_ref();
+            let plugin = queue.map_or_else(String::new, |queue| {
+                format!("plugin {}", queue.device().instance().described())
+            });
             if age >= 2 * patience {
                 return Err(format!(
                     "{plugin} has not completed a request for {age} s and does not abort it either (call poll)"
@@ -304,11 +305,12 @@ impl Device {
     ///
     /// # Errors
     /// What the plugin says.
-    pub fn arm_wait(&mut self) -> Result<Wait, Status> {
-        self.queue()?.arm_wait()
+    pub fn arm_wait(&mut self) -> Result<Wait, Defect> {
+        let wait = self.queue().and_then(BdevQueue::arm_wait);
+        wait.map_err(|status| self.failed("arm_wait", status))
     }
 
-    fn submit(&mut self, out: &mut Vec<Done>) -> Result<(), Status> {
+    fn submit(&mut self, out: &mut Vec<Done>) -> Result<(), Defect> {
         // What is submitted now would keep a change of queues waiting.
         while self.next.is_none() && !self.backlog.is_empty() && !self.free_slots.is_empty() {
             let mut requests = [EMPTY_REQUEST; BATCH];
@@ -329,7 +331,7 @@ impl Device {
             let taken = match self.queue().and_then(submit) {
                 Ok(taken) => taken,
                 // It may have taken requests all the same, and their memory with them.
-                Err(Status::INTERNAL) => return Err(Status::INTERNAL),
+                Err(Status::INTERNAL) => return Err(self.failed("submit", Status::INTERNAL)),
                 Err(status) => {
                     // The queue takes nothing any more: what waits fails, what is out will complete.
                     while let Some(piece) = self.backlog.pop_front() {

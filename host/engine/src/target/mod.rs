@@ -15,6 +15,7 @@ pub use ops::Limits;
 
 use crate::array::locks::Locks;
 use crate::catalogue::Desk;
+use crate::defect::Defect;
 use crate::extents::device::{Device, Done, TICK};
 use crate::helpers::{Finished, Helper};
 use crate::index::IndexError;
@@ -24,7 +25,6 @@ use crate::net::{Event, Kind, Net};
 use crate::scm::ScmLog;
 use crate::storage::Storage;
 use crate::wake::{self, Wake};
-use daos_plugin_api::abi::Status;
 use idle::Idle;
 use names::Removals;
 use ops::Op;
@@ -238,8 +238,8 @@ impl Target {
         self.shared.in_fabric.store(true, Ordering::Relaxed);
         let polled = self.net.poll(&mut events);
         self.shared.in_fabric.store(false, Ordering::Relaxed);
-        if let Err(status) = polled {
-            self.fail(format!("the endpoint failed: {status}"));
+        if let Err(defect) = polled {
+            self.lose_endpoint(&defect);
         }
         for event in events.drain(..) {
             // That a reply is out leads to nothing that cannot wait for the next sleep to end.
@@ -249,14 +249,9 @@ impl Target {
         self.events = events;
         let mut done = std::mem::take(&mut self.done);
         if self.device.is_busy()
-            && let Err(status) = self.device.poll(&mut done)
+            && let Err(defect) = self.device.poll(&mut done)
         {
-            let why = format!("the device queue failed: {status}");
-            match status {
-                // What it did to memory nobody knows: a new process is the only way on.
-                Status::INTERNAL => self.give_up(why),
-                _ => self.fail(why),
-            }
+            self.lose_queue(&defect);
         }
         if let Some(result) = self.device.changed() {
             self.shared.layers.done(self.layers_seen, result);
@@ -297,8 +292,8 @@ impl Target {
             self.send_reply(index, len);
         }
         let mut events = std::mem::take(&mut self.events);
-        if let Err(status) = self.net.submit(&mut events) {
-            self.fail(format!("the endpoint failed: {status}"));
+        if let Err(defect) = self.net.submit(&mut events) {
+            self.lose_endpoint(&defect);
         }
         for event in events.drain(..) {
             self.on_net(event);
@@ -358,6 +353,20 @@ impl Target {
         }
     }
 
+    fn lose_queue(&mut self, defect: &Defect) {
+        let why = format!("the device queue failed: {defect}");
+        match defect.is_lie() {
+            // What it did to memory nobody knows: a new process is the only way on.
+            true => self.give_up(why),
+            false => self.fail(why),
+        }
+    }
+
+    /// Without an endpoint nobody can be told that the target has failed: a new process may get another one.
+    fn lose_endpoint(&mut self, defect: &Defect) {
+        self.give_up(format!("the endpoint failed: {defect}"));
+    }
+
     /// Ends the target, and with it the engine, which its daemon starts again: what is durable is there then.
     fn give_up(&mut self, why: String) {
         self.fail(why.clone());
@@ -403,8 +412,10 @@ impl Target {
     }
 
     fn sleep(&mut self) {
-        if self.net.is_busy() {
-            self.net.look_at_clock();
+        if self.net.is_busy()
+            && let Err(defect) = self.net.look_at_clock()
+        {
+            self.lose_endpoint(&defect);
         }
         let mut waits = [daos_plugin_api::abi::Wait::BUSY; 2];
         let mut count = 0;
@@ -413,7 +424,7 @@ impl Target {
                 waits[0] = wait;
                 count = 1;
             }
-            Err(status) => self.fail(format!("the endpoint cannot wait: {status}")),
+            Err(defect) => self.lose_endpoint(&defect),
         }
         if self.failed.is_none() && self.device.is_busy() {
             match self.device.arm_wait() {
@@ -421,7 +432,7 @@ impl Target {
                     waits[1] = wait;
                     count = 2;
                 }
-                Err(status) => self.fail(format!("the device queue cannot wait: {status}")),
+                Err(defect) => self.lose_queue(&defect),
             }
         }
         let limit = if self.failed.is_some() {

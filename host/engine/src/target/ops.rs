@@ -122,7 +122,9 @@ impl Target {
                     if self.bad_receives < BAD_RECEIVES_MAX {
                         self.net.receive(event.user, event.buffer);
                     } else {
-                        self.fail(format!("the endpoint receives nothing: {}", event.status));
+                        // It receives nothing.
+                        let defect = self.net.failed("poll", event.status);
+                        self.lose_endpoint(&defect);
                     }
                 }
             }

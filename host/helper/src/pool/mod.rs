@@ -3,7 +3,6 @@
 mod begin;
 mod cancel;
 mod growth;
-mod incidents;
 mod log;
 mod process;
 mod session;
@@ -11,13 +10,11 @@ mod typed;
 
 pub use cancel::Cancel;
 pub use growth::{Growth, HelperCounts};
-pub use incidents::Incident;
 
 use crate::error::{Cause, HelperError};
 use crate::operation::Operation;
-use daos_loader::{AllowList, PluginInfo, StateDir};
+use daos_loader::{AllowList, Incident, PluginInfo, StateDir};
 use daos_telemetry::{Book, Mask, Sample};
-use incidents::Incidents;
 use serde_json::{Map, Value};
 use session::{Ended, Listener, Session};
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +30,7 @@ use tracing::level_filters::LevelFilter;
 pub struct PoolOptions {
     /// The helper program.
     pub program: PathBuf,
-    /// Where quarantine is kept; `None` = nowhere, nothing is quarantined.
+    /// Where quarantine and incidents are kept; `None` = nowhere, nothing is quarantined or remembered.
     pub state: Option<StateDir>,
     /// Allow list of the config.
     pub allow: Option<AllowList>,
@@ -126,7 +123,6 @@ struct Inner {
     slots: Mutex<HashMap<String, Slot>>,
     counts: Mutex<BTreeMap<String, HelperCounts>>,
     metrics: Book,
-    incidents: Incidents,
     /// Cancels every call, now and later.
     ending: Cancel,
 }
@@ -137,17 +133,16 @@ type Slot = Arc<tokio::sync::Mutex<Option<Session>>>;
 impl HelperPool {
     /// A pool without processes.
     pub fn new(options: PoolOptions) -> Self {
-        Self::with(options, Book::default(), Incidents::default())
+        Self::with(options, Book::default())
     }
 
-    fn with(options: PoolOptions, metrics: Book, incidents: Incidents) -> Self {
+    fn with(options: PoolOptions, metrics: Book) -> Self {
         Self {
             inner: Arc::new(Inner {
                 options,
                 slots: Mutex::new(HashMap::new()),
                 counts: Mutex::default(),
                 metrics,
-                incidents,
                 ending: Cancel::new(),
             }),
         }
@@ -200,19 +195,13 @@ impl HelperPool {
     /// A pool with the same options and processes of its own, for an operation that takes long and must not keep others
     /// waiting. What plugins tell and do there is remembered here, too.
     pub fn separate(&self) -> Self {
-        let (metrics, incidents) = (self.inner.metrics.clone(), self.inner.incidents.clone());
-        Self::with(self.inner.options.clone(), metrics, incidents)
+        Self::with(self.inner.options.clone(), self.inner.metrics.clone())
     }
 
     /// The metrics that plugins have told of in their helpers, by plugin; what processes counted that are gone is
     /// in it.
     pub fn metrics(&self) -> BTreeMap<String, Vec<Sample>> {
         self.inner.metrics.samples()
-    }
-
-    /// Ends of a plugin's helpers that nobody had asked for, the newest last.
-    pub fn incidents(&self, plugin: &str) -> Vec<Incident> {
-        self.inner.incidents.of(plugin)
     }
 
     /// Changes which log lines are wanted of which plugin.
@@ -286,8 +275,24 @@ impl Inner {
             "plugin leaks: {what}; the helper is replaced, report it to the plugin's vendor"
         );
         self.count(plugin.name(), |c| c.recycled += 1);
+        let what = format!("it leaks: {what}; the helper was replaced");
+        self.remember(plugin, what, &[]);
         session.stop(self.options.grace).await;
         None
+    }
+
+    /// Notes what a plugin did to its helper, for whoever asks later.
+    fn remember(&self, plugin: &PluginInfo, what: String, log: &[String]) {
+        let Some(state) = &self.options.state else {
+            return;
+        };
+        let incident = Incident::now(plugin.name(), "helper", what, log.to_vec());
+        if let Err(error) = state.incident_add(incident) {
+            tracing::error!(
+                "an incident of plugin {} is not kept: {error}",
+                plugin.name()
+            );
+        }
     }
 
     fn slot(&self, plugin: &str) -> Slot {
@@ -337,7 +342,7 @@ impl Inner {
                         });
                         let error = error("load", ended.cause, ended.log);
                         if died {
-                            self.incidents.add(&error);
+                            self.remember(plugin, error.to_string(), &error.log);
                         }
                         return Err(error);
                     }
@@ -374,7 +379,7 @@ impl Inner {
                     self.quarantine(plugin, &mut ended, "scanned");
                 }
                 let error = error(name, ended.cause, ended.log);
-                self.incidents.add(&error);
+                self.remember(plugin, error.to_string(), &error.log);
                 Err(error)
             }
             Err(Ended { cause, log, .. }) => {

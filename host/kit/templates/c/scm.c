@@ -85,8 +85,8 @@ static daos_status validate(daos_handle plugin, daos_call_ptr call, daos_str doc
 
 static int is_formatted(const char *directory) {
   char path[PATH_MAX];
-  snprintf(path, sizeof path, "%s/" MARK, directory);
-  return access(path, F_OK) == 0;
+  int len = snprintf(path, sizeof path, "%s/" MARK, directory);
+  return len < (int)sizeof path && access(path, F_OK) == 0;
 }
 
 static struct memory *opened(struct plugin *p, const char *directory) {

@@ -4,9 +4,11 @@
 //! leaves the old or the new one. Every change is made under a lock file, since the daemon and its
 //! command line (`daos_server plugin reset`) may both make one.
 
+mod incidents;
 mod leases;
 mod quarantine;
 
+pub use incidents::Incident;
 pub use leases::{Lease, LeaseError, Leases};
 pub use quarantine::{Quarantine, QuarantineRecord};
 
@@ -91,13 +93,18 @@ impl StateDir {
         let mut document: T = self.read(name)?;
         let (changed, result) = f(&mut document);
         if changed {
-            self.replace(name, &document).map_err(|cause| StateError {
-                verb: "write",
-                path: self.path.join(name),
-                cause,
-            })?;
+            self.write(name, &document)?;
         }
         Ok(result)
+    }
+
+    /// Replaces a document; under the lock.
+    fn write(&self, name: &str, document: &impl Serialize) -> Result<(), StateError> {
+        self.replace(name, document).map_err(|cause| StateError {
+            verb: "write",
+            path: self.path.join(name),
+            cause,
+        })
     }
 
     /// Held until dropped. The lock file itself is never removed.

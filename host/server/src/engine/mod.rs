@@ -1,6 +1,9 @@
 //! Engines: how one is started, watched, restarted and stopped.
 
 mod command;
+mod end;
+mod introduce;
+mod rest;
 mod spawn;
 mod supervise;
 mod tail;

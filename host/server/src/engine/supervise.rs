@@ -2,36 +2,26 @@
 //! it when told to. One task per engine; everything it learns goes into the shared state.
 
 use super::command::{Start, add_plugin_levels, arguments, environment, program, shown};
+use super::end::{describe_exit, end_with_words, terminate};
+use super::rest::bring_to_rest;
 use super::spawn::spawn;
 use super::tail::Tail;
-use crate::log_masks;
 use crate::plugins::Plugins;
-use crate::state::{Incident, State, now_ms};
-use crate::storage::{Holder, bring_to_rest};
-use daos_drpc::Client;
-use daos_drpc::methods::{mgmt as methods, module};
-use daos_loader::LeaseError;
+use crate::state::{State, now_ms};
+use daos_loader::{Incident, LeaseError};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{EngineState, Fault};
-use daos_proto::mgmt::{DaosResp, SetRankReq};
 use daos_proto::srv::NotifyReadyReq;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::ExitStatus;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 /// How long an engine may take to say that it serves.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// How long an engine may take to answer a call.
-const CALL_WITHIN: Duration = Duration::from_secs(20);
 /// Pause before the first restart; doubles with each death that follows quickly.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause before a restart.
@@ -127,10 +117,10 @@ impl Supervisor {
 
 const GONE: &str = "the engine's supervisor has ended";
 
-struct Task {
-    state: Arc<State>,
+pub(super) struct Task {
+    pub(super) state: Arc<State>,
     plugins: Arc<Plugins>,
-    index: usize,
+    pub(super) index: usize,
     inbox: mpsc::Receiver<Command>,
     /// Deaths in a row.
     deaths: u32,
@@ -172,7 +162,7 @@ impl Task {
         let mut restless: Option<String> = None;
         loop {
             if let Some(died) = &restless {
-                if let Err(still) = self.bring_to_rest(&start).await {
+                if let Err(still) = bring_to_rest(&self.plugins, &start).await {
                     if !self.again(&format!("{died}; {still}"), &tail).await {
                         return;
                     }
@@ -230,7 +220,7 @@ impl Task {
             // At once, whatever comes next: another start, a format, or nothing.
             let at_rest = match &end {
                 End::Stopped => Ok(()),
-                End::Died(_) | End::Stuck(_) => self.bring_to_rest(&start).await,
+                End::Died(_) | End::Stuck(_) => bring_to_rest(&self.plugins, &start).await,
             };
             if let Err(error) = self.state.leases.release(pid) {
                 // The lease of a dead process does not count.
@@ -256,13 +246,13 @@ impl Task {
                             &tail,
                         );
                     }
-                    _ => match tail.last_words() {
-                        Some(words) => format!("{}: {words}", describe_exit(status)),
-                        None => describe_exit(status),
-                    },
+                    _ => describe_exit(status),
                 },
                 End::Stuck(why) => why,
             };
+            if let Some(words) = tail.last_words() {
+                why = format!("{why}: {words}");
+            }
             if tail.memory_failed() {
                 return self.fail(
                     "the engine died of memory that cannot be accessed, and is not started again",
@@ -273,13 +263,7 @@ impl Task {
                 );
             }
             if let Some(plugin) = tail.plugin() {
-                self.state.add_incident(Incident {
-                    at_ms: now_ms(),
-                    engine: self.index,
-                    plugin,
-                    what: format!("the engine died: {why}"),
-                    log: tail.lines(),
-                });
+                self.remember(&plugin, &why, &tail);
             }
             if let Err(still) = at_rest {
                 restless = Some(why.clone());
@@ -288,6 +272,19 @@ impl Task {
             if !self.again(&why, &tail).await {
                 return;
             }
+        }
+    }
+
+    /// Notes the end of an engine in a call of a plugin, for whoever asks later.
+    fn remember(&self, plugin: &str, why: &str, tail: &Tail) {
+        let process = format!("engine {}", self.index);
+        let what = format!("the engine died: {why}");
+        let incident = Incident::now(plugin, &process, what, tail.lines());
+        if let Err(error) = self.state.leases.incident_add(incident) {
+            error!(
+                engine = self.index,
+                "an incident of plugin {plugin} is not kept: {error}"
+            );
         }
     }
 
@@ -308,18 +305,6 @@ impl Task {
             return false;
         }
         self.pause(why, tail).await.is_some()
-    }
-
-    /// Makes sure that the devices of an engine that died are used by nobody and nothing; says what keeps them from it.
-    async fn bring_to_rest(&self, start: &Start) -> Result<(), String> {
-        let Some(tier) = &start.tier else {
-            return Ok(());
-        };
-        // Of their own: others may be at work for an hour.
-        let helpers = self.plugins.separate_helpers();
-        let result = bring_to_rest(&self.plugins, &helpers, tier, Holder::Dead).await;
-        helpers.stop().await;
-        result.map_err(|fault| format!("its devices are not at rest: {fault}"))
     }
 
     fn spawn(&self, start: &Start, tail: &Tail) -> Result<Child, String> {
@@ -366,7 +351,7 @@ impl Task {
                     };
                 }
                 () = sleep_until(give_up), if !ready => {
-                    terminate(child, pid, Duration::ZERO).await;
+                    end_with_words(child, pid).await;
                     return End::Stuck(format!("not ready within {} s", READY_WITHIN.as_secs()));
                 }
                 command = self.inbox.recv() => match command {
@@ -380,7 +365,7 @@ impl Task {
                         // Before the answer: who asked may format the storage next.
                         if killed {
                             // Why not is in the log; the next start tries again.
-                            let _ = self.bring_to_rest(start).await;
+                            let _ = bring_to_rest(&self.plugins, start).await;
                         }
                         self.stopped(pid);
                         // Nobody waits for the answer any more if this fails.
@@ -432,85 +417,6 @@ impl Task {
         if !socket.is_empty() {
             // One that ended properly has removed it itself.
             let _ = std::fs::remove_file(socket);
-        }
-    }
-
-    /// Checks who says that it is ready, and keeps what it says.
-    fn accept(&self, pid: u32, caller: i32, ready: &NotifyReadyReq) -> Result<(), String> {
-        // 0: the kernel could not translate the pid between namespaces.
-        if caller != 0 && u32::try_from(caller) != Ok(pid) {
-            return Err(format!(
-                "process {caller} says it is engine {}, which is process {pid}",
-                self.index
-            ));
-        }
-        let socket = Path::new(&ready.drpc_listener_sock);
-        let is_socket = std::fs::metadata(socket)
-            .is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()));
-        if !socket.is_absolute() || !is_socket {
-            return Err(format!(
-                "drpcListenerSock {:?} is no socket",
-                ready.drpc_listener_sock
-            ));
-        }
-        self.state.update(self.index, |e| {
-            e.uri.clone_from(&ready.uri);
-            e.targets = ready.ntgts;
-            e.drpc_socket.clone_from(&ready.drpc_listener_sock);
-        });
-        Ok(())
-    }
-
-    /// Gives the engine its rank and lets it serve.
-    async fn set_up(&self, ready: &NotifyReadyReq) -> Result<(), String> {
-        let rank = self
-            .state
-            .engine(self.index)
-            .rank
-            .unwrap_or(self.index as u32);
-        let request = SetRankReq {
-            rank,
-            map_version: 1,
-            ..SetRankReq::default()
-        };
-        let socket = Path::new(&ready.drpc_listener_sock);
-        self.call(socket, methods::SET_RANK, &request, "SetRank")
-            .await?;
-        self.call(socket, methods::SET_UP, &(), "SetUp").await?;
-        if let Err(why) = log_masks::tell_new(&self.state, socket).await {
-            warn!(
-                engine = self.index,
-                "it logs as its configuration says: {why}"
-            );
-        }
-        let layers = layer_names(&self.state.config.servers[self.index].bdev_layers);
-        self.state.update(self.index, |e| {
-            e.layers = layers;
-            let (pid, uri, socket) = (e.pid, e.uri.clone(), e.drpc_socket.clone());
-            e.enter(EngineState::Ready, "it serves");
-            (e.pid, e.uri, e.drpc_socket, e.rank) = (pid, uri, socket, Some(rank));
-        });
-        info!(engine = self.index, rank, uri = ready.uri, "engine ready");
-        Ok(())
-    }
-
-    async fn call(
-        &self,
-        socket: &Path,
-        method: i32,
-        request: &impl prost::Message,
-        name: &str,
-    ) -> Result<(), String> {
-        let mut client = Client::connect(socket, CALL_WITHIN)
-            .await
-            .map_err(|e| e.to_string())?;
-        let response: DaosResp = client
-            .request(module::MGMT, method, request, CALL_WITHIN)
-            .await
-            .map_err(|e| format!("{name} failed: {e}"))?;
-        match response.status {
-            0 => Ok(()),
-            status => Err(format!("{name} failed with status {status}")),
         }
     }
 
@@ -587,38 +493,6 @@ impl Task {
             e.hint = remedy.to_owned();
             e.fault = Some(fault(what, why, remedy, tail));
         });
-    }
-}
-
-/// Asks the process to end and waits; kills it when it takes longer than `grace`. Returns whether
-/// it was killed.
-async fn terminate(child: &mut Child, pid: u32, grace: Duration) -> bool {
-    if !grace.is_zero() {
-        let signalled =
-            i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
-        if signalled && timeout(grace, child.wait()).await.is_ok() {
-            return false;
-        }
-    }
-    // Fails only if the process is gone already.
-    let _ = child.kill().await;
-    true
-}
-
-/// Names of the layers of a configuration, the top one first.
-fn layer_names(layers: &[serde_json::Value]) -> Vec<String> {
-    let keys = layers.iter().filter_map(serde_json::Value::as_object);
-    keys.flat_map(|layer| layer.keys().cloned()).collect()
-}
-
-fn describe_exit(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("it exited with status {code}"),
-        (None, Some(signal)) => match Signal::try_from(signal) {
-            Ok(signal) => format!("it was killed by {signal}"),
-            Err(_) => format!("it was killed by signal {signal}"),
-        },
-        (None, None) => status.to_string(),
     }
 }
 

@@ -13,6 +13,8 @@ use daos_loader::{PluginFile, Policy};
 use daos_plugin_api::control::ClassKind;
 use daos_report::{Envelope, print_json};
 use serde::Serialize;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -49,6 +51,10 @@ fn subject(file: &Path, choice: &Choice) -> Result<Subject, Unusable> {
     let info = PluginFile::inspect(file, &Policy::default())
         .map_err(|reason| format!("{}: {reason}", file.display()))?;
     choose(&info, choice)
+}
+
+fn unwritable(path: &Path, why: &std::io::Error) -> Unusable {
+    format!("cannot write {}: {why}", path.display())
 }
 
 fn print(document: &impl Serialize) -> Result<(), Unusable> {
@@ -105,6 +111,11 @@ fn checked(cli: &Cli, args: &CheckArgs) -> Result<bool, Unusable> {
         seed: args.seed,
     };
     let is_quiet = cli.globals.json;
+    // Known before the time is spent.
+    let mut junit = match &args.junit {
+        Some(path) => Some((path, File::create(path).map_err(|e| unwritable(path, &e))?)),
+        None => None,
+    };
     if !is_quiet {
         println!(
             "{} {} (interface {}): {} {}, {}\n",
@@ -123,9 +134,9 @@ fn checked(cli: &Cli, args: &CheckArgs) -> Result<bool, Unusable> {
     };
     let report =
         check::run(&helper(cli)?, &subject, &options, &mut told).map_err(|e| e.to_string())?;
-    if let Some(path) = &args.junit {
-        std::fs::write(path, report.junit())
-            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    if let Some((path, file)) = &mut junit {
+        let written = file.write_all(report.junit().as_bytes());
+        written.map_err(|e| unwritable(path, &e))?;
     }
     let is_ok = report.is_ok();
     if is_quiet {

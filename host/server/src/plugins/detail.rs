@@ -1,14 +1,14 @@
 //! Everything that is known of one plugin.
 
 use super::{Plugins, Trouble, describe, refusal};
-use crate::state::{Incident, State};
+use crate::state::State;
 use crate::telemetry;
 use daos_config::Config;
-use daos_loader::{AbiVersion, PluginFile, PluginInfo, Policy, Refusal, Trust};
+use daos_loader::{AbiVersion, Found, PluginFile, PluginInfo, Policy, Refusal, Trust};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{
-    EngineMetrics, Fault, Plugin, PluginHelper, PluginIncident, PluginInspectResponse,
-    PluginMetrics, PluginPath, PluginState, PluginUse,
+    EngineMetrics, Fault, Plugin, PluginDependency, PluginDependencyKind as Kind, PluginHelper,
+    PluginIncident, PluginInspectResponse, PluginMetrics, PluginPath, PluginState, PluginUse,
 };
 use daos_telemetry::Mask;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,7 +21,6 @@ pub(crate) struct Surroundings {
     mask: Option<Mask>,
     metrics: Vec<(usize, EngineMetrics)>,
     layers: Vec<Vec<String>>,
-    incidents: Vec<Incident>,
 }
 
 impl Surroundings {
@@ -31,7 +30,6 @@ impl Surroundings {
             mask: Some(state.log_masks.current()),
             metrics: telemetry::engine_metrics(state).await,
             layers: state.engines().into_iter().map(|e| e.layers).collect(),
-            incidents: state.incidents(),
         }
     }
 }
@@ -120,25 +118,6 @@ impl Plugins {
             path => PluginFile::read_manifest(Path::new(path)).ok(),
         };
         let name = info.as_ref().map_or(plugin.name.as_str(), PluginInfo::name);
-        let mut incidents: Vec<PluginIncident> = self
-            .helpers
-            .incidents(name)
-            .into_iter()
-            .map(|incident| PluginIncident {
-                at_ms: ms(incident.at),
-                process: "helper".to_owned(),
-                what: incident.error.to_string(),
-                log: incident.error.log,
-            })
-            .collect();
-        let of_engines = around.incidents.iter().filter(|i| i.plugin == name);
-        incidents.extend(of_engines.map(|incident| PluginIncident {
-            at_ms: incident.at_ms,
-            process: format!("engine {}", incident.engine),
-            what: incident.what.clone(),
-            log: incident.log.clone(),
-        }));
-        incidents.sort_by_key(|incident| incident.at_ms);
         PluginInspectResponse {
             manifest: info
                 .as_ref()
@@ -155,11 +134,27 @@ impl Plugins {
                 .map(|engine| around.usage(*engine, name))
                 .collect(),
             metrics: self.told(name, around),
-            incidents,
+            incidents: self.incidents(name),
+            dependencies: dependencies(Path::new(&plugin.path)),
             helper: self.helper(name),
             abi_version: AbiVersion::HOST.to_string(),
             plugin: Some(plugin),
         }
+    }
+
+    /// What the plugin did to processes, of this server and of earlier ones.
+    fn incidents(&self, name: &str) -> Vec<PluginIncident> {
+        let known = self.state.incidents(name).unwrap_or_else(|error| {
+            tracing::warn!("the history of plugin {name} is not shown: {error}");
+            Vec::new()
+        });
+        let shown = known.into_iter().map(|incident| PluginIncident {
+            at_ms: incident.at_ms,
+            process: incident.process,
+            what: incident.what,
+            log: incident.log,
+        });
+        shown.collect()
     }
 
     fn told(&self, name: &str, around: &Surroundings) -> Vec<PluginMetrics> {
@@ -213,19 +208,53 @@ impl Surroundings {
 /// Owner and mode of a file and of what lies above it, as far as they can be read.
 fn paths(file: &Path) -> Vec<PluginPath> {
     let above = file.ancestors().filter(|p| p.is_absolute());
-    let facts = above.enumerate().filter_map(|(height, path)| {
-        let meta = std::fs::symlink_metadata(path).ok()?;
-        Some(PluginPath {
-            path: path.display().to_string(),
-            uid: meta.uid(),
-            gid: meta.gid(),
-            mode: meta.mode() & 0o7777,
-            size: if height == 0 { meta.size() } else { 0 },
-            modified_ms: match meta.modified() {
-                Ok(at) if height == 0 => ms(at),
-                _ => 0,
-            },
-        })
+    let mut facts: Vec<PluginPath> = above.filter_map(path_facts).collect();
+    if let (Some(first), Ok(meta)) = (facts.first_mut(), std::fs::symlink_metadata(file)) {
+        first.size = meta.size();
+        first.modified_ms = meta.modified().map_or(0, ms);
+    }
+    facts
+}
+
+/// Owner and mode.
+fn path_facts(path: &Path) -> Option<PluginPath> {
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some(PluginPath {
+        path: path.display().to_string(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mode: meta.mode() & 0o7777,
+        size: 0,
+        modified_ms: 0,
+    })
+}
+
+/// What the linker looks at on behalf of a file, each with the verdict on it.
+fn dependencies(file: &Path) -> Vec<PluginDependency> {
+    // Why a file is none that has any is said elsewhere.
+    let known = PluginFile::dependencies(file, Trust::current()).unwrap_or_default();
+    let shown = known.into_iter().map(|dependency| {
+        let (kind, path) = match dependency.found {
+            Found::Nowhere => (Kind::Missing, None),
+            Found::System(path) => (Kind::System, Some(path)),
+            Found::Library(path) => (Kind::Library, Some(path)),
+            Found::Directory(path) => (Kind::Directory, Some(path)),
+        };
+        PluginDependency {
+            name: dependency.name,
+            needed_by: dependency.needed_by.display().to_string(),
+            kind: kind.into(),
+            // One that does not exist has a path alone.
+            path: path.map(|path| {
+                path_facts(&path).unwrap_or_else(|| PluginPath {
+                    path: path.display().to_string(),
+                    ..PluginPath::default()
+                })
+            }),
+            refusal: dependency
+                .refusal
+                .map_or_else(String::new, |refusal| refusal.to_string()),
+        }
     });
-    facts.collect()
+    shown.collect()
 }

@@ -58,11 +58,17 @@ pub(crate) async fn bdevs(
 
 async fn listed(plugins: &Plugins, config: &Config, index: usize) -> Result<Option<Tier>, Trouble> {
     let server = &config.servers[index];
-    // The class alone may be a default; devices come from one of these keys.
-    if server.bdev_list.is_empty() && server.bdev_number.is_none() {
+    let schemas = plugins.schemas();
+    // The class alone may be a default; devices come from these keys, or from others that it has.
+    let is_asked_for = !server.bdev_list.is_empty()
+        || server.bdev_number.is_some()
+        || config
+            .class_of(index, daos_config::ClassKind::Bdev, &schemas)
+            .is_some_and(|class| !server.class_section(class).is_empty());
+    if !is_asked_for {
         return Ok(None);
     }
-    let bdev = tier(plugins, config, index, ClassKind::Bdev, &plugins.schemas()).await?;
+    let bdev = tier(plugins, config, index, ClassKind::Bdev, &schemas).await?;
     Ok(Some(bdev).filter(|t| !t.devices.is_empty()))
 }
 

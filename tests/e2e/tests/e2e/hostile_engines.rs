@@ -3,13 +3,32 @@
 
 use crate::data::Workload;
 use daos_e2e::{Bdev, Finished, Server, Site, eventually};
-use fixture_files::{HOSTILE, install};
+use fixture_files::{HOSTILE, HOSTILE_FACES, install};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Two engines, the first one on the hostile plugin, which behaves well until `bad()` is called.
+/// What the hostile plugin is to the first engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    Bdev,
+    Scm,
+    /// To the second engine as well, where it behaves well.
+    Fabric,
+}
+
+impl Face {
+    fn plugin(self) -> &'static str {
+        match self {
+            Self::Bdev => HOSTILE,
+            Self::Scm | Self::Fabric => HOSTILE_FACES,
+        }
+    }
+}
+
+/// Two engines, the first one on the hostile plugin, which behaves well until `misbehave` is called.
 pub(crate) struct Bed {
     pub(crate) site: Site,
+    face: Face,
     when: PathBuf,
 }
 
@@ -20,31 +39,53 @@ impl Bed {
 
     /// With other keys for the plugin, each on a line that ends.
     pub(crate) fn with_keys(on: &str, keys: &str) -> Self {
+        Self::of(Face::Bdev, on, keys)
+    }
+
+    /// With the hostile plugin in another place.
+    pub(crate) fn of(face: Face, on: &str, keys: &str) -> Self {
         let mut site = Site::new();
         site.use_plugins_dir();
-        install(HOSTILE, &site.path("plugins"), "hostile.so");
+        install(face.plugin(), &site.path("plugins"), "hostile.so");
         let (when, backing) = (site.path("tmp").join("bad"), site.path("backing"));
-        site.add_engine(Bdev::Malloc, 1);
+        match face {
+            Face::Bdev => site.add_engine(Bdev::Malloc, 1),
+            Face::Scm | Face::Fabric => site.add_engine(Bdev::File(site.path("bdev0")), 1),
+        };
         site.add_engine(Bdev::File(site.path("bdev1")), 1);
+        if face == Face::Fabric {
+            site.use_own_provider("hostile");
+        }
         site.change_engine(0, |engine| {
             // Short, so that what never comes is given up soon.
-            engine.extra += "  env_vars: ['D_IO_PATIENCE=1']\n";
+            engine.extra += "  env_vars: ['D_IO_PATIENCE=1', 'HOSTILE_HERE=1']\n";
         });
+        // Block devices misbehave in helpers, too.
+        let place = match face {
+            Face::Bdev => format!("backing: '{}'", backing.display()),
+            Face::Scm | Face::Fabric => "where: HOSTILE_HERE".to_owned(),
+        };
         site.add_config(&format!(
-            "plugins:\n  bdev-file: {{}}\n  fabric-tcp: {{}}\n  scm-ram: {{}}\n  fixture-hostile:\n{keys}    settings: \
-             {{on: {{{on}}}, when: '{}', backing: '{}'}}\n",
-            when.display(),
-            backing.display()
+            "plugins:\n  bdev-file: {{}}\n  fabric-tcp: {{}}\n  scm-ram: {{}}\n  {}:\n{keys}    settings: \
+             {{on: {{{on}}}, when: '{}', {place}}}\n",
+            face.plugin(),
+            when.display()
         ));
-        Self { site, when }
+        Self { site, face, when }
     }
 
     pub(crate) fn start(&self) -> Server<'_> {
         let text = self.site.config_text();
-        let own = "bdev_class: malloc\n  bdev_number: 1\n  bdev_size_mib: 512\n";
+        let (own, hostile) = match self.face {
+            Face::Bdev => (
+                "bdev_class: malloc\n  bdev_number: 1\n  bdev_size_mib: 512\n",
+                "bdev_class: hostile\n  bdev_number: 1\n",
+            ),
+            Face::Scm => ("scm_class: ram\n", "scm_class: hostile\n"),
+            Face::Fabric => ("", ""),
+        };
         assert!(text.contains(own), "{text}");
-        let text = text.replacen(own, "bdev_class: hostile\n  bdev_number: 1\n", 1);
-        self.site.write_text(&text);
+        self.site.write_text(&text.replacen(own, hostile, 1));
         let mut server = self
             .site
             .start_with(&["-o", "daos_server.yml", "start", "-i"]);
@@ -62,7 +103,7 @@ impl Bed {
         self.try_put().expect(0);
     }
 
-    fn try_put(&self) -> Finished {
+    pub(crate) fn try_put(&self) -> Finished {
         let file = self.site.path("tmp").join("value");
         std::fs::write(&file, vec![7; 100_000]).expect("our directory");
         let file = file.display().to_string();
@@ -82,9 +123,15 @@ impl Bed {
             std::fs::remove_file(&self.when).expect("our file");
         }
     }
+
+    /// Misbehaves in one function, whatever the settings say.
+    pub(crate) fn misbehave_in(&self, function: &str, behaviour: &str) {
+        let on = serde_json::json!({ function: behaviour });
+        std::fs::write(&self.when, on.to_string()).expect("our directory");
+    }
 }
 
-fn engine(state: &Value, index: usize) -> &Value {
+pub(crate) fn engine(state: &Value, index: usize) -> &Value {
     &state["engines"][index]
 }
 
@@ -203,7 +250,7 @@ fn more_requests_than_were_given() {
 fn a_descriptor_to_wait_on_that_is_none() {
     dies_with(
         "submit: swallow, arm_wait: nonsense",
-        &["plugin fixture-hostile 0.6.6 has not completed a request"],
+        &["plugin fixture-hostile 0.6.6, call arm_wait: its answer makes no sense"],
     );
 }
 

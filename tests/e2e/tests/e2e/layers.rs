@@ -200,3 +200,52 @@ fn wrong_layers_are_refused_before_anything_is_changed() {
     assert_eq!(layers(&site), serde_json::json!([]));
     server.stop();
 }
+
+#[test]
+fn a_change_that_fails_leaves_the_layers_that_are_listed() {
+    let site = Site::new();
+    let server = ready(&site);
+    // Longer than a change waits, shorter than the engine's patience with a device.
+    set(
+        &site,
+        "[{delay: {rules: [{op: [write], fixed_us: 28000000}]}}]",
+    );
+    let before = layers(&site);
+    assert_eq!(
+        before[0]["spec"]["delay"]["rules"][0]["fixed_us"], 28_000_000,
+        "{before:#}"
+    );
+    let file = value(&site, 1).display().to_string();
+    let mut writer = site
+        .command("daos")
+        .args(site.client_args())
+        .args(["object", "put", "--pool", "tank", "--cont", "faults"])
+        .args(["0.1", "day", "value", "--file", &file])
+        .spawn()
+        .expect("daos can be started");
+    // One target has a request under way then, the other has none.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let refused = site
+        .shell(&["storage", "layers", "set", "[{stats: {}}]"])
+        .expect(1);
+    for word in ["I/O outstanding", "old layers"] {
+        assert!(
+            refused.text().contains(word),
+            "{word:?} is missing in {refused}"
+        );
+    }
+    assert_eq!(layers(&site), before);
+    let state = site.state().expect("the server answers");
+    assert_eq!(state["engines"][0]["layers"], serde_json::json!(["delay"]));
+    assert!(
+        writer
+            .wait()
+            .expect("our child can be waited for")
+            .success()
+    );
+    assert_eq!(layers(&site), before, "nothing goes over later");
+    set(&site, "[]");
+    assert_eq!(layers(&site), serde_json::json!([]));
+    assert!(get(&site, 1));
+    server.stop();
+}

@@ -17,6 +17,7 @@ mod format_output;
 mod front_door;
 mod generate;
 mod hostile_engines;
+mod hostile_faces;
 mod hostile_plugins;
 mod immutable_keys;
 mod layers;

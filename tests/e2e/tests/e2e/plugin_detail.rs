@@ -35,6 +35,9 @@ fn a_plugin_in_quarantine_is_shown_with_its_history_and_let_out() {
     assert_eq!(well["manifest"]["classes"][0]["name"], "hostile");
     assert_eq!(well["paths"][0]["path"], file.display().to_string());
     assert!(well["paths"].as_array().map_or(0, Vec::len) > 1, "{well:#}");
+    let pulled = well["dependencies"].as_array().expect("a list");
+    let libc = pulled.iter().find(|d| d["name"] == "libc.so.6");
+    assert_eq!(libc.expect("every program's")["kind"], "system", "{well:#}");
     assert_eq!(well["log_level"], "INFO");
     assert_eq!(well["helper"]["deaths"], 0);
     assert_eq!(well["metrics"][0]["process"], "helper");
@@ -67,7 +70,9 @@ fn a_plugin_in_quarantine_is_shown_with_its_history_and_let_out() {
     std::fs::remove_file(&when).expect("our file");
     let mut server = site.start();
     server.wait_phase("ready");
-    assert_eq!(inspect(&site)["state"], "quarantined");
+    let later = inspect(&site);
+    assert_eq!(later["state"], "quarantined");
+    assert_eq!(later["incidents"], ill["incidents"], "the history is kept");
     let local = site.run(
         "daos_server",
         &[
@@ -78,7 +83,8 @@ fn a_plugin_in_quarantine_is_shown_with_its_history_and_let_out() {
             "fixture-hostile",
         ],
     );
-    assert!(local.expect(1).text().contains("quarantined"));
+    let local = local.expect(1).text();
+    assert!(local.contains("quarantined") && local.contains("SIGSEGV"));
     let reset = site
         .shell(&["plugin", "reset", "fixture-hostile"])
         .expect(0);

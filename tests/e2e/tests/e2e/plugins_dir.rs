@@ -2,7 +2,7 @@
 //! others load and serve.
 
 use crate::data;
-use daos_e2e::{Finished, Site};
+use daos_e2e::{Bdev, Finished, Site};
 use fixture_files::{
     HOSTILE, RAW, chmod, install, patch_machine, patch_major, put, replace, truncate,
 };
@@ -140,5 +140,19 @@ fn files_below_a_directory_that_others_may_write_to_are_refused() {
     // The built-in ones are as good as ever.
     let mut server = site.start();
     server.make_ready();
+    server.stop();
+}
+
+/// A vendor's class need not have `bdev_list` or `bdev_number`: devices come from whatever keys it has.
+#[test]
+fn a_class_without_a_list_of_devices_has_some_all_the_same() {
+    let site = Site::new();
+    site.add_engine(Bdev::Malloc, 1);
+    let text = site.config_text();
+    assert!(text.contains("  bdev_number: 1\n"), "{text}");
+    site.write_text(&text.replace("  bdev_number: 1\n", ""));
+    let mut server = site.start_with(&["-o", "daos_server.yml", "start", "-i"]);
+    server.make_ready();
+    data::bench(&site);
     server.stop();
 }

@@ -1,0 +1,107 @@
+//! What a new engine and its supervisor say to each other before it serves.
+
+use super::supervise::Task;
+use crate::log_masks;
+use daos_drpc::Client;
+use daos_drpc::methods::{mgmt as methods, module};
+use daos_proto::host::EngineState;
+use daos_proto::mgmt::{DaosResp, SetRankReq};
+use daos_proto::srv::NotifyReadyReq;
+use std::path::Path;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How long an engine may take to answer a call.
+const CALL_WITHIN: Duration = Duration::from_secs(20);
+
+impl Task {
+    /// Checks who says that it is ready, and keeps what it says.
+    pub(super) fn accept(
+        &self,
+        pid: u32,
+        caller: i32,
+        ready: &NotifyReadyReq,
+    ) -> Result<(), String> {
+        // 0: the kernel could not translate the pid between namespaces.
+        if caller != 0 && u32::try_from(caller) != Ok(pid) {
+            return Err(format!(
+                "process {caller} says it is engine {}, which is process {pid}",
+                self.index
+            ));
+        }
+        let socket = Path::new(&ready.drpc_listener_sock);
+        let is_socket = std::fs::metadata(socket)
+            .is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()));
+        if !socket.is_absolute() || !is_socket {
+            return Err(format!(
+                "drpcListenerSock {:?} is no socket",
+                ready.drpc_listener_sock
+            ));
+        }
+        self.state.update(self.index, |e| {
+            e.uri.clone_from(&ready.uri);
+            e.targets = ready.ntgts;
+            e.drpc_socket.clone_from(&ready.drpc_listener_sock);
+        });
+        Ok(())
+    }
+
+    /// Gives the engine its rank and lets it serve.
+    pub(super) async fn set_up(&self, ready: &NotifyReadyReq) -> Result<(), String> {
+        let rank = self
+            .state
+            .engine(self.index)
+            .rank
+            .unwrap_or(self.index as u32);
+        let request = SetRankReq {
+            rank,
+            map_version: 1,
+            ..SetRankReq::default()
+        };
+        let socket = Path::new(&ready.drpc_listener_sock);
+        self.call(socket, methods::SET_RANK, &request, "SetRank")
+            .await?;
+        self.call(socket, methods::SET_UP, &(), "SetUp").await?;
+        if let Err(why) = log_masks::tell_new(&self.state, socket).await {
+            warn!(
+                engine = self.index,
+                "it logs as its configuration says: {why}"
+            );
+        }
+        let layers = layer_names(&self.state.config.servers[self.index].bdev_layers);
+        self.state.update(self.index, |e| {
+            e.layers = layers;
+            let (pid, uri, socket) = (e.pid, e.uri.clone(), e.drpc_socket.clone());
+            e.enter(EngineState::Ready, "it serves");
+            (e.pid, e.uri, e.drpc_socket, e.rank) = (pid, uri, socket, Some(rank));
+        });
+        info!(engine = self.index, rank, uri = ready.uri, "engine ready");
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        socket: &Path,
+        method: i32,
+        request: &impl prost::Message,
+        name: &str,
+    ) -> Result<(), String> {
+        let mut client = Client::connect(socket, CALL_WITHIN)
+            .await
+            .map_err(|e| e.to_string())?;
+        let response: DaosResp = client
+            .request(module::MGMT, method, request, CALL_WITHIN)
+            .await
+            .map_err(|e| format!("{name} failed: {e}"))?;
+        match response.status {
+            0 => Ok(()),
+            status => Err(format!("{name} failed with status {status}")),
+        }
+    }
+}
+
+/// Names of the layers of a configuration, the top one first.
+fn layer_names(layers: &[serde_json::Value]) -> Vec<String> {
+    let keys = layers.iter().filter_map(serde_json::Value::as_object);
+    keys.flat_map(|layer| layer.keys().cloned()).collect()
+}
