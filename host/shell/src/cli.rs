@@ -10,21 +10,26 @@ use std::path::PathBuf;
 #[command(
     name = "daos_shell",
     version,
-    after_help = "Examples:\n  daos_shell -i -l node1,node2:10001 storage scan\n  daos_shell -i -l node1 storage \
+    after_help = "Examples:\n  daos_shell -i -l node[1-128,200]:10001 storage scan\n  daos_shell -i -l node1 storage \
                   format\n  daos_shell -i pool create tank --size 50%\n  daos_shell -i system query --json\n\nExit status: 0 if every host answered and \
-                  succeeded, 1 if any failed, 2 for a wrong command line, 3 if a burn-in found errors."
+                  succeeded, 1 if any failed, 2 for a wrong command line, 3 if a burn-in found errors, \
+                  130 if it was interrupted. Hosts that give the same answer share one heading; --json tells each by its \
+                  name."
 )]
 pub(crate) struct Cli {
-    /// Hosts to talk to, as host or host:port, separated by commas. The port defaults to 10001
-    /// [default: hostlist of the configuration file, else localhost]
+    /// Hosts to talk to, as host or host:port, separated by commas; node[1-128,200]:10001 stands for 129 of them. The
+    /// port defaults to 10001. May be repeated [default: hostlist of the configuration file, else localhost]
     #[arg(
         short = 'l',
         long = "host-list",
         global = true,
-        value_delimiter = ',',
-        value_name = "HOST[:PORT]"
+        value_name = "HOST[:PORT],..."
     )]
     pub(crate) host_list: Vec<String>,
+
+    /// File with more hosts, as for -l, on one or many lines; what follows # is a comment.
+    #[arg(long = "host-file", global = true, value_name = "FILE")]
+    pub(crate) host_file: Option<PathBuf>,
 
     /// Talk without TLS and certificates, to servers that run with -i. May be repeated.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -45,6 +50,14 @@ pub(crate) struct Cli {
     /// Seconds to wait for a host to accept the connection.
     #[arg(long, global = true, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) connect_timeout: u64,
+
+    /// Seconds to wait for a host's answer. What takes its time by nature - format, firmware, burn-in - is waited for.
+    #[arg(long, global = true, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+
+    /// Hosts to talk to at the same time.
+    #[arg(long, global = true, default_value_t = 128, value_name = "HOSTS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub(crate) fan_out: u32,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -401,6 +414,7 @@ mod tests {
             "daos_shell -i -l host:10001 -i storage format -f",
             "daos_shell -i storage format -f --reformat --nvme-format",
             "daos_shell -l storagenode1:10001,storagenode2:10001 storage scan",
+            "daos_shell -i -l node[1-128,200]:10001 --host-file f --fan-out 8 --timeout 9 storage scan",
             "daos_shell storage format --force -i -l a,b",
             "daos_shell -i pool create tank --size 50%",
             "daos_shell -i pool create tank -z 10G",

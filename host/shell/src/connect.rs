@@ -88,16 +88,14 @@ pub(crate) fn firmware_client(channel: Channel) -> FirmwareClient {
     FirmwareSvcClient::with_interceptor(channel, Identify)
 }
 
-/// Connects to one host's burn-ins. Their records have a point for each interval of a run.
-pub(crate) async fn connect_burn_in(host: &str, reach: &Reach) -> anyhow::Result<BurnInClient> {
-    let channel = channel(host, reach).await?;
-    let client = BurnInSvcClient::with_interceptor(channel, Identify);
-    Ok(client.max_decoding_message_size(MAX_RECORD))
+/// A client of a host's burn-ins. Their records have a point for each interval of a run.
+pub(crate) fn burn_in_client(channel: Channel) -> BurnInClient {
+    BurnInSvcClient::with_interceptor(channel, Identify).max_decoding_message_size(MAX_RECORD)
 }
 
 /// Connects to the management service of the system that a host belongs to.
 pub(crate) async fn connect_mgmt(host: &str, reach: &Reach) -> anyhow::Result<MgmtClient> {
-    let channel = channel(host, reach).await?;
+    let channel = dial(host, reach, |endpoint| endpoint.timeout(reach.call)).await?;
     Ok(MgmtSvcClient::with_interceptor(channel, Identify))
 }
 
@@ -120,13 +118,21 @@ pub(crate) async fn hint_at_tls(hosts: &[String]) {
 
 /// A channel to one host.
 pub(crate) async fn channel(host: &str, reach: &Reach) -> anyhow::Result<Channel> {
+    dial(host, reach, |endpoint| endpoint).await
+}
+
+async fn dial(
+    host: &str,
+    reach: &Reach,
+    more: impl FnOnce(Endpoint) -> Endpoint,
+) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{host}"))
         .with_context(|| format!("{host:?} is no address"))?
         .connect_timeout(reach.timeout)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_while_idle(true);
     let secured = reach.tls.is_some();
-    daos_certs::connect(endpoint, host, reach.tls.clone())
+    daos_certs::connect(more(endpoint), host, reach.tls.clone())
         .await
         .map_err(|error| match error.ends_with("does not speak TLS") {
             true if secured => anyhow!("{error}; if it was started with -i, say -i here, too"),

@@ -2,6 +2,9 @@
 
 use crate::cli::Cli;
 use crate::connect::{HostClient, channel, host_client};
+use crate::interrupt::Wait;
+use crate::reach::DEFAULT_PORT;
+use daos_hostlist::{fold, in_order};
 use daos_proto::fault;
 use daos_proto::host::Fault;
 use daos_report::{Envelope, print_json};
@@ -9,15 +12,24 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-/// Hosts asked at the same time at most.
-const FAN_OUT: usize = 64;
-
 /// Answers by host.
 pub(crate) type Answers<T> = BTreeMap<String, Result<T, String>>;
+
+/// How long hosts are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as `--timeout` says; so many at once as `--fan-out` says.
+    Call,
+    /// Until they have done it, however long that takes; so many at once as `--fan-out` says.
+    Work,
+    /// As [`Patience::Work`], and all at once: who follows something stays connected until its end.
+    Follow,
+}
 
 /// Connects to every host and asks it; hosts that cannot be reached answer with their error.
 pub(crate) async fn ask<T, F>(
@@ -42,47 +54,89 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, tonic::Status>> + Send,
 {
-    ask_each(cli, hosts, move |channel, _| question(channel)).await
+    ask_each(cli, hosts, Patience::Call, move |channel, _| {
+        let answer = question(channel);
+        async move { answer.await.map_err(|status| explain(&status)) }
+    })
+    .await
 }
 
-/// As [`ask_on`], for questions that differ from host to host.
+/// As [`ask_on`], for questions that differ from host to host, with errors in words.
+///
+/// On Ctrl-C those that have not answered until then are given up.
 pub(crate) async fn ask_each<T, F>(
     cli: &Cli,
     hosts: &[String],
+    patience: Patience,
     question: impl Fn(Channel, String) -> F + Clone + Send + 'static,
 ) -> Answers<T>
 where
     T: Send + 'static,
-    F: Future<Output = Result<T, tonic::Status>> + Send,
+    F: Future<Output = Result<T, String>> + Send,
 {
-    let slots = Arc::new(Semaphore::new(FAN_OUT));
+    let slots = Arc::new(Semaphore::new(cli.fan_out as usize));
+    let limit = Duration::from_secs(cli.timeout);
     let mut tasks = JoinSet::new();
     for host in hosts.iter().cloned() {
         let (question, slots) = (question.clone(), Arc::clone(&slots));
         let reach = cli.reach.clone();
         tasks.spawn(async move {
             // The semaphore is never closed.
-            let _slot = slots.acquire().await;
+            let slot = slots.acquire_owned().await;
             let answer = match channel(&host, &reach).await {
-                Ok(channel) => {
-                    let answer = question(channel, host.clone()).await;
-                    answer.map_err(|status| explain(&status))
-                }
                 Err(error) => Err(format!("{error:#}")),
+                Ok(channel) => {
+                    let answer = question(channel, host.clone());
+                    match patience {
+                        Patience::Work => answer.await,
+                        Patience::Follow => {
+                            drop(slot);
+                            answer.await
+                        }
+                        Patience::Call => tokio::time::timeout(limit, answer)
+                            .await
+                            .unwrap_or_else(|_| Err(no_answer(limit))),
+                    }
+                }
             };
             (host, answer)
         });
     }
     let mut answers = Answers::new();
-    while let Some(joined) = tasks.join_next().await {
+    let mut wait = Wait::begin();
+    loop {
+        let joined = tokio::select! {
+            joined = tasks.join_next() => joined,
+            () = wait.told() => break,
+        };
         match joined {
-            Ok((host, answer)) => {
-                answers.insert(host, answer);
-            }
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            None => break,
+            Some(Ok((host, answer))) => drop(answers.insert(host, answer)),
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    tasks.shutdown().await;
+    for host in hosts {
+        if !answers.contains_key(host) {
+            answers.insert(host.clone(), Err(given_up(patience)));
         }
     }
     answers
+}
+
+fn given_up(patience: Patience) -> String {
+    let goes_on = match patience {
+        Patience::Work => "; what it has begun it carries on, see `daos_shell system query`",
+        Patience::Call | Patience::Follow => "",
+    };
+    format!("it had not answered when the command was interrupted{goes_on}")
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!(
+        "no answer within {} s; it may still be at work, see `daos_shell system query`; --timeout waits longer",
+        limit.as_secs()
+    )
 }
 
 /// What a failed call says: the fault it carries, else its text.
@@ -95,6 +149,10 @@ pub(crate) fn explain(status: &tonic::Status) -> String {
             "{} (`daos_shell pool list` shows the pools)",
             status.message()
         );
+    }
+    // What the channel's own limit says.
+    if status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired" {
+        return "no answer in time; it may still be at work; --timeout waits longer".to_owned();
     }
     match fault::status_number(status) {
         Some(_) => status.message().to_owned(),
@@ -111,8 +169,8 @@ pub(crate) struct HostMaps<T> {
     pub(crate) errors: BTreeMap<String, String>,
 }
 
-/// Prints answers: one block per host, errors last, on standard error. Hosts with equal text are
-/// folded into one block. Returns whether every host answered.
+/// Prints answers: one block for all hosts that say the same, errors last, on standard error. Returns whether every
+/// host answered.
 pub(crate) fn print<T: Serialize>(
     cli: &Cli,
     answers: Answers<T>,
@@ -137,27 +195,96 @@ pub(crate) fn print<T: Serialize>(
         })?;
         return Ok(complete);
     }
-    let mut blocks: Vec<(String, Vec<&str>)> = Vec::new();
-    for (host, answer) in &maps.hosts {
-        let text = text(answer);
-        match blocks.iter_mut().find(|(known, _)| *known == text) {
-            Some((_, hosts)) => hosts.push(host),
-            None => blocks.push((text, vec![host])),
-        }
+    for (hosts, text) in grouped(maps.hosts.iter().map(|(host, answer)| (host, text(answer)))) {
+        println!("{}:\n{text}\n", names(&hosts));
     }
-    for (text, hosts) in blocks {
-        println!("{}:\n{text}\n", hosts.join(","));
-    }
-    for (host, error) in &maps.errors {
-        eprintln!("ERROR: {host}: {error}");
-    }
+    print_errors(&maps.errors);
     Ok(complete)
 }
 
-fn summary(errors: &BTreeMap<String, String>) -> Option<String> {
+/// Hosts that say the same, in the order of people; groups by their first host.
+fn grouped<'h>(answers: impl Iterator<Item = (&'h String, String)>) -> Vec<(Vec<&'h str>, String)> {
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (host, text) in answers {
+        groups.entry(text).or_default().push(host);
+    }
+    let mut groups: Vec<_> = groups
+        .into_iter()
+        .map(|(text, mut hosts)| {
+            hosts.sort_by(|a, b| in_order(a, b));
+            (hosts, text)
+        })
+        .collect();
+    groups.sort_by(|(a, _), (b, _)| in_order(a[0], b[0]));
+    groups
+}
+
+/// Hosts as one list, without the port where it is everybody's usual one.
+pub(crate) fn names(hosts: &[&str]) -> String {
+    let usual = format!(":{DEFAULT_PORT}");
+    let bare: Option<Vec<&str>> = hosts.iter().map(|host| host.strip_suffix(&usual)).collect();
+    match bare {
+        // Alone, a host is told as it was dialled.
+        Some(bare) if hosts.len() > 1 => fold(bare),
+        _ => fold(hosts.iter().copied()),
+    }
+}
+
+/// Prints errors on standard error, each with all hosts that it is the error of.
+pub(crate) fn print_errors(errors: &BTreeMap<String, String>) {
+    for line in error_lines(errors) {
+        eprintln!("ERROR: {line}");
+    }
+}
+
+fn error_lines(errors: &BTreeMap<String, String>) -> Vec<String> {
+    let line = |(hosts, error): (Vec<&str>, String)| match hosts[..] {
+        [host] => format!("{host}: {}", errors[host]),
+        _ => format!("{}: {error}", names(&hosts)),
+    };
+    // The host's own name in its error must not tell equal errors apart.
+    let nameless = errors
+        .iter()
+        .map(|(host, error)| (host, error.replace(host.as_str(), "the host")));
+    grouped(nameless).into_iter().map(line).collect()
+}
+
+/// The errors of all hosts in a sentence; none if there are none.
+pub(crate) fn summary(errors: &BTreeMap<String, String>) -> Option<String> {
     let (host, error) = errors.first_key_value()?;
     Some(match errors.len() {
         1 => format!("{host}: {error}"),
         n => format!("{n} hosts failed, first {host}: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_errors_are_told_once() {
+        let error =
+            |host: &str, why: &str| (host.to_owned(), format!("cannot reach {host}: {why}"));
+        let errors = BTreeMap::from([
+            error("node10:10001", "refused"),
+            error("node9:10001", "refused"),
+            error("node2:10001", "no route"),
+            error("node3:7", "refused"),
+        ]);
+        assert_eq!(
+            error_lines(&errors),
+            [
+                "node2:10001: cannot reach node2:10001: no route",
+                "node3:7,node[9-10]:10001: cannot reach the host: refused",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_usual_port_is_not_told() {
+        assert_eq!(names(&["node1:10001", "node2:10001"]), "node[1-2]");
+        assert_eq!(names(&["node1:10001", "node2:5"]), "node1:10001,node2:5");
+        assert_eq!(names(&["node1:10001"]), "node1:10001");
+    }
 }

@@ -2,8 +2,9 @@
 
 use crate::ask::confirmed;
 use crate::cli::{Cli, FormatArgs};
-use crate::connect::{HostClient, connect};
-use crate::fanout::explain;
+use crate::connect::{HostClient, host_client};
+use crate::fanout::{self, Patience, explain};
+use crate::interrupt;
 use crate::progress::{HostProgress, Progress};
 use anyhow::bail;
 use daos_proto::host::{
@@ -14,7 +15,6 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use tokio::task::JoinSet;
 
 const WARNING: &str = "This is a destructive operation and storage devices specified in the server config file \
                        will be erased.\nPlease be patient as it may take several minutes.\n";
@@ -31,16 +31,45 @@ struct Outcome {
 /// Runs the command; `Ok(false)` when a host failed and was reported.
 pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyhow::Result<bool> {
     let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
-    let mut clients: BTreeMap<String, HostClient> = BTreeMap::new();
-    for host in hosts {
-        match connect(host, &cli.reach).await {
-            Ok(client) => drop(clients.insert(host.clone(), client)),
-            Err(error) => {
-                outcomes.entry(host.clone()).or_default().error = Some(format!("{error:#}"))
+    let fail = |outcomes: &mut BTreeMap<String, Outcome>, host: &str, error| {
+        outcomes.entry(host.to_owned()).or_default().error = Some(error);
+    };
+    let request = FormatStorageRequest {
+        engines: Vec::new(),
+        reformat: args.reformat,
+        overwrite_foreign: args.overwrite_foreign,
+        nvme_format: args.nvme_format,
+        plan_only: true,
+        plan_id: String::new(),
+    };
+    let answers = {
+        let request = request.clone();
+        fanout::ask_each(cli, hosts, Patience::Call, move |channel, _| {
+            let (client, request) = (host_client(channel), request.clone());
+            // What a host says about its plan is no trouble with the connection.
+            async move { Ok(plan(client, request).await) }
+        })
+        .await
+    };
+    let mut plans = BTreeMap::new();
+    let mut active = Vec::new();
+    for (host, answer) in &answers {
+        match answer {
+            Err(error) => fail(&mut outcomes, host, error.clone()),
+            Ok(answer) => {
+                active.push(host.as_str());
+                match answer {
+                    Ok(plan) => drop(plans.insert(host.clone(), plan.clone())),
+                    Err(error) => fail(&mut outcomes, host, error.clone()),
+                }
             }
         }
     }
-    if clients.is_empty() {
+    if active.is_empty() {
+        // The envelope tells the first one as well; whoever looks at a terminal wants all.
+        if !cli.json && outcomes.len() > 1 {
+            fanout::print_errors(&failures(&outcomes));
+        }
         let first = outcomes
             .into_values()
             .find_map(|o| o.error)
@@ -48,17 +77,12 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
         bail!("No active connections! {first}");
     }
     if !cli.json {
-        let active: Vec<&str> = clients.keys().map(String::as_str).collect();
-        println!("Active connections: [{}]", active.join(" "));
+        println!("Active connections: [{}]", daos_hostlist::fold(active));
+    }
+    if interrupt::happened() {
+        return finish(cli, outcomes, args.dry_run);
     }
 
-    let mut plans = BTreeMap::new();
-    for (host, client) in &mut clients {
-        match plan(client, args).await {
-            Ok(plan) => drop(plans.insert(host.clone(), plan)),
-            Err(error) => outcomes.entry(host.clone()).or_default().error = Some(error),
-        }
-    }
     let refused = show_plans(cli, args, &plans, &mut outcomes);
     if args.dry_run || refused || plans.is_empty() {
         return finish(cli, outcomes, args.dry_run);
@@ -76,44 +100,25 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
         (false, true) => Progress::Bars(MultiProgress::new()),
         (false, false) => Progress::Lines,
     };
-    let mut tasks = JoinSet::new();
-    for (host, plan) in plans {
-        let Some(client) = clients.remove(&host) else {
-            continue;
-        };
-        let request = FormatStorageRequest {
-            engines: Vec::new(),
-            reformat: args.reformat,
-            overwrite_foreign: args.overwrite_foreign,
-            nvme_format: args.nvme_format,
-            plan_only: false,
-            plan_id: plan.plan_id,
-        };
+    let chosen: Vec<String> = plans.keys().cloned().collect();
+    let question = move |channel, host: String| {
+        let mut request = request.clone();
+        request.plan_only = false;
+        request.plan_id = plans.get(&host).cloned().unwrap_or_default().plan_id;
         let mut shown = HostProgress::new(shown.clone(), &host);
-        tasks.spawn(async move {
-            let outcome = format(client, request, &mut shown).await;
-            (host, outcome)
-        });
-    }
-    while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok((host, outcome)) => drop(outcomes.insert(host, outcome)),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        async move { Ok(format(host_client(channel), request, &mut shown).await) }
+    };
+    for (host, answer) in fanout::ask_each(cli, &chosen, Patience::Work, question).await {
+        match answer {
+            Ok(outcome) => drop(outcomes.insert(host, outcome)),
+            Err(error) => fail(&mut outcomes, &host, error),
         }
     }
     finish(cli, outcomes, false)
 }
 
 /// Asks a host what a format would do.
-async fn plan(client: &mut HostClient, args: &FormatArgs) -> Result<FormatPlan, String> {
-    let request = FormatStorageRequest {
-        engines: Vec::new(),
-        reformat: args.reformat,
-        overwrite_foreign: args.overwrite_foreign,
-        nvme_format: args.nvme_format,
-        plan_only: true,
-        plan_id: String::new(),
-    };
+async fn plan(mut client: HostClient, request: FormatStorageRequest) -> Result<FormatPlan, String> {
     let mut stream = client
         .format_storage(request)
         .await
@@ -233,24 +238,26 @@ async fn format(
     outcome
 }
 
+/// What failed, by host.
+fn failures(outcomes: &BTreeMap<String, Outcome>) -> BTreeMap<String, String> {
+    let failure = |outcome: &Outcome| {
+        let row = outcome.results.iter().find(|r| r.fault.is_some());
+        let device = row.map(|row| format!("{} failed", row.address));
+        outcome.error.clone().or(device)
+    };
+    outcomes
+        .iter()
+        .filter_map(|(host, outcome)| Some((host.clone(), failure(outcome)?)))
+        .collect()
+}
+
 /// Prints the results in the guide's order: block devices first, then SCM, then errors.
 fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyhow::Result<bool> {
-    let failed: Vec<String> = outcomes
-        .iter()
-        .filter_map(|(host, o)| {
-            let row = o.results.iter().find(|r| r.fault.is_some());
-            match (&o.error, row) {
-                (Some(error), _) => Some(format!("{host}: {error}")),
-                (None, Some(row)) => Some(format!("{host}: {} failed", row.address)),
-                (None, None) => None,
-            }
-        })
-        .collect();
+    let failed = failures(&outcomes);
     if cli.json {
-        print_json(&if failed.is_empty() {
-            Envelope::ok(outcomes)
-        } else {
-            Envelope::failed(Some(outcomes), failed.join("\n"))
+        print_json(&match fanout::summary(&failed) {
+            None => Envelope::ok(outcomes),
+            Some(error) => Envelope::failed(Some(outcomes), error),
         })?;
         return Ok(failed.is_empty());
     }
@@ -279,8 +286,6 @@ fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyh
         let started: u32 = outcomes.values().map(|o| o.engines_started).sum();
         println!("\n{started} engine(s) started");
     }
-    for failure in &failed {
-        eprintln!("ERROR: {failure}");
-    }
+    fanout::print_errors(&failed);
     Ok(failed.is_empty())
 }

@@ -10,6 +10,7 @@ mod fanout;
 mod file;
 mod firmware;
 mod format;
+mod interrupt;
 mod layers;
 mod logmasks;
 mod ping;
@@ -59,7 +60,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = interrupt::listen() {
+        eprintln!("ERROR: cannot listen for Ctrl-C: {error}");
+        return ExitCode::FAILURE;
+    }
     match runtime.block_on(run(&mut cli)) {
+        Ok(_) if interrupt::happened() => ExitCode::from(interrupt::STATUS),
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             if cli.json {
@@ -82,7 +88,7 @@ async fn run(cli: &mut Cli) -> anyhow::Result<u8> {
         return burnin::run(cli, command, &hosts).await;
     }
     let done = simple(cli, &hosts).await;
-    if cli.reach.tls.is_none() && !matches!(done, Ok(true)) {
+    if cli.reach.tls.is_none() && !matches!(done, Ok(true)) && !interrupt::happened() {
         connect::hint_at_tls(&hosts).await;
     }
     Ok(if done? { 0 } else { 1 })

@@ -3,8 +3,10 @@
 use crate::cli::Cli;
 use anyhow::{Context, anyhow, bail};
 use daos_certs::{Files, Identity, Role, client_config};
+use daos_hostlist::with_port;
 use rustls::ClientConfig;
 use serde::Deserialize;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub(crate) const DEFAULT_PORT: u16 = 10001;
 pub(crate) struct Reach {
     /// How long a host may take to accept a connection.
     pub(crate) timeout: Duration,
+    /// How long the management service may take for a call.
+    pub(crate) call: Duration,
     /// What we prove ourselves with; none to talk in plain text.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
@@ -64,26 +68,32 @@ struct Transport {
 /// If the file or the host list is wrong, or certificates are missing or cannot be used.
 pub(crate) fn of(cli: &Cli) -> anyhow::Result<(Vec<String>, Reach)> {
     let control = control(cli)?;
-    let listed = match &control.hostlist {
-        Some(HostList::Many(hosts)) => hosts.clone(),
-        Some(HostList::One(hosts)) => hosts.split(',').map(str::to_owned).collect(),
-        None => vec!["localhost".to_owned()],
-    };
-    let entries = if cli.host_list.is_empty() {
-        &listed
-    } else {
-        &cli.host_list
-    };
+    let mut lists = cli.host_list.clone();
+    if let Some(path) = &cli.host_file {
+        lists.push(host_file(path)?);
+    }
+    if lists.is_empty() {
+        lists = match &control.hostlist {
+            Some(HostList::Many(lists)) => lists.clone(),
+            Some(HostList::One(list)) => vec![list.clone()],
+            None => vec!["localhost".to_owned()],
+        };
+    }
     let port = control.port.unwrap_or(DEFAULT_PORT);
+    let mut known = HashSet::new();
     let mut hosts = Vec::new();
-    for entry in entries {
-        let host = with_port(entry.trim(), port)?;
-        if !hosts.contains(&host) {
+    for entry in daos_hostlist::hosts(&lists.join(","))? {
+        let host = with_port(&entry, port)?;
+        if known.insert(host.clone()) {
             hosts.push(host);
         }
     }
+    if hosts.is_empty() {
+        bail!("the host list is empty; name hosts with -l, --host-file or the key hostlist");
+    }
     let reach = Reach {
         timeout: Duration::from_secs(cli.connect_timeout),
+        call: Duration::from_secs(cli.timeout),
         tls: tls(cli, &control.transport_config)?,
     };
     Ok((hosts, reach))
@@ -142,45 +152,44 @@ fn tls(cli: &Cli, transport: &Transport) -> anyhow::Result<Option<Arc<ClientConf
     Ok(Some(config))
 }
 
-/// Adds the default port to `host`, `1.2.3.4`, `[::1]`.
-pub(crate) fn with_port(entry: &str, port: u16) -> anyhow::Result<String> {
-    let (host, port) = match entry.rsplit_once(':') {
-        // Colons inside brackets, or several without them, belong to an IPv6 address.
-        Some((host, port))
-            if !port.contains(']') && (!host.contains(':') || host.starts_with('[')) =>
-        {
-            let port: u16 = port.parse().ok().filter(|p| *p != 0).with_context(|| {
-                format!("{entry:?} in the host list: {port:?} is no port (1-65535)")
-            })?;
-            (host.to_owned(), port)
-        }
-        Some(_) if !entry.starts_with('[') => (format!("[{entry}]"), port),
-        _ => (entry.to_owned(), port),
-    };
-    if host.is_empty() || host == "[]" {
-        bail!("{entry:?} in the host list names no host");
+/// The hosts of a file as one list.
+fn host_file(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the hosts from {}", path.display()))?;
+    let lines = text.lines().map(|line| line.split('#').next());
+    let hosts = lines.flatten().collect::<Vec<_>>().join("\n");
+    if hosts.trim().is_empty() {
+        bail!("{} names no host", path.display());
     }
-    Ok(format!("{host}:{port}"))
+    // So that a mistake is told with the file it is in.
+    daos_hostlist::hosts(&hosts).with_context(|| path.display().to_string())?;
+    Ok(hosts)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::with_port;
+    use super::host_file;
 
     #[test]
-    fn the_default_port_is_added_where_none_is_given() {
-        for (entry, expected) in [
-            ("node1", "node1:10001"),
-            ("node1:5", "node1:5"),
-            ("10.0.0.1", "10.0.0.1:10001"),
-            ("[::1]", "[::1]:10001"),
-            ("[::1]:77", "[::1]:77"),
-            ("fe80::1", "[fe80::1]:10001"),
-        ] {
-            assert_eq!(with_port(entry, 10001).unwrap(), expected);
-        }
-        for entry in ["", ":1", "node:0", "node:65536", "node:x", "[]"] {
-            assert!(with_port(entry, 10001).is_err(), "{entry:?} was accepted");
-        }
+    fn files_of_hosts_have_comments() {
+        let path = std::env::temp_dir().join(format!("hosts-{}", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            host_file(&path)
+        };
+        let hosts = read("# rack 1\nn[1-2]:5, m # spare\n\nk\n").unwrap();
+        assert_eq!(
+            daos_hostlist::hosts(&hosts).unwrap(),
+            ["n1:5", "n2:5", "m", "k"]
+        );
+        let told = |text| format!("{:#}", read(text).unwrap_err());
+        assert!(told("# nobody\n").ends_with("names no host"));
+        let wrong = told("n[1-\n");
+        assert!(
+            wrong.contains("hosts-") && wrong.contains("without"),
+            "{wrong}"
+        );
+        std::fs::remove_file(&path).unwrap();
+        assert!(host_file(&path).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::StartArgs;
 use crate::cli::Cli;
-use crate::connect::connect_burn_in;
+use crate::connect::{burn_in_client, channel};
 use crate::fanout::explain;
 use anyhow::{anyhow, bail};
 use daos_proto::host::{BurnInDestroy, BurnInStartRequest};
@@ -31,7 +31,7 @@ pub(super) async fn obtain(
     {
         bail!("--consent {name} names no device of --destroy-data; repeat the name exactly");
     }
-    let mut client = connect_burn_in(host, &cli.reach).await?;
+    let mut client = burn_in_client(channel(host, &cli.reach).await?);
     let mut plan = request.clone();
     plan.plan_only = true;
     let refused = |status: tonic::Status| anyhow!("{host}: {}", explain(&status));

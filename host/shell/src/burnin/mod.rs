@@ -8,8 +8,8 @@ mod show;
 pub(crate) use args::BurnInCommand;
 
 use crate::cli::Cli;
-use crate::connect::{BurnInClient, connect_burn_in};
-use crate::fanout::{self, Answers, explain};
+use crate::connect::{BurnInClient, burn_in_client};
+use crate::fanout::{self, Answers, Patience, explain};
 use anyhow::Context;
 use args::StartArgs;
 use daos_burnin::{Record, RunState};
@@ -60,35 +60,21 @@ fn worst<'a>(records: impl Iterator<Item = &'a Record>, complete: bool) -> u8 {
     if complete { worst } else { worst.max(FAILED) }
 }
 
-/// Connects to every host and asks it. All at once: who follows burn-ins stays connected until they end.
+/// Asks every host about its burn-ins.
 async fn ask<T, F>(
     cli: &Cli,
     hosts: &[String],
+    patience: Patience,
     question: impl Fn(BurnInClient, String) -> F + Clone + Send + 'static,
 ) -> Answers<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, String>> + Send,
 {
-    let mut tasks = tokio::task::JoinSet::new();
-    for host in hosts.iter().cloned() {
-        let (question, reach) = (question.clone(), cli.reach.clone());
-        tasks.spawn(async move {
-            let answer = match connect_burn_in(&host, &reach).await {
-                Ok(client) => question(client, host.clone()).await,
-                Err(error) => Err(format!("{error:#}")),
-            };
-            (host, answer)
-        });
-    }
-    let mut answers = Answers::new();
-    while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok((host, answer)) => drop(answers.insert(host, answer)),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-    answers
+    fanout::ask_each(cli, hosts, patience, move |channel, host| {
+        question(burn_in_client(channel), host)
+    })
+    .await
 }
 
 fn records(documents: &str) -> Result<Vec<Record>, String> {
@@ -182,7 +168,7 @@ async fn start(cli: &Cli, args: &StartArgs, hosts: &[String]) -> anyhow::Result<
         }
     }
     request.plan_only = args.dry_run;
-    let answers: Answers<Started> = ask(cli, hosts, move |mut client, _| {
+    let answers: Answers<Started> = ask(cli, hosts, Patience::Call, move |mut client, _| {
         let request = request.clone();
         async move {
             let answer = client
@@ -229,7 +215,7 @@ async fn follow(
     hosts: &[String],
 ) -> Answers<Vec<Record>> {
     let shown = show::Progress::new(cli);
-    ask(cli, hosts, move |client, host| {
+    ask(cli, hosts, Patience::Follow, move |client, host| {
         let runs = runs.get(&host).cloned().unwrap_or_default();
         let shown = shown.clone();
         async move { watch(client, runs, true, |records| shown.show(&host, records)).await }
@@ -281,7 +267,7 @@ async fn status(
             .collect();
         follow(cli, runs, hosts).await
     } else {
-        ask(cli, hosts, move |client, _| {
+        ask(cli, hosts, Patience::Call, move |client, _| {
             watch(client, runs.clone(), false, |_| {})
         })
         .await
@@ -296,7 +282,7 @@ async fn status(
 }
 
 async fn stop(cli: &Cli, runs: Vec<String>, hosts: &[String]) -> anyhow::Result<u8> {
-    let answers = ask(cli, hosts, move |mut client, _| {
+    let answers = ask(cli, hosts, Patience::Call, move |mut client, _| {
         let request = BurnInStopRequest { runs: runs.clone() };
         async move {
             let answer = client.stop(request).await.map_err(|s| explain(&s))?;
@@ -318,7 +304,7 @@ async fn report(
     if let Some(path) = html {
         crate::file::check(path, "--html")?;
     }
-    let answers: Answers<Vec<Record>> = ask(cli, hosts, move |mut client, _| {
+    let answers: Answers<Vec<Record>> = ask(cli, hosts, Patience::Call, move |mut client, _| {
         let request = BurnInReportRequest { run: run.clone() };
         async move {
             let answer = client.report(request).await.map_err(|s| explain(&s))?;

@@ -3,7 +3,7 @@
 use crate::ask::confirmed;
 use crate::cli::Cli;
 use crate::connect::firmware_client;
-use crate::fanout::{self, Answers, explain};
+use crate::fanout::{self, Answers, Patience, explain, print_errors};
 use anyhow::bail;
 use daos_proto::host::update_firmware_event::Event;
 use daos_proto::host::{
@@ -100,12 +100,13 @@ pub(super) async fn run(
             request.plan_id = agreed.get(&host).cloned().unwrap_or_default();
             let mut progress = Progress::new(shown.clone(), host);
             async move {
-                let stream = firmware_client(channel).update(request).await?;
+                let stream = firmware_client(channel).update(request).await;
+                let stream = stream.map_err(|status| explain(&status))?;
                 Ok(follow(stream.into_inner(), &mut progress).await)
             }
         }
     };
-    for (host, answer) in fanout::ask_each(cli, &chosen, question).await {
+    for (host, answer) in fanout::ask_each(cli, &chosen, Patience::Work, question).await {
         let outcome = outcomes.entry(host).or_default();
         match answer {
             Ok((results, error)) => (outcome.results, outcome.error) = (results, error),
@@ -172,14 +173,14 @@ async fn follow(
 
 /// Prints results, then errors.
 fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyhow::Result<bool> {
-    let failed: Vec<String> = outcomes
+    let failed: BTreeMap<String, String> = outcomes
         .iter()
-        .filter_map(|(host, outcome)| Some(format!("{host}: {}", outcome.failure(dry_run)?)))
+        .filter_map(|(host, outcome)| Some((host.clone(), outcome.failure(dry_run)?)))
         .collect();
     if cli.json {
-        print_json(&match failed.is_empty() {
-            true => Envelope::ok(outcomes),
-            false => Envelope::failed(Some(outcomes), failed.join("\n")),
+        print_json(&match fanout::summary(&failed) {
+            None => Envelope::ok(outcomes),
+            Some(error) => Envelope::failed(Some(outcomes), error),
         })?;
         return Ok(failed.is_empty());
     }
@@ -195,9 +196,7 @@ fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyh
             println!("{}", row.text());
         }
     }
-    for failure in &failed {
-        eprintln!("ERROR: {failure}");
-    }
+    print_errors(&failed);
     Ok(failed.is_empty())
 }
 
