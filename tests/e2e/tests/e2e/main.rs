@@ -25,6 +25,7 @@ mod leases;
 mod life;
 mod log_masks;
 mod memory_failure;
+mod many_hosts;
 mod network_ping;
 mod network_scan;
 mod no_libfabric;
