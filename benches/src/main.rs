@@ -6,6 +6,7 @@
 //! table per comparison.
 
 mod abi;
+mod control;
 mod daemon;
 mod echo;
 mod engine;
@@ -159,6 +160,18 @@ enum What {
     },
     /// Start time and memory of daos_server.
     Daemon,
+    /// One shell to many simulated servers in plain text and TLS, many shells to one secured server, what that costs.
+    Control {
+        /// Simulated servers.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        hosts: u16,
+        /// Shells at the same time.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        shells: u16,
+        /// Seconds that these work per round.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+    },
     /// Trust checks, manifest, load and layout check of one plugin; hashing apart.
     Load {
         /// Any plugin.
@@ -231,6 +244,21 @@ fn main() -> anyhow::Result<()> {
             disk,
             seconds,
         } => scm_engine::run(plugin, directory, disk, *seconds, cli.rounds),
+        What::Control {
+            hosts,
+            shells,
+            seconds,
+        } => {
+            let exe = std::env::current_exe()?;
+            let programs = exe.parent().context("this program is in no directory")?;
+            let plan = control::Plan {
+                hosts: (*hosts).into(),
+                shells: (*shells).into(),
+                seconds: *seconds,
+                rounds: cli.rounds,
+            };
+            control::run(programs, &plan)
+        }
         What::Daemon => {
             let exe = std::env::current_exe()?;
             let programs = exe.parent().context("this program is in no directory")?;

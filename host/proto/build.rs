@@ -16,6 +16,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut paths = Vec::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            for method in &service.method {
+                let (package, service) = (file.package(), service.name());
+                paths.push(format!("/{package}.{service}/{}", method.name()));
+            }
+        }
+    }
+    let served = format!(
+        "/// All methods that our files define, by path.\npub const SERVED: &[&str] = &{paths:?};\n"
+    );
+    fs::write(out.join("served.rs"), served)?;
     tonic_prost_build::configure()
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;

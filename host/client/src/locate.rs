@@ -7,7 +7,7 @@ use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::mgmt::{GetAttachInfoReq, GetAttachInfoResp};
-use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
+use daos_proto::{COMPONENT_HEADER, PROTOCOL_VERSION, VERSION_HEADER};
 use daos_wire::EngineUri;
 use rustls::ClientConfig;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -198,9 +198,10 @@ async fn ask(source: &Source, access_point: &str) -> Result<GetAttachInfoResp, A
         move |request| Ok(identify(request, secured))
     });
     let request = GetAttachInfoReq {
-        sys: source.system.as_deref().map_or_else(String::new, |name| {
-            format!("{name}-{}", env!("CARGO_PKG_VERSION"))
-        }),
+        sys: source
+            .system
+            .as_deref()
+            .map_or_else(String::new, |name| format!("{name}-{PROTOCOL_VERSION}")),
         all_ranks: true,
         ..GetAttachInfoReq::default()
     };
@@ -237,7 +238,7 @@ fn identify(mut request: Request<()>, secured: bool) -> Request<()> {
     let headers = request.metadata_mut();
     let component = if secured { "agent" } else { "client" };
     headers.insert(COMPONENT_HEADER, MetadataValue::from_static(component));
-    let version = MetadataValue::from_static(env!("CARGO_PKG_VERSION"));
+    let version = MetadataValue::from_static(PROTOCOL_VERSION);
     headers.insert(VERSION_HEADER, version);
     request
 }

@@ -71,6 +71,7 @@ fn der_name(number: i32) -> &'static str {
         -1012 => "DER_BUSY",
         -1013 => "DER_AGAIN",
         -2001 => "DER_IO",
+        -2037 => "DER_NOTSUPPORTED",
         _ => "DER_MISC",
     }
 }

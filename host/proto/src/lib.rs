@@ -11,12 +11,17 @@
 //! described; no protobuf compiler needs to be installed.
 
 pub mod fault;
+pub mod methods;
 
 /// Header of each call that names the calling component: `admin`, `agent`, `server` or `client`.
 pub const COMPONENT_HEADER: &str = "x-daos-component";
 
 /// Header of each call that carries the version of the caller, `X.Y.Z`.
 pub const VERSION_HEADER: &str = "x-daos-version";
+
+/// Version of the DAOS control plane whose protocol this is: what our components give as theirs, and what they compare
+/// others' with.
+pub const PROTOCOL_VERSION: &str = "2.8.0";
 
 /// Number that stands for "no rank" or "any rank" in every message.
 pub const NO_RANK: u32 = u32::MAX;

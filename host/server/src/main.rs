@@ -8,6 +8,7 @@ mod burnin;
 mod cert;
 mod check;
 mod cli;
+mod descriptors;
 mod engine;
 mod fabric;
 mod fault_domain;

@@ -9,13 +9,15 @@ use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
 use crate::services::{
-    BurnInService, CtlService, FirmwareService, HostService, LayerService, MgmtService,
+    BurnInService, CtlService, FirmwareService, HostService, LayerService, Local, MgmtService,
     PluginService,
 };
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::transport::{self, Access};
-use crate::{attach_file, check, fault_domain, launch, logging, port_holder, telemetry};
+use crate::{
+    attach_file, check, descriptors, fault_domain, launch, logging, port_holder, telemetry,
+};
 use anyhow::Context;
 use axum::middleware::from_fn_with_state;
 use daos_certs::Renewing;
@@ -37,10 +39,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 /// How long an engine may take to end when the server ends.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// How often a connection at rest is asked whether somebody is there, and how long that may take.
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs the server until it is told to stop.
 ///
@@ -73,6 +80,7 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
         Err(error) => warn!("the active configuration could not be saved: {error}"),
     }
 
+    descriptors::raise();
     // One thread: engines are killed when the thread that started them ends, see `engine::spawn`.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -177,8 +185,16 @@ async fn serve(
         state: Arc::clone(&state),
         plugins: Arc::clone(&plugins),
         firmware: Arc::clone(&firmware),
+        host: host.inner(),
+        members: Arc::new(Local(host.inner())),
     };
-    let mgmt = MgmtService::new(Arc::clone(&state), pools);
+    let members = Arc::new(Local(host.inner()));
+    let mgmt = MgmtService::new(Arc::clone(&state), pools, members);
+    let (health, healthy) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(daos_proto::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("the control plane cannot describe itself")?;
     let one_by_one = PluginService {
         state: Arc::clone(&state),
         plugins: Arc::clone(&plugins),
@@ -188,6 +204,8 @@ async fn serve(
     let routes = Routes::new(HostSvcServer::new(host))
         .add_service(MgmtSvcServer::new(mgmt))
         .add_service(CtlSvcServer::new(ctl))
+        .add_service(healthy)
+        .add_service(reflection)
         .add_service(LayerSvcServer::new(layers))
         .add_service(PluginSvcServer::new(one_by_one))
         .add_service(FirmwareSvcServer::new(FirmwareService::new(Arc::clone(
@@ -200,6 +218,9 @@ async fn serve(
         .layer(from_fn_with_state(calls.clone(), telemetry::count));
     let server = tokio::spawn(
         tonic::transport::Server::builder()
+            // Who does not even answer a ping is gone, or only here to take up room.
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PING_WITHIN))
             .layer(Access)
             .add_routes(Routes::from(routes))
             .serve_with_incoming_shutdown(
@@ -210,7 +231,7 @@ async fn serve(
                 },
             ),
     );
-    let reporter = tokio::spawn(report_phase(Arc::clone(&state)));
+    let reporter = tokio::spawn(report_phase(Arc::clone(&state), health));
     let telemetry = tokio::spawn(telemetry::serve(
         Arc::clone(&state),
         Arc::clone(&plugins),
@@ -267,8 +288,8 @@ async fn serve(
     Ok(true)
 }
 
-/// Logs each change of phase and tells systemd.
-async fn report_phase(state: Arc<State>) {
+/// Logs each change of phase, and tells systemd and whoever asks for the health of the management service.
+async fn report_phase(state: Arc<State>, health: HealthReporter) {
     let mut changes = state.changes();
     let mut last = ServerPhase::Unspecified;
     let mut told_ready = false;
@@ -276,6 +297,11 @@ async fn report_phase(state: Arc<State>) {
         let (phase, reason, hint) = state.phase();
         if phase != last {
             last = phase;
+            // The service as a whole serves as long as the server does, which it is from the start.
+            match phase {
+                ServerPhase::Ready => health.set_serving::<Managed>().await,
+                _ => health.set_not_serving::<Managed>().await,
+            }
             let name = phase
                 .as_str_name()
                 .trim_start_matches("SERVER_PHASE_")
@@ -300,6 +326,9 @@ async fn report_phase(state: Arc<State>) {
         }
     }
 }
+
+/// The service whose health depends on engines.
+type Managed = MgmtSvcServer<MgmtService>;
 
 fn notify(what: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[what]) {

@@ -388,14 +388,23 @@ pub(crate) enum SystemCommand {
     /// Show the servers' phase and their engines' states.
     Query,
     /// Start engines that were stopped, or given up after they had died too often.
-    Start,
+    Start {
+        /// Only these of the system that the first host belongs to, as 0-3,7 [default: all engines of the hosts]
+        #[arg(short, long, value_name = "RANKS", value_parser = crate::ranks::parse)]
+        ranks: Option<String>,
+    },
     /// Stop the engines of the hosts; their servers stay, so that storage can be formatted again.
     /// `system start` starts them again, as a server does when it is started itself.
     Stop {
         /// Kill engines instead of asking them to end.
         #[arg(short, long)]
         force: bool,
+        /// Only these of the system that the first host belongs to, as 0-3,7 [default: all engines of the hosts]
+        #[arg(short, long, value_name = "RANKS", value_parser = crate::ranks::parse)]
+        ranks: Option<String>,
     },
+    /// Show which server leads the management service of the system that the first host belongs to.
+    LeaderQuery,
 }
 
 #[cfg(test)]
@@ -432,6 +441,9 @@ mod tests {
             "daos_shell -i storage burn-in stop --all",
             "daos_shell -i storage burn-in report b1 --html b1.html --json",
             "daos_shell -i system start",
+            "daos_shell -i system start -r 0-3,7",
+            "daos_shell -i system stop --force --ranks 1",
+            "daos_shell -i system leader-query --json",
             "daos_shell -i storage layers list -r 0,1",
             "daos_shell -i storage layers clear --json",
             "daos_shell -i storage fwupdate -m MODEL -r 1.0 -p /root/fw.bin -s 2",
@@ -474,6 +486,8 @@ mod tests {
             "network ping 0 -S 2m",
             "network ping 0 -n 0",
             "pool destroy",
+            "system stop -r x",
+            "system start -r 3-1",
             "pool destroy tank -u x",
         ] {
             let words = std::iter::once("daos_shell").chain(line.split(' '));

@@ -9,7 +9,7 @@ use daos_proto::host::host_svc_client::HostSvcClient;
 use daos_proto::host::layer_svc_client::LayerSvcClient;
 use daos_proto::host::plugin_svc_client::PluginSvcClient;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
-use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
+use daos_proto::{COMPONENT_HEADER, PROTOCOL_VERSION, VERSION_HEADER};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
@@ -50,10 +50,7 @@ impl Interceptor for Identify {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let headers = request.metadata_mut();
         headers.insert(COMPONENT_HEADER, MetadataValue::from_static("admin"));
-        headers.insert(
-            VERSION_HEADER,
-            MetadataValue::from_static(env!("CARGO_PKG_VERSION")),
-        );
+        headers.insert(VERSION_HEADER, MetadataValue::from_static(PROTOCOL_VERSION));
         Ok(request)
     }
 }

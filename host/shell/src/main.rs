@@ -18,6 +18,7 @@ mod plugin;
 mod pool;
 mod progress;
 mod query;
+mod ranks;
 mod reach;
 mod start;
 mod stop;
@@ -117,8 +118,18 @@ async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
         Command::Plugin(PluginCommand::Reset { name }) => plugin::reset(cli, name, hosts).await,
         Command::Server(ServerCommand::SetLogmasks(args)) => logmasks::run(cli, args, hosts).await,
         Command::System(SystemCommand::Query) => query::system_query(cli, hosts).await,
-        Command::System(SystemCommand::Start) => start::run(cli, hosts).await,
-        Command::System(SystemCommand::Stop { force }) => stop::run(cli, *force, hosts).await,
+        Command::System(SystemCommand::Start { ranks: None }) => start::run(cli, hosts).await,
+        Command::System(SystemCommand::Start { ranks: Some(ranks) }) => {
+            ranks::start(cli, ranks, hosts).await
+        }
+        Command::System(SystemCommand::Stop { force, ranks: None }) => {
+            stop::run(cli, *force, hosts).await
+        }
+        Command::System(SystemCommand::Stop {
+            force,
+            ranks: Some(ranks),
+        }) => ranks::stop(cli, ranks, *force, hosts).await,
+        Command::System(SystemCommand::LeaderQuery) => ranks::leader(cli, hosts).await,
         // Handled before.
         Command::Storage(StorageCommand::BurnIn(_)) => Ok(true),
         Command::Completion { .. } | Command::Manpage => Ok(true),

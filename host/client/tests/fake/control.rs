@@ -46,6 +46,27 @@ impl MgmtSvc for Service {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn leader_query(
+        &self,
+        _request: Request<LeaderQueryReq>,
+    ) -> Result<Response<LeaderQueryResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn system_stop(
+        &self,
+        _request: Request<SystemStopReq>,
+    ) -> Result<Response<SystemStopResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn system_start(
+        &self,
+        _request: Request<SystemStartReq>,
+    ) -> Result<Response<SystemStartResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn pool_create(
         &self,
         _request: Request<PoolCreateReq>,

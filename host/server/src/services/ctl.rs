@@ -1,8 +1,13 @@
 //! `ctl.CtlSvc`: what administration tools of the DAOS 2.8 control plane ask of one host.
 
 mod firmware;
+mod format;
+mod network;
+mod ranks;
 
-use super::mgmt::check_system;
+use super::host::Inner;
+use super::mgmt::{check_system, to_its_end};
+use super::system::Members;
 use crate::firmware::Firmware;
 use crate::log_masks;
 use crate::plugins::Plugins;
@@ -12,9 +17,9 @@ use daos_proto::ctl::ctl_svc_server::CtlSvc;
 use daos_proto::ctl::nvme_controller::Namespace;
 use daos_proto::ctl::{
     BioHealthResp, FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp,
-    MemInfo, NvmeController, ResponseState, ResponseStatus, ScanNvmeReq, ScanNvmeResp, ScanScmResp,
-    SetLogMasksReq, SetLogMasksResp, StorageFormatReq, StorageFormatResp, StorageScanReq,
-    StorageScanResp, SysMemInfo,
+    MemInfo, NetworkScanReq, NetworkScanResp, NvmeController, RanksReq, RanksResp, ResponseState,
+    ResponseStatus, ScanNvmeReq, ScanNvmeResp, ScanScmResp, SetLogMasksReq, SetLogMasksResp,
+    StorageFormatReq, StorageFormatResp, StorageScanReq, StorageScanResp, SysMemInfo,
 };
 use daos_proto::host::{
     Device, DeviceHealth, Fault, Kind, StorageScanDetailRequest, StorageScanDetailResponse,
@@ -28,6 +33,8 @@ pub(crate) struct CtlService {
     pub(crate) state: Arc<State>,
     pub(crate) plugins: Arc<Plugins>,
     pub(crate) firmware: Arc<Firmware>,
+    pub(crate) host: Arc<Inner>,
+    pub(crate) members: Arc<dyn Members>,
 }
 
 #[tonic::async_trait]
@@ -62,11 +69,38 @@ impl CtlSvc for CtlService {
 
     async fn storage_format(
         &self,
-        _: Request<StorageFormatReq>,
+        request: Request<StorageFormatReq>,
     ) -> Result<Response<StorageFormatResp>, Status> {
-        Err(Status::unimplemented(
-            "this server formats with a plan that is shown first: use `daos_shell storage format`",
+        format::run(Arc::clone(&self.host), request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn network_scan(
+        &self,
+        request: Request<NetworkScanReq>,
+    ) -> Result<Response<NetworkScanResp>, Status> {
+        let config = &self.state.config;
+        Ok(Response::new(
+            network::scan(&self.plugins, config, request.into_inner()).await,
         ))
+    }
+
+    async fn prep_shutdown_ranks(
+        &self,
+        request: Request<RanksReq>,
+    ) -> Result<Response<RanksResp>, Status> {
+        ranks::prepare(&*self.members, request.get_ref()).map(Response::new)
+    }
+
+    async fn stop_ranks(&self, request: Request<RanksReq>) -> Result<Response<RanksResp>, Status> {
+        let members = Arc::clone(&self.members);
+        to_its_end(async move { ranks::stop(&*members, request.get_ref()).await }).await
+    }
+
+    async fn start_ranks(&self, request: Request<RanksReq>) -> Result<Response<RanksResp>, Status> {
+        let members = Arc::clone(&self.members);
+        to_its_end(async move { ranks::start(&*members, request.get_ref()).await }).await
     }
 
     async fn firmware_query(

@@ -33,10 +33,11 @@ pub(crate) struct HostService {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    state: Arc<State>,
+/// What changes engines and their storage, one thing at a time.
+pub(crate) struct Inner {
+    pub(super) state: Arc<State>,
     plugins: Arc<Plugins>,
-    supervisors: Vec<Supervisor>,
+    pub(super) supervisors: Vec<Supervisor>,
     pools: Arc<Pools>,
     burnins: Arc<Burnins>,
     responders: Responders,
@@ -66,6 +67,13 @@ impl HostService {
     }
 }
 
+impl HostService {
+    /// What other services share with this one.
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
+    }
+}
+
 impl Inner {
     /// The engines of a request, all if it names none.
     fn engines(&self, named: Vec<u32>) -> Result<Vec<u32>, Status> {
@@ -81,7 +89,7 @@ impl Inner {
     }
 
     /// Starts engines that do not run, and waits for what becomes of them.
-    async fn start(&self, engines: Vec<u32>) -> Result<StartResponse, Status> {
+    pub(super) async fn start(&self, engines: Vec<u32>) -> Result<StartResponse, Status> {
         let _alone = self.formatting.try_lock().map_err(|_| {
             refused(
                 "a format is running",
@@ -107,7 +115,7 @@ impl Inner {
 
     /// Plans and, unless only the plan is wanted, formats. Runs to its end also when the client
     /// goes away.
-    async fn format(
+    pub(super) async fn format(
         &self,
         request: FormatStorageRequest,
         events: Events,

@@ -1,18 +1,19 @@
 //! `mgmt.MgmtSvc`: how clients reach the engines, who belongs to the system.
 
+use super::system::{Members, is_in, select};
 use crate::pools::Pools;
 use crate::state::State;
+use crate::transport::of_system;
 use daos_proto::host::EngineState;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvc;
 use daos_proto::mgmt::{
-    BuildInfo, ClientNetHint, GetAttachInfoReq, GetAttachInfoResp, ListPoolsReq, ListPoolsResp,
-    PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolQueryReq, PoolQueryResp,
-    SystemMember, SystemQueryReq, SystemQueryResp, get_attach_info_resp::RankUri,
+    BuildInfo, ClientNetHint, GetAttachInfoReq, GetAttachInfoResp, LeaderQueryReq, LeaderQueryResp,
+    ListPoolsReq, ListPoolsResp, PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp,
+    PoolQueryReq, PoolQueryResp, SystemQueryReq, SystemQueryResp, SystemStartReq, SystemStartResp,
+    SystemStopReq, SystemStopResp, get_attach_info_resp::RankUri,
 };
 use daos_proto::{NO_RANK, ctl::ResponseStatus, host::Fault};
 use std::sync::Arc;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tonic::{Request, Response, Status};
 
 /// Fault number of a request for another system.
@@ -24,11 +25,25 @@ const NOT_READY: i32 = 601;
 pub(crate) struct MgmtService {
     state: Arc<State>,
     pools: Arc<Pools>,
+    members: Arc<dyn Members>,
 }
 
 impl MgmtService {
-    pub(crate) fn new(state: Arc<State>, pools: Arc<Pools>) -> Self {
-        Self { state, pools }
+    pub(crate) fn new(state: Arc<State>, pools: Arc<Pools>, members: Arc<dyn Members>) -> Self {
+        Self {
+            state,
+            pools,
+            members,
+        }
+    }
+
+    /// Refuses calls for another system, and of callers of which not even the version is known.
+    fn admit<T>(&self, request: &Request<T>, sys: &str) -> Result<(), Status> {
+        let own = &self.state.config;
+        if own.transport_config.allow_insecure {
+            of_system(request.metadata().as_ref(), sys).map_err(|fault| fault.to_status())?;
+        }
+        check_system(&own.name, sys).map_err(|fault| fault.to_status())
     }
 }
 
@@ -72,7 +87,7 @@ impl MgmtSvc for MgmtService {
         &self,
         request: Request<GetAttachInfoReq>,
     ) -> Result<Response<GetAttachInfoResp>, Status> {
-        check_system(&self.state.config.name, &request.get_ref().sys).map_err(|f| f.to_status())?;
+        self.admit(&request, &request.get_ref().sys)?;
         let engines = self.state.engines();
         // With those that do not serve now: a client must not take another rank for the one it knows.
         let ms_ranks = engines.iter().filter_map(|e| e.rank).collect();
@@ -126,45 +141,87 @@ impl MgmtSvc for MgmtService {
         &self,
         request: Request<SystemQueryReq>,
     ) -> Result<Response<SystemQueryResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
         let request = request.into_inner();
-        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
-        if !request.ranks.is_empty() || !request.hosts.is_empty() {
-            return Err(Status::unimplemented(
-                "this server lists all members; ask without ranks and hosts",
-            ));
-        }
-        let engines = self.state.engines();
-        let serving = engines.clone().into_iter();
-        let providers = serving.filter_map(|engine| provider_of(&engine.uri));
-        let members = engines
-            .into_iter()
-            .enumerate()
-            .map(|(index, e)| SystemMember {
-                addr: self.state.control_addr.clone(),
-                uuid: e.uuid,
-                rank: e.rank.unwrap_or(index as u32),
-                state: member_state(e.state).to_owned(),
-                fabric_uri: e.uri,
-                fabric_contexts: e.targets,
-                info: e.reason,
-                fault_domain: self.state.fault_domain.clone(),
-                last_update: rfc3339(e.since_ms),
-                ..SystemMember::default()
-            });
+        let members = self.members.all();
+        let chosen = select(&members, &request.ranks, &request.hosts)?;
+        let providers = members.iter().filter_map(|m| provider_of(&m.fabric_uri));
         Ok(Response::new(SystemQueryResp {
-            members: members.collect(),
-            data_version: 1,
             providers: providers.take(1).collect(),
+            members: members
+                .into_iter()
+                .filter(|m| chosen.ranks.contains(&m.rank) && is_in(request.state_mask, &m.state))
+                .collect(),
+            absentranks: chosen.absent_ranks,
+            absenthosts: chosen.absent_hosts,
+            data_version: 1,
             ..SystemQueryResp::default()
         }))
+    }
+
+    async fn leader_query(
+        &self,
+        request: Request<LeaderQueryReq>,
+    ) -> Result<Response<LeaderQueryResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        let here = self.state.control_addr.clone();
+        let formatted = self.members.all().iter().any(|m| !m.uuid.is_empty());
+        Ok(Response::new(LeaderQueryResp {
+            current_leader: if formatted {
+                here.clone()
+            } else {
+                String::new()
+            },
+            replicas: vec![here],
+            ..LeaderQueryResp::default()
+        }))
+    }
+
+    async fn system_stop(
+        &self,
+        request: Request<SystemStopReq>,
+    ) -> Result<Response<SystemStopResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        let (members, request) = (Arc::clone(&self.members), request.into_inner());
+        to_its_end(async move {
+            let chosen = select(&members.all(), &request.ranks, &request.hosts)?;
+            Ok(SystemStopResp {
+                results: members.stop(&chosen.ranks, request.force).await,
+                absentranks: chosen.absent_ranks,
+                absenthosts: chosen.absent_hosts,
+            })
+        })
+        .await
+    }
+
+    async fn system_start(
+        &self,
+        request: Request<SystemStartReq>,
+    ) -> Result<Response<SystemStartResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        let (members, request) = (Arc::clone(&self.members), request.into_inner());
+        if request.check_mode {
+            return Err(Status::unknown(
+                "this server's engines have no checker mode",
+            ));
+        }
+        to_its_end(async move {
+            let chosen = select(&members.all(), &request.ranks, &request.hosts)?;
+            Ok(SystemStartResp {
+                results: members.start(&chosen.ranks).await?,
+                absentranks: chosen.absent_ranks,
+                absenthosts: chosen.absent_hosts,
+            })
+        })
+        .await
     }
 
     async fn pool_create(
         &self,
         request: Request<PoolCreateReq>,
     ) -> Result<Response<PoolCreateResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
         let request = request.into_inner();
-        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
         let pools = Arc::clone(&self.pools);
         to_its_end(async move { pools.create(request).await }).await
     }
@@ -173,8 +230,8 @@ impl MgmtSvc for MgmtService {
         &self,
         request: Request<PoolDestroyReq>,
     ) -> Result<Response<PoolDestroyResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
         let request = request.into_inner();
-        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
         let pools = Arc::clone(&self.pools);
         to_its_end(async move { pools.destroy(request).await }).await
     }
@@ -183,8 +240,8 @@ impl MgmtSvc for MgmtService {
         &self,
         request: Request<PoolQueryReq>,
     ) -> Result<Response<PoolQueryResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
         let request = request.into_inner();
-        check_system(&self.state.config.name, &request.sys).map_err(|f| f.to_status())?;
         self.pools.query(request).await.map(Response::new)
     }
 
@@ -192,13 +249,13 @@ impl MgmtSvc for MgmtService {
         &self,
         request: Request<ListPoolsReq>,
     ) -> Result<Response<ListPoolsResp>, Status> {
-        check_system(&self.state.config.name, &request.get_ref().sys).map_err(|f| f.to_status())?;
+        self.admit(&request, &request.get_ref().sys)?;
         self.pools.list().await.map(Response::new)
     }
 }
 
 /// Carries a change on to its end, also when the client goes away meanwhile.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, Status>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
     match tokio::spawn(change).await {
@@ -213,41 +270,9 @@ fn provider_of(uri: &str) -> Option<String> {
     Some(provider.to_owned())
 }
 
-fn member_state(state: EngineState) -> &'static str {
-    match state {
-        EngineState::Ready => "joined",
-        EngineState::Starting | EngineState::Restarting => "starting",
-        EngineState::AwaitFormat | EngineState::Formatting => "awaitformat",
-        EngineState::Stopping => "stopping",
-        EngineState::Stopped => "stopped",
-        EngineState::StorageMismatch | EngineState::Errored => "errored",
-        EngineState::Unspecified => "unknown",
-    }
-}
-
-/// Milliseconds since the Unix epoch as RFC 3339 text in UTC.
-fn rfc3339(ms: u64) -> String {
-    let nanos = i128::from(ms) * 1_000_000;
-    OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_rfc_3339() {
-        for (ms, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400_123, "2000-02-29T00:00:00.123Z"),
-            (1_709_251_199_000, "2024-02-29T23:59:59Z"),
-        ] {
-            assert_eq!(rfc3339(ms), text);
-        }
-    }
 
     #[test]
     fn versions_are_cut_off_system_names() {

@@ -7,6 +7,7 @@ mod host;
 mod layers;
 mod mgmt;
 mod plugin;
+mod system;
 
 pub(crate) use burnin::BurnInService;
 pub(crate) use ctl::CtlService;
@@ -15,3 +16,4 @@ pub(crate) use host::HostService;
 pub(crate) use layers::LayerService;
 pub(crate) use mgmt::MgmtService;
 pub(crate) use plugin::PluginService;
+pub(crate) use system::Local;

@@ -1,12 +1,13 @@
-//! What each component may call.
+//! What each component may call, and what is called in vain.
 //!
-//! The table is the DAOS 2.8 control plane's for `ctl` and `mgmt`; our own services are the
-//! administrator's. A method that is in no row is refused for everybody.
+//! The table is the DAOS 2.8 control plane's for `ctl` and `mgmt` ([`methods`]); our own services are the
+//! administrator's. A method that is in neither is refused for everybody.
 
 use super::Caller;
 use super::incoming::Peer;
+use super::version;
 use daos_certs::Role;
-use daos_proto::COMPONENT_HEADER;
+use daos_proto::{COMPONENT_HEADER, fault, methods};
 use futures_util::future::Either;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -16,42 +17,38 @@ use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 use tracing::warn;
 
-const ADMIN: &[Role] = &[Role::Admin];
-const AGENT: &[Role] = &[Role::Agent];
-
-/// Methods, and who may call them.
-const METHODS: &[(&str, &[Role])] = &[
-    ("/ctl.CtlSvc/FirmwareQuery", ADMIN),
-    ("/ctl.CtlSvc/FirmwareUpdate", ADMIN),
-    ("/ctl.CtlSvc/SetEngineLogMasks", ADMIN),
-    ("/ctl.CtlSvc/StorageFormat", ADMIN),
-    ("/ctl.CtlSvc/StorageScan", ADMIN),
-    ("/daos_host.v1.BurnInSvc/Report", ADMIN),
-    ("/daos_host.v1.BurnInSvc/Start", ADMIN),
-    ("/daos_host.v1.BurnInSvc/Stop", ADMIN),
-    ("/daos_host.v1.BurnInSvc/Watch", ADMIN),
-    ("/daos_host.v1.FirmwareSvc/Query", ADMIN),
-    ("/daos_host.v1.FirmwareSvc/Update", ADMIN),
-    ("/daos_host.v1.HostSvc/FormatStorage", ADMIN),
-    ("/daos_host.v1.HostSvc/NetworkScan", ADMIN),
-    ("/daos_host.v1.HostSvc/OpenResponder", ADMIN),
-    ("/daos_host.v1.HostSvc/PluginList", ADMIN),
-    ("/daos_host.v1.HostSvc/PoolSpace", ADMIN),
-    ("/daos_host.v1.HostSvc/ServerState", ADMIN),
-    ("/daos_host.v1.HostSvc/Start", ADMIN),
-    ("/daos_host.v1.HostSvc/Stop", ADMIN),
-    ("/daos_host.v1.HostSvc/StorageScanDetail", ADMIN),
-    ("/daos_host.v1.LayerSvc/ListLayers", ADMIN),
-    ("/daos_host.v1.LayerSvc/SetLayers", ADMIN),
-    ("/daos_host.v1.PluginSvc/Inspect", ADMIN),
-    ("/daos_host.v1.PluginSvc/Reset", ADMIN),
-    ("/mgmt.MgmtSvc/GetAttachInfo", AGENT),
-    ("/mgmt.MgmtSvc/ListPools", ADMIN),
-    ("/mgmt.MgmtSvc/PoolCreate", ADMIN),
-    ("/mgmt.MgmtSvc/PoolDestroy", ADMIN),
-    ("/mgmt.MgmtSvc/PoolQuery", ADMIN),
-    ("/mgmt.MgmtSvc/SystemQuery", ADMIN),
+/// Services that tell nothing but what there is and whether it works: anybody with a certificate may ask them.
+const OPEN: [&str; 2] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
 ];
+
+/// Methods that only builds with fault injection have: they are refused as unknown, as there.
+const FAULTS: &str = "/mgmt.MgmtSvc/FaultInject";
+
+/// Status number (DER code) of what is not supported.
+const NOT_SUPPORTED: i32 = -2037;
+
+/// Whether a component may call a method.
+fn may_call(role: Role, method: &str) -> bool {
+    match methods::find(method) {
+        Some(known) => known.callers.contains(&role.name()),
+        // Our own services.
+        None if methods::is_served(method) => role == Role::Admin,
+        None => OPEN.iter().any(|service| method.starts_with(service)),
+    }
+}
+
+/// The answer to a method of that control plane for which this server has no function.
+fn unsupported(method: &str) -> Option<Status> {
+    let known = methods::find(method).is_some() && !method.starts_with(FAULTS);
+    (known && !methods::is_served(method)).then(|| {
+        fault::daos_status(
+            NOT_SUPPORTED,
+            &format!("this server does not support {method}"),
+        )
+    })
+}
 
 /// Why a call is refused; none if it is not. `claimed` is the component that the call itself names.
 fn refusal(caller: Caller, claimed: Option<&[u8]>, method: &str) -> Option<String> {
@@ -67,10 +64,7 @@ fn refusal(caller: Caller, claimed: Option<&[u8]>, method: &str) -> Option<Strin
             role.name()
         ));
     }
-    let allowed = METHODS
-        .iter()
-        .any(|(name, roles)| *name == method && roles.contains(&role));
-    (!allowed).then(|| format!("{role} does not have permission to call {method}"))
+    (!may_call(role, method)).then(|| format!("{role} does not have permission to call {method}"))
 }
 
 /// Refuses what a caller may not call, before anything of the call is read.
@@ -111,14 +105,20 @@ where
         };
         let claimed = request.headers().get(COMPONENT_HEADER);
         let claimed = claimed.map(|value| value.as_bytes());
-        match refusal(peer.caller, claimed, request.uri().path()) {
-            None => Either::Right(self.inner.call(request)),
+        let method = request.uri().path();
+        let refused = match refusal(peer.caller, claimed, method) {
             Some(why) => {
                 let from = peer.address.map(|at| at.to_string()).unwrap_or_default();
                 warn!("call from {from} refused: {why}");
-                let refused = Status::permission_denied(format!("access denied: {why}"));
-                Either::Left(ready(Ok(refused.into_http())))
+                Some(Status::permission_denied(format!("access denied: {why}")))
             }
+            None => version::of_headers(request.headers(), method)
+                .err()
+                .or_else(|| unsupported(method)),
+        };
+        match refused {
+            None => Either::Right(self.inner.call(request)),
+            Some(refused) => Either::Left(ready(Ok(refused.into_http()))),
         }
     }
 }
@@ -126,61 +126,69 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-    use std::collections::BTreeSet;
 
-    /// Every method of every service that this server has.
-    fn methods() -> BTreeSet<String> {
-        let files = FileDescriptorSet::decode(daos_proto::FILE_DESCRIPTOR_SET).unwrap();
-        let mut methods = BTreeSet::new();
-        for file in &files.file {
-            for service in &file.service {
-                for method in &service.method {
-                    methods.insert(format!(
-                        "/{}.{}/{}",
-                        file.package(),
-                        service.name(),
-                        method.name()
-                    ));
-                }
-            }
-        }
-        methods
-    }
-
-    #[test]
-    fn every_method_has_one_row() {
-        let rows: BTreeSet<String> = METHODS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        assert_eq!(rows.len(), METHODS.len(), "a method has two rows");
-        assert_eq!(rows, methods());
+    /// Every method that can be called, those of our own services among them.
+    fn all() -> impl Iterator<Item = &'static str> {
+        let known = methods::METHODS.iter().map(|method| method.path);
+        known.chain(methods::SERVED.iter().copied())
     }
 
     #[test]
     fn every_component_may_call_what_its_row_says_and_nothing_else() {
-        for method in methods() {
-            let agents = method == "/mgmt.MgmtSvc/GetAttachInfo";
+        for method in all() {
+            let own = method.starts_with("/daos_host.v1.");
             for role in Role::ALL {
-                let allowed = match role {
-                    Role::Admin => !agents,
-                    Role::Agent => agents,
-                    Role::Server => false,
+                let allowed = match methods::find(method) {
+                    Some(known) => known.callers.contains(&role.name()),
+                    None => own && role == Role::Admin,
                 };
                 let refused = refusal(
                     Caller::Component(role),
                     Some(role.name().as_bytes()),
-                    &method,
+                    method,
                 );
                 assert_eq!(refused.is_none(), allowed, "{role} calls {method}");
                 if let Some(why) = refused {
-                    assert!(why.contains(role.name()) && why.contains(&method), "{why}");
+                    assert!(why.contains(role.name()) && why.contains(method), "{why}");
                 }
             }
-            assert_eq!(refusal(Caller::Anyone, None, &method), None);
+            assert_eq!(refusal(Caller::Anyone, None, method), None);
         }
-        for role in Role::ALL {
-            assert!(refusal(Caller::Component(role), None, "/ctl.CtlSvc/Nonsense").is_some());
+        // A few by name, so that not everything hangs on the table.
+        for (role, method, allowed) in [
+            (Role::Admin, "/daos_host.v1.HostSvc/Stop", true),
+            (Role::Agent, "/daos_host.v1.HostSvc/Stop", false),
+            (Role::Server, "/daos_host.v1.HostSvc/Stop", false),
+            (Role::Agent, "/mgmt.MgmtSvc/GetAttachInfo", true),
+            (Role::Admin, "/mgmt.MgmtSvc/GetAttachInfo", false),
+            (Role::Server, "/mgmt.MgmtSvc/Join", true),
+            (Role::Admin, "/mgmt.MgmtSvc/Join", false),
+            (Role::Server, "/ctl.CtlSvc/StopRanks", true),
+            (Role::Admin, "/ctl.CtlSvc/StopRanks", false),
+            (Role::Agent, "/grpc.health.v1.Health/Check", true),
+            (Role::Admin, "/ctl.CtlSvc/Nonsense", false),
+            (Role::Admin, "/daos_host.v1.HostSvc/Nonsense", false),
+            (Role::Admin, "/RaftTransport/RequestVote", false),
+        ] {
+            assert_eq!(may_call(role, method), allowed, "{role} calls {method}");
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_as_that_control_plane_tells_it() {
+        for method in all() {
+            let told = unsupported(method);
+            let served = methods::is_served(method) || method.starts_with(FAULTS);
+            assert_eq!(told.is_none(), served, "{method}");
+            if let Some(told) = told {
+                assert_eq!(fault::status_number(&told), Some(NOT_SUPPORTED));
+                assert!(
+                    told.message().starts_with("DER_NOTSUPPORTED(-2037)"),
+                    "{told}"
+                );
+            }
+        }
+        assert!(unsupported("/x.Y/Z").is_none());
     }
 
     #[test]

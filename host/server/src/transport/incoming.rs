@@ -1,6 +1,7 @@
 //! Connections to the control plane: accepted, authenticated, handed to gRPC.
 
 use super::Caller;
+use crate::descriptors;
 use daos_certs::{Renewal, Renewing, explain, role_of};
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,6 +21,11 @@ use tracing::{info, warn};
 
 /// How long a handshake may take: who has not shown a certificate by then is not waited for.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to greet in HTTP/2, and how much that is (RFC 9113, section 3.4). What it does afterwards
+/// is watched by pings.
+const GREETING: Duration = Duration::from_secs(10);
+const GREETING_BYTES: usize = 24;
 
 /// How long to wait when the system has no more descriptors for connections.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -30,6 +37,18 @@ const WAITING: usize = 64;
 pub(crate) struct Connection {
     stream: Stream,
     caller: Caller,
+    /// Until when it has to greet, and how much of that has come; none once it has.
+    greeting: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl Connection {
+    fn new(stream: Stream, caller: Caller) -> Self {
+        Self {
+            stream,
+            caller,
+            greeting: Some((Box::pin(tokio::time::sleep(GREETING)), 0)),
+        }
+    }
 }
 
 enum Stream {
@@ -68,7 +87,10 @@ async fn accept(
             Err(error) => {
                 // Of a connection that ended before it was accepted, or no descriptors: both pass.
                 if !std::mem::replace(&mut told, true) {
-                    warn!("a connection to the control plane could not be accepted: {error}");
+                    let remedy = descriptors::remedy(&error);
+                    warn!(
+                        "a connection to the control plane could not be accepted: {error}{remedy}"
+                    );
                 }
                 tokio::time::sleep(EXHAUSTED).await;
                 continue;
@@ -78,10 +100,7 @@ async fn accept(
         // Small messages must not wait for each other; a stream that is gone says so later.
         let _ = stream.set_nodelay(true);
         let Some(certificates) = &certificates else {
-            let connection = Connection {
-                stream: Stream::Plain(stream),
-                caller: Caller::Anyone,
-            };
+            let connection = Connection::new(Stream::Plain(stream), Caller::Anyone);
             if ready.send(Ok(connection)).await.is_err() {
                 return;
             }
@@ -131,10 +150,10 @@ async fn authenticate(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let role = role_of(chain, server_name)
         .map_err(|name| format!("its certificate's name {name:?} is no component's"))?;
-    Ok(Connection {
-        stream: Stream::Tls(Box::new(stream)),
-        caller: Caller::Component(role),
-    })
+    Ok(Connection::new(
+        Stream::Tls(Box::new(stream)),
+        Caller::Component(role),
+    ))
 }
 
 /// What a request's extensions say about its connection.
@@ -183,7 +202,25 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(context, buffer))
+        let this = self.get_mut();
+        if let Some((deadline, _)) = &mut this.greeting
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "no greeting in HTTP/2");
+            return Poll::Ready(Err(error));
+        }
+        let before = buffer.filled().len();
+        let done = match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
+        };
+        if let Some((_, bytes)) = &mut this.greeting {
+            *bytes += buffer.filled().len() - before;
+            if *bytes >= GREETING_BYTES {
+                this.greeting = None;
+            }
+        }
+        done
     }
 }
 

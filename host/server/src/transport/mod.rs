@@ -5,9 +5,11 @@
 
 mod access;
 mod incoming;
+mod version;
 
 pub(crate) use access::Access;
 pub(crate) use incoming::incoming;
+pub(crate) use version::of_system;
 
 use anyhow::{Context, anyhow};
 use daos_certs::{Files, Problem, Renewing, Role};

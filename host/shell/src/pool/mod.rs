@@ -18,11 +18,11 @@ fn host(hosts: &[String]) -> anyhow::Result<&str> {
     }
 }
 
-async fn connect(cli: &Cli, hosts: &[String]) -> anyhow::Result<MgmtClient> {
+pub(crate) async fn connect(cli: &Cli, hosts: &[String]) -> anyhow::Result<MgmtClient> {
     connect_mgmt(host(hosts)?, &cli.reach).await
 }
 
-fn failed(status: &tonic::Status) -> anyhow::Error {
+pub(crate) fn failed(status: &tonic::Status) -> anyhow::Error {
     anyhow!(explain(status))
 }
 
@@ -30,6 +30,6 @@ fn failed(status: &tonic::Status) -> anyhow::Error {
 fn system(name: &str) -> String {
     match name {
         "" => String::new(),
-        name => format!("{name}-{}", env!("CARGO_PKG_VERSION")),
+        name => format!("{name}-{}", daos_proto::PROTOCOL_VERSION),
     }
 }

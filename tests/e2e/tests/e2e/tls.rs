@@ -4,8 +4,6 @@ mod rig;
 
 use daos_certs::{Authority, Identity, Role, Validity, client_config};
 use daos_e2e::{Finished, Site, eventually};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use rig::{Anyone, authority, call, channel, component, issue};
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -185,18 +183,9 @@ fn an_administrator_with_a_wrong_certificate_is_told_which() {
 }
 
 /// Every method that the server has, and one that it has not.
-fn methods() -> Vec<String> {
-    let files = FileDescriptorSet::decode(daos_proto::FILE_DESCRIPTOR_SET).expect("ours");
-    let mut methods = vec!["/ctl.CtlSvc/Nonsense".to_owned()];
-    for file in &files.file {
-        for service in &file.service {
-            for method in &service.method {
-                let (package, service) = (file.package(), service.name());
-                methods.push(format!("/{package}.{service}/{}", method.name()));
-            }
-        }
-    }
-    methods
+fn methods() -> impl Iterator<Item = &'static str> {
+    let served = daos_proto::methods::SERVED.iter().copied();
+    served.chain(["/ctl.CtlSvc/Nonsense"])
 }
 
 #[test]
@@ -211,18 +200,15 @@ fn every_component_is_refused_what_is_not_its_own() {
                 .await
                 .expect("a connection");
             for method in methods() {
-                let allowed = match role {
-                    Role::Admin => {
-                        !method.ends_with("/GetAttachInfo") && !method.ends_with("/Nonsense")
-                    }
-                    Role::Agent => method.ends_with("/GetAttachInfo"),
-                    Role::Server => false,
+                let allowed = match daos_proto::methods::find(method) {
+                    Some(known) => known.callers.contains(&role.name()),
+                    None => role == Role::Admin && daos_proto::methods::is_served(method),
                 };
                 // What an administrator may do, such as stopping the server, is done elsewhere.
                 if allowed && !method.ends_with("/ServerState") && role == Role::Admin {
                     continue;
                 }
-                let code = call(channel.clone(), &method, role.name())
+                let code = call(channel.clone(), method, role.name())
                     .await
                     .map_or_else(|status| status.code(), |()| Code::Ok);
                 assert_eq!(
