@@ -24,6 +24,9 @@ const DAOS_STATUS: &str = "proto.daos.DaosStatus";
 /// Reason that marks a pool that does not exist.
 const POOL_NOT_FOUND: &str = "proto.system.ErrPoolNotFound";
 
+/// Status number (DER code) of what is not supported.
+pub const NOT_SUPPORTED: i32 = -2037;
+
 /// A status with an [`rpc::ErrorInfo`].
 fn annotated(
     reason: &str,
@@ -71,7 +74,7 @@ fn der_name(number: i32) -> &'static str {
         -1012 => "DER_BUSY",
         -1013 => "DER_AGAIN",
         -2001 => "DER_IO",
-        -2037 => "DER_NOTSUPPORTED",
+        NOT_SUPPORTED => "DER_NOTSUPPORTED",
         _ => "DER_MISC",
     }
 }

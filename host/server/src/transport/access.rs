@@ -26,9 +26,6 @@ const OPEN: [&str; 2] = [
 /// Methods that only builds with fault injection have: they are refused as unknown, as there.
 const FAULTS: &str = "/mgmt.MgmtSvc/FaultInject";
 
-/// Status number (DER code) of what is not supported.
-const NOT_SUPPORTED: i32 = -2037;
-
 /// Whether a component may call a method.
 fn may_call(role: Role, method: &str) -> bool {
     match methods::find(method) {
@@ -44,7 +41,7 @@ fn unsupported(method: &str) -> Option<Status> {
     let known = methods::find(method).is_some() && !method.starts_with(FAULTS);
     (known && !methods::is_served(method)).then(|| {
         fault::daos_status(
-            NOT_SUPPORTED,
+            fault::NOT_SUPPORTED,
             &format!("this server does not support {method}"),
         )
     })
@@ -181,7 +178,7 @@ mod tests {
             let served = methods::is_served(method) || method.starts_with(FAULTS);
             assert_eq!(told.is_none(), served, "{method}");
             if let Some(told) = told {
-                assert_eq!(fault::status_number(&told), Some(NOT_SUPPORTED));
+                assert_eq!(fault::status_number(&told), Some(fault::NOT_SUPPORTED));
                 assert!(
                     told.message().starts_with("DER_NOTSUPPORTED(-2037)"),
                     "{told}"

@@ -379,7 +379,8 @@ fn the_control_plane_of_daos_is_answered() {
             ..FirmwareUpdateReq::default()
         };
         let refused = client.firmware_update(update.clone()).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::Unimplemented);
+        let number = daos_proto::fault::status_number(&refused);
+        assert_eq!(number, Some(daos_proto::fault::NOT_SUPPORTED));
         update.set_type(DeviceType::NvMe);
         let answer = client.firmware_update(update).await.expect("an answer");
         let results = answer.into_inner().nvme_results;

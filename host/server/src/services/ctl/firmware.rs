@@ -6,6 +6,7 @@ use daos_proto::ctl::{
     FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp, NvmeController,
     NvmeFirmwareQueryResp, NvmeFirmwareUpdateResp,
 };
+use daos_proto::fault::{NOT_SUPPORTED, daos_status};
 use daos_proto::host::update_firmware_event::Event;
 use daos_proto::host::{FirmwareSelection, UpdateFirmwareRequest};
 use std::sync::Arc;
@@ -62,6 +63,9 @@ pub(super) async fn update(
     if request.r#type() == DeviceType::Scm {
         return Err(Status::unimplemented(
             "firmware of memory modules is updated by `daos_shell firmware update --type scm`",
+        return Err(daos_status(
+            NOT_SUPPORTED,
+            "this server does not update the firmware of memory modules",
         ));
     }
     let wanted = UpdateFirmwareRequest {
