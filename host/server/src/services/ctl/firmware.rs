@@ -61,11 +61,9 @@ pub(super) async fn update(
     request: FirmwareUpdateReq,
 ) -> Result<FirmwareUpdateResp, Status> {
     if request.r#type() == DeviceType::Scm {
-        return Err(Status::unimplemented(
-            "firmware of memory modules is updated by `daos_shell firmware update --type scm`",
         return Err(daos_status(
             NOT_SUPPORTED,
-            "this server does not update the firmware of memory modules",
+            "firmware of memory modules is updated by `daos_shell firmware update --type scm`",
         ));
     }
     let wanted = UpdateFirmwareRequest {
