@@ -217,7 +217,7 @@ mod tests {
         let spec = DeviceSpec {
             class: "malloc".into(),
             index: 0,
-            address: "malloc:0".into(),
+            address: "malloc0".into(),
             size: 0,
             state: DeviceState::Present,
             detail: String::new(),
@@ -276,7 +276,7 @@ mod tests {
         let (first, second) = (shared(), shared());
         layers.add_target(0, Arc::clone(&first));
         layers.add_target(0, Arc::clone(&second));
-        let stats = parse("[{stats: {}}]").unwrap();
+        let stats = parse(r#"[{"stats": {}}]"#).unwrap();
         let threads = [target(&first, 1..=1, 0), target(&second, 1..=1, 0)];
         layers.set(&stats).await.unwrap();
         for thread in threads {
@@ -285,7 +285,7 @@ mod tests {
         let before = layers.state();
         assert_eq!(before[0].len(), 1);
 
-        let faults = parse("[{fault: {rules: [{do: error}]}}]").unwrap();
+        let faults = parse(r#"[{"fault": {"rules": [{"do": "error"}]}}]"#).unwrap();
         let threads = [target(&first, 2..=3, 0), target(&second, 2..=3, 2)];
         let why = layers.set(&faults).await.unwrap_err();
         for word in ["target 1", "no queue is left", "old layers"] {
