@@ -26,10 +26,11 @@ fn signal(pid: u32, signal: Signal) -> bool {
 /// Asks the process to end and waits; kills it when it takes longer than `grace`. Returns whether
 /// it was killed.
 pub(super) async fn terminate(child: &mut Child, pid: u32, grace: Duration) -> bool {
-    if !grace.is_zero() {
-        if signal(pid, Signal::SIGTERM) && timeout(grace, child.wait()).await.is_ok() {
-            return false;
-        }
+    if !grace.is_zero()
+        && signal(pid, Signal::SIGTERM)
+        && timeout(grace, child.wait()).await.is_ok()
+    {
+        return false;
     }
     // Fails only if the process is gone already.
     let _ = child.kill().await;
