@@ -1,12 +1,13 @@
 //! A machine with persistent memory, and an `ndctl` for it. What it does and how it lists what there is
 //! follows recordings of ndctl 76.1 on NVDIMMs with label areas (see `recorded/`).
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
 use scm_dcpm::prepare::{Holds, Program, Said, Tools};
 use serde_json::{Map, Value, json};
 
-#[allow(dead_code)] // Not every test has modules of Intel's.
 pub(crate) mod ipmctl;
 
 use ipmctl::Dimm;
