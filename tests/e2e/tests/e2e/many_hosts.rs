@@ -204,9 +204,12 @@ fn many_hosts_are_asked_over_tls_too() {
     let certs = certs.display().to_string();
     let done = shell(&["--cert-dir", &certs, "-l", &list, "storage", "scan"]).expect(0);
     assert!(done.stdout.starts_with(&format!("{list}:\n")), "{done}");
-    // In plain text nobody answers, and it is told once for all.
+    // In plain text nobody answers; in which words depends on who closes the connection first.
     let done = shell(&["-i", "-l", &list, "storage", "scan"]).expect(1);
-    assert!(done.stderr.contains(&format!("ERROR: {list}: ")), "{done}");
+    assert!(
+        done.stdout.is_empty() && done.stderr.contains("ERROR: 127.5.0."),
+        "{done}"
+    );
     assert!(done.stderr.contains("come without -i"), "{done}");
 }
 
