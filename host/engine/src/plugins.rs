@@ -165,7 +165,8 @@ mod tests {
         for words in [
             "ofi+tcp",
             "fabric class `ofi`",
-            "available: tcp",
+            "available: ",
+            "tcp; put ",
             "libdaos_fabric_ofi.so",
         ] {
             assert!(missing.contains(words), "{words:?} is missing in {missing}");

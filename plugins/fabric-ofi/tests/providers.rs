@@ -401,7 +401,7 @@ fn killed_owner(domain: &OfiDomain) {
     }
 }
 
-/// A message that a killed process keeps for ever is no reason to wait for ever: the endpoint fails.
+/// A message that a stopped process does not take is no reason to wait for ever: the endpoint fails.
 fn abandoned(domain: &OfiDomain) {
     let mut a = Node::new(domain);
     let peer = Process::start(&domain.provider(), 0);
@@ -412,7 +412,8 @@ fn abandoned(domain: &OfiDomain) {
     let out = Memory::of(domain, bytes, FABRIC_LOCAL);
     a.submit(send(1, to_peer, 7, &out));
     assert_eq!(finish(&mut [&mut a], 0, 1).status, Status::OK);
-    peer.kill();
+    let process = nix::unistd::Pid::from_raw(peer.id().try_into().unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
     a.submit(send(2, to_peer, 7, &out));
     idle(&mut [&mut a], Duration::from_millis(100));
     assert_eq!(a.take(2), None, "taken by nobody");
@@ -423,6 +424,7 @@ fn abandoned(domain: &OfiDomain) {
         std::thread::sleep(Duration::from_millis(10));
     }
     println!("    failed after {:?}", start.elapsed());
+    peer.kill();
     drop(a); // the provider may have the message until then
     drop(out);
 }

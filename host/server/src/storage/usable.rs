@@ -392,7 +392,7 @@ mod tests {
         let (free, left) = allowed(&config, all.clone()).unwrap();
         assert_eq!(free, [found(last, None)]);
         assert_eq!(left.len(), 3, "{left:?}");
-        config.bdev_include = vec![C.to_owned()];
+        config.bdev_include = vec![B.to_owned(), C.to_owned()];
         let (cause, remedy) = allowed(&config, all).unwrap_err();
         for part in [
             "in bdev_exclude",
