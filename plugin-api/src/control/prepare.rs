@@ -31,7 +31,7 @@ pub struct PrepareRequest {
     #[serde(default)]
     pub hugepages: Option<u64>,
     /// Namespaces that each region of persistent memory shall have; `None` = one, if it has none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<u32>,
     /// Name of the user that shall be able to use the devices; empty = the effective one.
     #[serde(default)]

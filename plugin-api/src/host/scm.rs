@@ -141,9 +141,10 @@ impl ScmMemory {
             }
         })?;
         check_region(&region, len).map_err(|what| {
+            let plugin = self.inner.instance.described();
             Error::new(
                 Status::INTERNAL,
-                format!("region {name} is not mapped as asked"),
+                format!("plugin {plugin}, call open_region: region {name} is not mapped as asked"),
             )
             .cause(what)
             .remedy("report this to the plugin's vendor")
