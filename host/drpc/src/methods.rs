@@ -12,7 +12,7 @@ pub mod module {
     pub const SRV: i32 = 3;
     /// Security calls of an engine to the server.
     pub const SECURITY: i32 = 4;
-    /// Calls of the server to our own engine, which others do not know.
+    /// Calls between the server and our own engine, which others do not know.
     pub const HOST: i32 = 1000;
 }
 
@@ -40,7 +40,7 @@ pub mod mgmt {
     pub const SET_LOG_MASKS: i32 = 238;
 }
 
-/// Methods of [`module::HOST`], server to engine.
+/// Methods of [`module::HOST`], server to engine but for the last.
 pub mod host {
     /// No body -> `daos_host.v1.EnginePools`.
     pub const POOLS: i32 = 1;
@@ -52,6 +52,8 @@ pub mod host {
     pub const DEVICES: i32 = 4;
     /// No body -> `daos_host.v1.EngineMetrics`.
     pub const METRICS: i32 = 5;
+    /// Engine to server: `daos_host.v1.EngineTargetFailed` -> no body.
+    pub const TARGET_FAILED: i32 = 6;
 }
 
 /// Methods of [`module::SRV`], engine to server.

@@ -233,6 +233,7 @@ mod tests {
             wake: Wake::new().unwrap(),
             device_gone: AtomicBool::new(false),
             lost: OnceLock::new(),
+            failed: OnceLock::new(),
             layers: Order::default(),
             rounds: AtomicU64::new(0),
             asleep: AtomicBool::new(false),

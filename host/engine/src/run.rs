@@ -5,12 +5,16 @@ use crate::devices::Devices;
 use crate::engine::Engine;
 use crate::error::{StartError, exit};
 use crate::upcall::{self, Management};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
+
+/// Pause before a daemon that did not answer is told again.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs an engine until SIGTERM, SIGINT or SIGQUIT; returns the exit code.
 ///
@@ -74,7 +78,7 @@ async fn serve(
             make_pool(engine, label)?;
         }
         print_ready(options, superblock.rank.unwrap_or(options.index), engine);
-        watch(engine, signals).await;
+        watch(engine, signals, None).await;
         return Ok(());
     }
     let management = Management::new(engine.catalogue().clone());
@@ -96,7 +100,7 @@ async fn serve(
         () = signals.any() => Ok(false),
     };
     if let Ok(true) = result {
-        watch(engine, signals).await;
+        watch(engine, signals, Some(options)).await;
     }
     // The receiver is gone only if the listener has ended already.
     let _ = stop.send(());
@@ -130,8 +134,37 @@ fn make_pool(engine: &Engine, label: &str) -> Result<(), StartError> {
         .map_err(|e| StartError::config(format_args!("--pool {label}: {e}")))
 }
 
-/// Does the admin work until a signal arrives or no target is left.
-async fn watch(engine: &Engine, signals: &mut Signals) {
+/// Tells the daemon of targets that fail, each once.
+#[derive(Default)]
+struct Failures {
+    told: BTreeSet<u32>,
+}
+
+impl Failures {
+    fn look(&mut self, engine: &Engine, options: &Options) {
+        for (target, why) in engine.failed_targets() {
+            if self.told.insert(target) {
+                // Device administration does not wait for a daemon that does not answer.
+                tokio::spawn(tell(options.clone(), target, why.to_owned()));
+            }
+        }
+    }
+}
+
+/// Tells the daemon that a target has failed, until it hears that.
+async fn tell(options: Options, target: u32, why: String) {
+    while let Err(error) = upcall::target_failed(&options, target, &why).await {
+        tracing::warn!(
+            target_number = target,
+            "the server does not know that the target has failed: {error}"
+        );
+        sleep(TELL_AGAIN_AFTER).await;
+    }
+}
+
+/// Does the admin work until a signal arrives or no target is left. `options`: of an engine with a daemon.
+async fn watch(engine: &Engine, signals: &mut Signals, options: Option<&Options>) {
+    let mut failures = Failures::default();
     let mut tick = interval(Duration::from_micros(engine.poll_period_us()));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -145,6 +178,9 @@ async fn watch(engine: &Engine, signals: &mut Signals) {
                 if engine.has_dead_target() {
                     tracing::error!("a target has ended; the engine stops so that it is restarted");
                     return;
+                }
+                if let Some(options) = options {
+                    failures.look(engine, options);
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! no file stands behind is read from the mapping.
 
 use crate::defect::Defect;
-use crate::log::LogMemory;
+use crate::log::{LogError, LogMemory};
 use crate::mapped::{self, Mapped};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::ScmMapping;
@@ -225,11 +225,10 @@ impl LogMemory for ScmLog {
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) };
     }
 
-    fn persist(&mut self, offset: usize, len: usize) -> Result<(), Status> {
-        let persisted = self.mapping.persist(offset, len);
-        persisted.inspect_err(|status| {
+    fn persist(&mut self, offset: usize, len: usize) -> Result<(), LogError> {
+        self.mapping.persist(offset, len).map_err(|status| {
             let plugin = self.mapping.memory().instance();
-            tracing::error!("{}", Defect::failed(plugin, "persist", *status));
+            LogError::Plugin(Defect::failed(plugin, "persist", status))
         })
     }
 }

@@ -10,9 +10,10 @@ use crate::layers::Layers;
 use crate::logging;
 use crate::pools;
 use crate::telemetry::Telemetry;
-use daos_drpc::methods::{mgmt, module, srv};
+use daos_drpc::methods::{host, mgmt, module, srv};
 use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server, reply};
 use daos_proto::ctl::{SetLogMasksReq, SetLogMasksResp};
+use daos_proto::host::EngineTargetFailed;
 use daos_proto::mgmt::{DaosResp, SetRankReq};
 use daos_proto::srv::NotifyReadyReq;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,34 @@ pub fn listen(
     })
 }
 
+/// Tells the daemon that a target serves nothing any more.
+///
+/// # Errors
+/// If the daemon is not there or does not take it.
+pub async fn target_failed(
+    options: &Options,
+    target: u32,
+    reason: &str,
+) -> Result<(), daos_drpc::Error> {
+    let told = EngineTargetFailed {
+        engine: options.index,
+        target,
+        reason: reason.to_owned(),
+    };
+    let mut client = Client::connect(&server_socket(options), ANSWER_WITHIN).await?;
+    let body = prost::Message::encode_to_vec(&told);
+    let method = host::TARGET_FAILED;
+    client
+        .call(module::HOST, method, body, ANSWER_WITHIN)
+        .await?;
+    Ok(())
+}
+
+/// Path of the daemon's socket.
+fn server_socket(options: &Options) -> PathBuf {
+    options.socket_dir.join("daos_server.sock")
+}
+
 /// Tells the daemon that the engine listens and can be reached.
 ///
 /// # Errors
@@ -156,7 +185,6 @@ pub async fn notify_ready(
     engine: &Engine,
     socket: &Path,
 ) -> Result<(), StartError> {
-    let server = options.socket_dir.join("daos_server.sock");
     let failed = |e: daos_drpc::Error| {
         StartError::failed(format_args!("daos_server does not take the engine: {e}"))
     };
@@ -173,7 +201,7 @@ pub async fn notify_ready(
         incarnation,
         ..NotifyReadyReq::default()
     };
-    let mut client = Client::connect(&server, ANSWER_WITHIN)
+    let mut client = Client::connect(&server_socket(options), ANSWER_WITHIN)
         .await
         .map_err(failed)?;
     let body = prost::Message::encode_to_vec(&request);

@@ -47,6 +47,18 @@ pub struct EngineRow {
     /// Layers over its block devices, the top one first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
+    /// Targets that serve nothing any more, in a process that serves on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed_targets: Vec<FailedTargetRow>,
+}
+
+/// A target that serves nothing any more.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the message's own documentation stands in host.proto
+pub struct FailedTargetRow {
+    pub target: u32,
+    pub reason: String,
+    pub since_ms: u64,
 }
 
 impl From<host::ServerStateResponse> for ServerRow {
@@ -105,6 +117,21 @@ impl From<host::Engine> for EngineRow {
             program: engine.program,
             log_file: engine.log_file,
             layers: engine.layers,
+            failed_targets: engine
+                .failed_targets
+                .into_iter()
+                .map(FailedTargetRow::from)
+                .collect(),
+        }
+    }
+}
+
+impl From<host::FailedTarget> for FailedTargetRow {
+    fn from(failed: host::FailedTarget) -> Self {
+        Self {
+            target: failed.target,
+            reason: failed.reason,
+            since_ms: failed.since_ms,
         }
     }
 }
@@ -164,6 +191,12 @@ impl ServerRow {
                 if engine.layers.iter().any(|layer| layer == "fault") {
                     text += " - FAULTS ARE INJECTED, its data is for tests";
                 }
+            }
+            for failed in &engine.failed_targets {
+                let (index, target, reason) = (engine.index, failed.target, &failed.reason);
+                let since = duration(now_ms.saturating_sub(failed.since_ms));
+                text +=
+                    &format!("\n\nengine {index}: target {target} failed {since} ago: {reason}");
             }
             if let Some(fault) = &engine.fault {
                 text += &format!("\n\nengine {}: {fault}", engine.index);

@@ -2,7 +2,7 @@
 
 use crate::burnin::Burnins;
 use crate::cli::Cli;
-use crate::engine::{Supervisor, Upcalls, supervise};
+use crate::engine::{OwnUpcalls, Supervisor, Upcalls, supervise};
 use crate::firmware::Firmware;
 use crate::log_masks::LogMasks;
 use crate::owner::Owner;
@@ -124,7 +124,8 @@ async fn serve(
     let upcalls = Upcalls::new();
     let mut sockets = Vec::new();
     for dir in &dirs {
-        let router = Router::new().with(Arc::clone(&upcalls) as _);
+        let own = Arc::new(OwnUpcalls(Arc::clone(&upcalls)));
+        let router = Router::new().with(Arc::clone(&upcalls) as _).with(own);
         let socket = daos_drpc::Server::bind(&dir.join("daos_server.sock"), router)
             .context("cannot serve engines")?;
         if let Some(owner) = &owner {
@@ -147,7 +148,7 @@ async fn serve(
     let supervisors: Vec<Supervisor> = (0..state.config.servers.len())
         .map(|index| supervise(Arc::clone(&state), Arc::clone(&plugins), index))
         .collect();
-    upcalls.connect(supervisors.clone());
+    upcalls.connect(Arc::clone(&state), supervisors.clone());
     let (end_drpc, drpc_end) = watch::channel(false);
     let mut drpc = JoinSet::new();
     for socket in sockets {

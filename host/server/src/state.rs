@@ -4,7 +4,7 @@ use crate::log_masks::LogMasks;
 use crate::owner::Owner;
 use daos_config::Config;
 use daos_loader::StateDir;
-use daos_proto::host::{self, EngineState, Fault, ServerPhase};
+use daos_proto::host::{self, EngineState, FailedTarget, Fault, ServerPhase};
 use daos_telemetry::{Mask, Masks};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
@@ -41,6 +41,8 @@ pub(crate) struct EngineStatus {
     pub(crate) restart_at_ms: u64,
     /// Layers over its block devices, the top one first.
     pub(crate) layers: Vec<String>,
+    /// Targets that serve nothing any more, by number.
+    pub(crate) failed_targets: Vec<FailedTarget>,
 }
 
 impl EngineStatus {
@@ -60,6 +62,7 @@ impl EngineStatus {
             restarts: 0,
             restart_at_ms: 0,
             layers: Vec::new(),
+            failed_targets: Vec::new(),
         }
     }
 
@@ -70,6 +73,7 @@ impl EngineStatus {
         self.hint.clear();
         self.fault = None;
         self.restart_at_ms = 0;
+        self.failed_targets.clear();
         self.since_ms = now_ms();
         if !matches!(
             state,
@@ -245,6 +249,7 @@ impl State {
                     program: crate::engine::program(&self.config)
                         .map_or_else(|_| String::new(), |p| p.display().to_string()),
                     layers: engine.layers,
+                    failed_targets: engine.failed_targets,
                     storage: Vec::new(),
                     log_file: server
                         .log_file
@@ -281,6 +286,16 @@ fn phase_of(engines: &[EngineStatus]) -> (ServerPhase, String, String) {
         let reason = "the configuration names no servers";
         let hint = "add servers: entries to the configuration (daos_server config generate prints some) and start again";
         return (ServerPhase::Maintenance, reason.to_owned(), hint.to_owned());
+    }
+    let hurt = |(_, e): &(usize, &EngineStatus)| !e.failed_targets.is_empty();
+    if ready == engines.len()
+        && let Some((index, engine)) = engines.iter().enumerate().find(hurt)
+    {
+        return (
+            ServerPhase::Degraded,
+            format!("engine {index}: {}", engine.reason),
+            engine.hint.clone(),
+        );
     }
     if ready == engines.len() {
         return (
@@ -350,6 +365,18 @@ mod tests {
         let engines = [engine(EngineState::Ready), engine(EngineState::Starting)];
         assert_eq!(phase_of(&engines).0, ServerPhase::Starting);
         assert_eq!(phase_of(&[]).0, ServerPhase::Maintenance);
+    }
+
+    #[test]
+    fn a_failed_target_is_no_readiness_until_the_engine_is_started_again() {
+        let mut status = engine(EngineState::Ready);
+        status.failed_targets.push(FailedTarget::default());
+        let engines = [engine(EngineState::Ready), status.clone()];
+        let (phase, reason, _) = phase_of(&engines);
+        assert_eq!(phase, ServerPhase::Degraded);
+        assert!(reason.starts_with("engine 1: "), "{reason}");
+        status.enter(EngineState::Ready, "it serves");
+        assert_eq!(phase_of(&[status]).0, ServerPhase::Ready);
     }
 
     #[test]

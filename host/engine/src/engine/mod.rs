@@ -310,6 +310,12 @@ impl Engine {
         }
     }
 
+    /// Targets that serve nothing any more although their threads run, and why.
+    pub fn failed_targets(&self) -> impl Iterator<Item = (u32, &str)> {
+        let numbered = (0..).zip(&self.targets);
+        numbered.filter_map(|(number, target)| Some((number, target.shared.failed.get()?.as_str())))
+    }
+
     /// Whether a target's thread has ended although nobody stopped it.
     pub fn has_dead_target(&self) -> bool {
         self.targets.iter().any(|t| t.thread.is_finished())

@@ -88,6 +88,7 @@ impl Starter<'_> {
             wake: wake.clone(),
             device_gone: AtomicBool::new(false),
             lost: OnceLock::new(),
+            failed: OnceLock::new(),
             layers: Order::default(),
             rounds: AtomicU64::new(0),
             asleep: AtomicBool::new(false),

@@ -1,6 +1,6 @@
 //! Storage-class memory for tests: what is not persisted may be gone after a crash.
 
-use super::LogMemory;
+use super::{LogError, LogMemory};
 use daos_plugin_api::abi::Status;
 
 /// Memory with a persisted image beside the current one.
@@ -41,7 +41,7 @@ impl LogMemory for Fake {
     fn write(&mut self, offset: usize, data: &[u8]) {
         self.now[offset..offset + data.len()].copy_from_slice(data);
     }
-    fn persist(&mut self, offset: usize, len: usize) -> Result<(), Status> {
+    fn persist(&mut self, offset: usize, len: usize) -> Result<(), LogError> {
         // Whole cache lines, as hardware does.
         let (start, end) = (offset / 64 * 64, (offset + len).next_multiple_of(64));
         let end = end.min(self.now.len());

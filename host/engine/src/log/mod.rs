@@ -23,6 +23,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+use crate::defect::Defect;
 use daos_plugin_api::abi::Status;
 use thiserror::Error;
 use uuid::Uuid;
@@ -51,7 +52,7 @@ pub trait LogMemory {
     ///
     /// # Errors
     /// What the medium says; what is durable of the range is unknown then.
-    fn persist(&mut self, offset: usize, len: usize) -> Result<(), Status>;
+    fn persist(&mut self, offset: usize, len: usize) -> Result<(), LogError>;
 }
 
 /// Whose log it is; a log of somebody else is never opened.
@@ -97,6 +98,9 @@ pub enum LogError {
     /// The medium failed.
     #[error("storage-class memory failed: {0}")]
     Scm(Status),
+    /// The plugin of the medium failed a call.
+    #[error("storage-class memory failed: {0}")]
+    Plugin(Defect),
     /// Whoever received a replayed record refused it.
     #[error("record {sequence} cannot be replayed: {reason}")]
     Replay {

@@ -298,7 +298,7 @@ impl<M: LogMemory> Ring<M> {
         };
         let offset = SLOTS[(self.generation % 2) as usize];
         self.memory.write(offset, &slot.encode());
-        Ok(self.memory.persist(offset, SLOT)?)
+        self.memory.persist(offset, SLOT)
     }
 
     /// Walks from head to the last record that was written whole.

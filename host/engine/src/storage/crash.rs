@@ -42,9 +42,9 @@ impl LogMemory for Scm {
     fn write(&mut self, offset: usize, data: &[u8]) {
         self.fake.borrow_mut().write(offset, data);
     }
-    fn persist(&mut self, offset: usize, len: usize) -> Result<(), Status> {
+    fn persist(&mut self, offset: usize, len: usize) -> Result<(), LogError> {
         if !self.power.draw() {
-            return Err(Status::DEVICE_GONE);
+            return Err(Status::DEVICE_GONE.into());
         }
         self.fake.borrow_mut().persist(offset, len)
     }

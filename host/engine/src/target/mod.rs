@@ -57,6 +57,8 @@ pub struct Shared {
     pub device_gone: AtomicBool,
     /// Why the target must not serve any more.
     pub lost: OnceLock<String>,
+    /// Why the target serves nothing any more.
+    pub failed: OnceLock<String>,
     /// Other layers for the target's device.
     pub layers: Order,
     /// Counts rounds; one that takes long is seen by who watches it.
@@ -133,8 +135,6 @@ pub struct Target {
     stopping: bool,
     /// Receives that failed since the last request.
     bad_receives: u32,
-    /// Why the target serves nothing any more.
-    failed: Option<String>,
     /// The last order about layers that was looked at.
     layers_seen: u64,
     /// Why the target must end, so that its engine is started again.
@@ -175,7 +175,6 @@ impl Target {
             commit_retry: None,
             stopping: false,
             bad_receives: 0,
-            failed: None,
             layers_seen: 0,
             gave_up: None,
         };
@@ -223,7 +222,7 @@ impl Target {
     /// One round; whether anything happened.
     fn round(&mut self) -> bool {
         let mut busy = self.serve_catalogue();
-        if self.failed.is_none()
+        if self.failure().is_none()
             && let Some(why) = self.shared.lost.get()
         {
             self.fail(why.clone());
@@ -283,7 +282,7 @@ impl Target {
 
     /// Makes the round's changes durable and sends its replies.
     fn seal(&mut self) {
-        if self.failed.is_none()
+        if self.failure().is_none()
             && let Err(error) = self.storage.seal()
         {
             self.fail(format!("changes could not be made durable: {error}"));
@@ -302,7 +301,7 @@ impl Target {
     }
 
     fn maybe_commit(&mut self) {
-        if self.storage.waiting() == 0 || self.committing || self.failed.is_some() {
+        if self.storage.waiting() == 0 || self.committing || self.failure().is_some() {
             return;
         }
         let now = Instant::now();
@@ -343,14 +342,20 @@ impl Target {
 
     /// Stops serving: what is durable is not known to be what was promised any more.
     fn fail(&mut self, why: String) {
-        if self.failed.is_none() {
+        if self.failure().is_none() {
             tracing::error!(
                 target_number = self.number,
                 why,
                 "target failed; restart the engine to recover it"
             );
-            self.failed = Some(why);
+            // Nobody else sets it.
+            let _ = self.shared.failed.set(why);
         }
+    }
+
+    /// Why it serves nothing any more, if it does not.
+    fn failure(&self) -> Option<&str> {
+        self.shared.failed.get().map(String::as_str)
     }
 
     fn lose_queue(&mut self, defect: &Defect) {
@@ -374,7 +379,7 @@ impl Target {
     }
 
     fn is_idle(&self) -> bool {
-        self.failed.is_some()
+        self.failure().is_some()
             || (!self.net.is_busy()
                 && !self.device.is_busy()
                 && !self.committing
@@ -395,8 +400,8 @@ impl Target {
                 self.buffers.put(buffer);
             }
         }
-        if let Some(why) = self.failed.clone() {
-            return Err(why);
+        if let Some(why) = self.failure() {
+            return Err(why.to_owned());
         }
         if let Some(batch) = self.storage.start_commit() {
             let result = self.storage.writer().commit(&batch);
@@ -426,7 +431,7 @@ impl Target {
             }
             Err(defect) => self.lose_endpoint(&defect),
         }
-        if self.failed.is_none() && self.device.is_busy() {
+        if self.failure().is_none() && self.device.is_busy() {
             match self.device.arm_wait() {
                 Ok(wait) => {
                     waits[1] = wait;
@@ -435,7 +440,7 @@ impl Target {
                 Err(defect) => self.lose_queue(&defect),
             }
         }
-        let limit = if self.failed.is_some() {
+        let limit = if self.failure().is_some() {
             // Requests are still answered, with errors, and the stop is waited for.
             Some(Duration::from_secs(1))
         } else if self.storage.waiting() > 0 && !self.committing {

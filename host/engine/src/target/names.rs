@@ -102,7 +102,7 @@ impl Target {
 
     /// Does one piece of the oldest destruction. Whether anything happened.
     fn remove_piece(&mut self) -> bool {
-        if self.failed.is_some() {
+        if self.failure().is_some() {
             return false;
         }
         let Some(first) = self.removals.0.front_mut() else {

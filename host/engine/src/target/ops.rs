@@ -540,7 +540,7 @@ impl Target {
 
     pub(super) fn send_reply(&mut self, index: u32, len: usize) {
         self.shared.requests.fetch_add(1, Ordering::Relaxed);
-        let failed = self.failed.is_some();
+        let failed = self.failure().is_some();
         let op = &mut self.ops[index as usize];
         let Some(mut message) = op.message.take() else {
             return;

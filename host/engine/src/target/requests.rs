@@ -133,7 +133,7 @@ impl Target {
         if self.stopping {
             return self.refuse(index, WireStatus::STOPPING, "");
         }
-        if let Some(why) = self.failed.clone() {
+        if let Some(why) = self.shared.failed.get().cloned() {
             return self.refuse(index, WireStatus::IO, &why);
         }
         if misplaced {

@@ -13,4 +13,4 @@ pub(crate) use command::Start;
 pub(crate) use command::{own_program, program, responder};
 pub(crate) use spawn::spawn;
 pub(crate) use supervise::{Supervisor, supervise};
-pub(crate) use upcalls::Upcalls;
+pub(crate) use upcalls::{OwnUpcalls, Upcalls};

@@ -99,7 +99,7 @@ fn is_of_memory(words: &str) -> bool {
 
 /// The plugin of last words: `SIGSEGV inside plugin NAME VERSION, call submit`, `the device queue failed: plugin NAME
 /// VERSION has ...`.
-fn plugin_of(words: &str) -> Option<String> {
+pub(super) fn plugin_of(words: &str) -> Option<String> {
     let (_, rest) = words.split_once("plugin ")?;
     let name = rest.split([' ', ',', ':']).next()?;
     (!name.is_empty()).then(|| name.to_owned())

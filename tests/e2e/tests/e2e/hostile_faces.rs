@@ -171,7 +171,8 @@ fn an_engine_that_does_not_come_back_from_a_call_at_its_start_says_which() {
     server.stop();
 }
 
-/// Changes are refused, with the plugin's name in the log; a new process takes them again.
+/// Changes are refused, and everybody who asks is told which plugin, call and target it was; a new process takes
+/// changes again.
 #[test]
 fn memory_that_refuses_costs_no_process() {
     for (behaviour, word) in [("panic", "it panicked"), ("status", "call persist")] {
@@ -184,9 +185,27 @@ fn memory_that_refuses_costs_no_process() {
         let refused = bed.try_put();
         assert_eq!(refused.code, Some(1), "{refused}");
         assert_eq!(server.engine_pid(0), pid);
-        assert!(server.log().contains(PLUGIN) && server.log().contains(word));
+        let state = server.wait_state("told", |s| s["phase"] == "degraded");
+        let failed = &engine(&state, 0)["failed_targets"][0];
+        let reason = failed["reason"].as_str().unwrap_or_default();
+        assert!(
+            reason.contains(PLUGIN) && reason.contains(word),
+            "{state:#}"
+        );
+        assert_eq!(engine(&state, 0)["state"], "ready", "{state:#}");
+        let query = bed.site.shell(&["system", "query"]).expect(0).stdout;
+        for words in ["it serves without target", PLUGIN, "system start --ranks 0"] {
+            assert!(query.contains(words), "{words:?} is missing in {query}");
+        }
+        let told = bed
+            .site
+            .shell(&["--json", "plugin", "inspect", HOSTILE_FACES]);
+        let told = crate::plugin_detail::answer(&told.expect(0).json())["incidents"].to_string();
+        assert!(told.contains("failed: ") && told.contains(word), "{told}");
         bed.misbehave(false);
         start_again(&bed, &mut server);
+        let state = bed.site.state().expect("the server answers");
+        assert_eq!(engine(&state, 0).get("failed_targets"), None, "{state:#}");
         data.verify();
         bed.put();
         server.stop();
