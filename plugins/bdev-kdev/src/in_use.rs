@@ -2,8 +2,8 @@
 
 use crate::sysfs::{Block, DevNumber};
 use bdev_uring::{Opened, holders};
+use kernel_tables::{Member, Use};
 use rustix::fs::{OFlags, makedev};
-use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -28,60 +28,23 @@ pub(crate) fn visible(block: &Block) -> Option<String> {
     let mut family = block.partitions();
     family.extend(block.parent());
     family.insert(0, block.clone());
-    let numbers: HashSet<DevNumber> = family.iter().map(|block| block.number).collect();
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
-    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    mounted(&mounts, &numbers, number_of)
-        .or_else(|| swapped(&swaps, &numbers, number_of))
-        .or_else(|| held(&family))
-}
-
-/// "mounted at /home". File systems of several devices show another number than the device's, so
-/// the source is looked at, too.
-fn mounted(
-    mountinfo: &str,
-    numbers: &HashSet<DevNumber>,
-    number_of: impl Fn(&Path) -> Option<DevNumber>,
-) -> Option<String> {
-    mountinfo.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let number = fields.nth(2).and_then(DevNumber::parse);
-        let place = unescape(fields.nth(1)?);
-        let source = line
-            .split_once(" - ")
-            .and_then(|(_, rest)| rest.split(' ').nth(1));
-        let by_number = number.is_some_and(|number| numbers.contains(&number));
-        let by_source = || {
-            let source = unescape(source?);
-            source
-                .starts_with("/dev/")
-                .then(|| number_of(Path::new(&source)))
-                .flatten()
-        };
-        (by_number || by_source().is_some_and(|number| numbers.contains(&number)))
-            .then(|| format!("mounted at {place}"))
+    let members: Vec<Member> = family.iter().map(member).collect();
+    let mounts = fs::read("/proc/thread-self/mountinfo").unwrap_or_default();
+    let swaps = fs::read("/proc/swaps").unwrap_or_default();
+    let number = |path: &Path| number_of(path).map(|number| (number.major, number.minor));
+    let uses = kernel_tables::uses(&mounts, &swaps, &members, &number);
+    uses.first().map(|(member, usage)| match usage {
+        Use::Mounted(_) => usage.to_string(),
+        Use::Swap | Use::PartOf(_) => format!("{usage} ({})", member.name),
     })
 }
 
-fn swapped(
-    swaps: &str,
-    numbers: &HashSet<DevNumber>,
-    number_of: impl Fn(&Path) -> Option<DevNumber>,
-) -> Option<String> {
-    swaps.lines().skip(1).find_map(|line| {
-        let path = unescape(line.split_whitespace().next()?);
-        let number = number_of(Path::new(&path))?;
-        numbers
-            .contains(&number)
-            .then(|| format!("used as swap space ({path})"))
-    })
-}
-
-fn held(family: &[Block]) -> Option<String> {
-    family.iter().find_map(|block| {
-        let holders = block.holders();
-        (!holders.is_empty()).then(|| format!("part of {} ({})", holders.join(", "), block.name))
-    })
+fn member(block: &Block) -> Member {
+    Member {
+        name: block.name.clone(),
+        number: Some((block.number.major, block.number.minor)),
+        holders: block.holders(),
+    }
 }
 
 /// Asks the kernel: an exclusive open fails for whatever it knows to be in use, including mounts
@@ -113,55 +76,13 @@ pub(crate) fn taken(block: &Block) -> String {
     format!("held exclusively; open in {}", names.join(", "))
 }
 
-/// Undoes the octal escapes of /proc files (`\040` for a blank).
-fn unescape(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = (bytes[at] == b'\\')
-            .then(|| text.get(at + 1..at + 4))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        out.push(code.unwrap_or(bytes[at]));
-        at += if code.is_some() { 4 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sysfs::{Sysfs, tests::fake};
 
-    const SDA1: DevNumber = DevNumber { major: 8, minor: 1 };
-
-    fn nodes(path: &Path) -> Option<DevNumber> {
-        (path == Path::new("/dev/sda1")).then_some(SDA1)
-    }
-
     #[test]
-    fn mounts_are_found_by_number_and_by_source() {
-        let numbers = HashSet::from([SDA1]);
-        let find = |text: &str| mounted(text, &numbers, nodes);
-        let ext4 = "36 35 8:1 / /my\\040data rw,noatime shared:1 - ext4 /dev/root rw";
-        assert_eq!(find(ext4).as_deref(), Some("mounted at /my data"));
-        let btrfs = "36 35 0:45 /sub /b rw - btrfs /dev/sda1 rw";
-        assert_eq!(find(btrfs).as_deref(), Some("mounted at /b"));
-        let other = "36 35 8:17 / /b rw - ext4 /dev/sdb1 rw\n37 35 0:5 / /proc rw - proc proc rw";
-        assert_eq!(find(other), None);
-    }
-
-    #[test]
-    fn swap_and_volumes_count() {
-        let numbers = HashSet::from([SDA1]);
-        let swaps = "Filename Type Size Used Priority\n/dev/sda1 partition 1 0 -2\n";
-        let found = swapped(swaps, &numbers, nodes);
-        assert_eq!(found.as_deref(), Some("used as swap space (/dev/sda1)"));
-        assert_eq!(
-            swapped("Filename\n/swapfile file 1 0 -2\n", &numbers, nodes),
-            None
-        );
+    fn members_have_what_sysfs_tells() {
         let root = tempfile::tempdir().unwrap();
         fake(root.path(), "sda", "8:0", &[("size", "8")]);
         fake(
@@ -172,9 +93,12 @@ mod tests {
         );
         fs::create_dir_all(root.path().join("block/sda/sda1/holders/md127")).unwrap();
         let disk = Sysfs::at(root.path()).disks().unwrap().remove(0);
-        let mut family = disk.partitions();
-        assert_eq!(held(&family).as_deref(), Some("part of md127 (sda1)"));
-        family.clear();
-        assert_eq!(held(&family), None);
+        let found = Member {
+            name: "sda1".to_owned(),
+            number: Some((8, 1)),
+            holders: vec!["md127".to_owned()],
+        };
+        assert_eq!(member(&disk.partitions()[0]), found);
+        assert_eq!(member(&disk).holders, Vec::<String>::new());
     }
 }

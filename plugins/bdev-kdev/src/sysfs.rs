@@ -25,11 +25,8 @@ impl DevNumber {
 
     /// From `major:minor`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.trim().split_once(':')?;
-        Some(Self {
-            major: major.parse().ok()?,
-            minor: minor.parse().ok()?,
-        })
+        let (major, minor) = kernel_tables::number(text.as_bytes())?;
+        Some(Self { major, minor })
     }
 }
 

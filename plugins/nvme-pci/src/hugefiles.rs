@@ -2,7 +2,7 @@
 //! was killed.
 
 use crate::processes::Processes;
-use crate::tree::{Tree, unescape};
+use crate::tree::Tree;
 use std::fs::{File, TryLockError};
 use std::io;
 
@@ -22,23 +22,18 @@ pub struct StaleFile {
 
 /// Mounts whose pages have the default size, `page_kib`.
 pub(crate) fn mounts(tree: &Tree, page_kib: u64) -> Vec<HugeMount> {
-    let text = tree.text("/proc/self/mountinfo").unwrap_or_default();
     let mut found: Vec<HugeMount> = Vec::new();
-    for line in text.lines() {
-        let (Some(place), Some((_, rest))) = (line.split(' ').nth(4), line.split_once(" - "))
-        else {
-            continue;
-        };
-        let mut rest = rest.split(' ');
-        let (kind, options) = (rest.next(), rest.nth(1).unwrap_or_default());
-        let size = options
+    for mount in kernel_tables::mounts(&tree.bytes("/proc/self/mountinfo")) {
+        let size = mount
+            .options
             .split(',')
             .find_map(|option| option.strip_prefix("pagesize="))
             .map_or(Some(page_kib), kib);
+        let is_huge = mount.kind == "hugetlbfs" && size == Some(page_kib);
         let mount = HugeMount {
-            path: unescape(place),
+            path: mount.at.display().to_string(),
         };
-        if kind == Some("hugetlbfs") && size == Some(page_kib) && !found.contains(&mount) {
+        if is_huge && !found.contains(&mount) {
             found.push(mount);
         }
     }

@@ -35,6 +35,11 @@ impl Tree {
             .map(|text| text.trim().to_owned())
     }
 
+    /// Bytes of a file; none if there is none or it cannot be read.
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).unwrap_or_default()
+    }
+
     /// A number in a file.
     pub fn number<T: std::str::FromStr>(&self, path: &str) -> Option<T> {
         self.text(path)?.parse().ok()
@@ -61,52 +66,5 @@ impl Tree {
     /// Whether there is something, or a link to something.
     pub fn exists(&self, path: &str) -> bool {
         fs::symlink_metadata(self.path(path)).is_ok()
-    }
-}
-
-/// Undoes the octal escapes of /proc files (`\040` for a blank).
-pub(crate) fn unescape(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = (bytes[at] == b'\\')
-            .then(|| text.get(at + 1..at + 4))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        out.push(code.unwrap_or(bytes[at]));
-        at += if code.is_some() { 4 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unescape;
-    use proptest::prelude::*;
-
-    #[test]
-    fn blanks_come_back() {
-        assert_eq!(unescape("/my\\040data\\134x"), "/my data\\x");
-        assert_eq!(unescape("\\04"), "\\04");
-    }
-
-    proptest! {
-        #[test]
-        fn escaped_text_comes_back(text in "[ a-zA-Z0-9\\\\\t]{0,40}") {
-            let escaped: String = text
-                .chars()
-                .map(|c| match c {
-                    ' ' | '\t' | '\\' => format!("\\{:03o}", c as u32),
-                    c => c.to_string(),
-                })
-                .collect();
-            prop_assert_eq!(unescape(&escaped), text);
-        }
-
-        #[test]
-        fn any_text_is_taken(text in "\\PC{0,40}") {
-            unescape(&text);
-        }
     }
 }

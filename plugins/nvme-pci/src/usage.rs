@@ -4,12 +4,13 @@
 use crate::controller::{Controller, DEVICES, Namespace};
 use crate::processes::{Process, Processes};
 use crate::system::System;
-use crate::tree::{Tree, unescape};
+use crate::tree::Tree;
 use daos_media::signature::{self, Content};
-use std::collections::BTreeMap;
+use kernel_tables::{Member, Number};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 /// Why `controller` must be left alone, each reason with the one who causes it; empty = free.
 pub fn reasons(system: &dyn System, controller: &Controller, processes: &Processes) -> Vec<String> {
@@ -20,15 +21,12 @@ pub fn reasons(system: &dyn System, controller: &Controller, processes: &Process
         return reasons;
     }
     let family = family(tree, controller);
-    let mounts = tree.text("/proc/self/mountinfo").unwrap_or_default();
-    reasons.extend(mounted(tree, &mounts, &family));
-    let swaps = tree.text("/proc/swaps").unwrap_or_default();
-    reasons.extend(swapped(tree, &swaps, &family));
-    for block in &family {
-        let holders = tree.names(&format!("{}/holders", block.dir));
-        if !holders.is_empty() {
-            reasons.push(format!("{} is part of {}", block.name, holders.join(", ")));
-        }
+    let mounts = tree.bytes("/proc/self/mountinfo");
+    let swaps = tree.bytes("/proc/swaps");
+    for (block, usage) in
+        kernel_tables::uses(&mounts, &swaps, &family, &|path| number_of(tree, path))
+    {
+        reasons.push(format!("{} is {usage}", block.name));
     }
     // Who has a mounted device open is its file system's business.
     if reasons.is_empty() {
@@ -85,93 +83,38 @@ fn held(tree: &Tree, controller: &Controller, processes: &Processes) -> Vec<Stri
         .collect()
 }
 
-/// A namespace or partition.
-struct Block {
-    name: String,
-    dir: String,
-    number: String,
-}
-
-fn family(tree: &Tree, controller: &Controller) -> Vec<Block> {
+/// Namespaces and partitions.
+fn family(tree: &Tree, controller: &Controller) -> Vec<Member> {
     let mut family = Vec::new();
-    let block = |dir: String, name: &str| Block {
-        number: tree.text(&format!("{dir}/dev")).unwrap_or_default(),
+    let member = |dir: &str, name: &str| Member {
         name: name.to_owned(),
-        dir,
+        number: tree
+            .text(&format!("{dir}/dev"))
+            .and_then(|text| kernel_tables::number(text.as_bytes())),
+        holders: tree.names(&format!("{dir}/holders")),
     };
     for namespace in &controller.namespaces {
         let dir = format!("/sys/class/block/{}", namespace.name);
         for child in tree.names(&dir) {
             let part = format!("{dir}/{child}");
             if tree.exists(&format!("{part}/partition")) {
-                family.push(block(part, &child));
+                family.push(member(&part, &child));
             }
         }
-        family.push(block(dir, &namespace.name));
+        family.push(member(&dir, &namespace.name));
     }
     family
 }
 
-/// Device number of a node, as sysfs writes it.
-fn number_of(tree: &Tree, node: &str) -> Option<String> {
-    let found = fs::metadata(tree.path(node)).ok()?;
-    found.file_type().is_block_device().then(|| {
-        let number = found.rdev();
-        format!(
-            "{}:{}",
-            nix::sys::stat::major(number),
-            nix::sys::stat::minor(number)
-        )
-    })
-}
-
-fn belongs<'a>(tree: &Tree, family: &'a [Block], number: &str, source: &str) -> Option<&'a Block> {
-    let by_source = source
-        .starts_with("/dev/")
-        .then(|| number_of(tree, source))
-        .flatten();
-    family.iter().find(|block| {
-        let numbered = |n: &str| !n.is_empty() && block.number == n;
-        numbered(number)
-            || by_source.as_deref().is_some_and(numbered)
-            || source.strip_prefix("/dev/") == Some(&block.name)
-    })
-}
-
-/// File systems of several devices show another number than the device's, so the source is looked
-/// at, too.
-fn mounted(tree: &Tree, mountinfo: &str, family: &[Block]) -> Vec<String> {
-    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for line in mountinfo.lines() {
-        let mut fields = line.split(' ');
-        let (number, place) = (fields.nth(2), fields.nth(1));
-        let source = line
-            .split_once(" - ")
-            .and_then(|(_, rest)| rest.split(' ').nth(1))
-            .map(unescape)
-            .unwrap_or_default();
-        if let (Some(number), Some(place)) = (number, place)
-            && let Some(block) = belongs(tree, family, number, &source)
-        {
-            places.entry(&block.name).or_default().push(unescape(place));
-        }
-    }
-    places
-        .into_iter()
-        .map(|(name, places)| format!("{name} is mounted at {}", places.join(", ")))
-        .collect()
-}
-
-fn swapped(tree: &Tree, swaps: &str, family: &[Block]) -> Vec<String> {
-    let paths = swaps
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_whitespace().next());
-    paths
-        .map(unescape)
-        .filter_map(|path| belongs(tree, family, "", &path))
-        .map(|block| format!("{} is used as swap space", block.name))
-        .collect()
+/// Device number of a node.
+fn number_of(tree: &Tree, node: &Path) -> Option<Number> {
+    let found = fs::metadata(tree.path(node.to_str()?)).ok()?;
+    let number = found.rdev();
+    let parts = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    found
+        .file_type()
+        .is_block_device()
+        .then_some((parts.0 as u32, parts.1 as u32))
 }
 
 /// What is on a namespace. An exclusive open fails for whatever the kernel knows to be in use, also
