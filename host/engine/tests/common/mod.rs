@@ -14,6 +14,7 @@ use daos_engine::engine::Engine;
 use daos_media::device_config::{self, DeviceConfig};
 use daos_media::label::{Label, Layout};
 use daos_media::superblock::{self, Superblock};
+use daos_plugin_api::abi::PluginTable;
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatRequest};
 use daos_plugin_api::host::{CallOptions, Instance, InstanceOptions, SyncBdev};
 use daos_plugin_api::sdk::thunks;
@@ -65,11 +66,16 @@ pub fn plugin(name: &str) -> Instance {
         let table = thunks::table::<scm_dcpm::ScmDcpm>();
         return Instance::create(table, InstanceOptions::built_in()).expect("an instance");
     }
+    Instance::create(table(name), InstanceOptions::built_in()).expect("an instance")
+}
+
+/// The table of a built-in plugin.
+pub fn table(name: &str) -> &'static PluginTable {
     let built_in = daos_builtins::all()
         .into_iter()
         .find(|b| daos_builtins::name(b) == name)
         .expect("a built-in plugin");
-    Instance::create((built_in.table)(), InstanceOptions::built_in()).expect("an instance")
+    (built_in.table)()
 }
 
 fn devices(instance: &Instance, class: &str, config: Value) -> Vec<DeviceSpec> {

@@ -2,14 +2,13 @@
 //! flushed and drained survives, index files of which what was synced does, and of everything else any
 //! part.
 
-use super::{Shape, Storage};
+use super::{Shape, Storage, table};
 use crash_images::{Crash, CrashFile, Method, Power, Tear};
 use daos_engine::engine::{Engine, OpenIndex};
 use daos_engine::error::StartError;
 use daos_engine::index::Store;
 use daos_engine::media::Formatted;
 use daos_engine::plugins::Plugins;
-use daos_plugin_api::abi::PluginTable;
 use daos_plugin_api::host::{Instance, InstanceOptions};
 use std::sync::Arc;
 
@@ -26,14 +25,6 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % end
     }
-}
-
-fn table(name: &str) -> &'static PluginTable {
-    let built_in = daos_builtins::all()
-        .into_iter()
-        .find(|b| daos_builtins::name(b) == name)
-        .expect("a built-in plugin");
-    (built_in.table)()
 }
 
 /// What its log is in.
