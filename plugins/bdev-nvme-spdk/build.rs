@@ -157,6 +157,7 @@ fn build(spdk: &Spdk) -> Result<(), Missing> {
     }
     shim.files([
         "c/admin.c",
+        "c/eal.c",
         "c/firmware.c",
         "c/shim.c",
         "c/log.c",
@@ -168,6 +169,8 @@ fn build(spdk: &Spdk) -> Result<(), Missing> {
     .extra_warnings(true)
     .flag("-Wno-unused-parameter") // of callbacks whose shape SPDK prescribes
     .compile("daos_spdk_shim");
+    // For this crate's tests; the shared object has a build script of its own for this.
+    println!("cargo::rustc-link-arg=-Wl,--wrap=rte_eal_init");
     for path in &spdk.search {
         println!("cargo::rustc-link-search=native={}", path.display());
     }

@@ -168,8 +168,9 @@ impl Plugin for BdevNvme {
         for (index, (address, name)) in (0..).zip(list) {
             let fabric = self.settings.fabrics.get(&name.controller);
             let (state, detail) = match (fabric, self.find(&name)) {
-                // Whether it is there is known when it is opened.
-                (Some(transport), _) => (DeviceState::Present, transport.clone()),
+                // Whether it is there is known when it is opened. Words about a device that is present would say what
+                // stands in its format's way.
+                (Some(_), _) => (DeviceState::Present, String::new()),
                 (None, None) => (DeviceState::Missing, self.absent(&name)),
                 (None, Some(function)) => {
                     match held::reason(&self.machine, &function, &processes) {
