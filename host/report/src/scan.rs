@@ -86,6 +86,40 @@ impl From<host::Device> for DeviceRow {
 }
 
 impl ScanReport {
+    /// What is there in all, by kind and class: hosts with the same hardware say the same.
+    pub fn totals(&self) -> String {
+        let mut totals: BTreeMap<(usize, &str), (usize, u64)> = BTreeMap::new();
+        const KINDS: [(&str, &str); 3] = [
+            ("scm", "SCM"),
+            ("bdev", "Block devices"),
+            ("fabric", "Fabric interfaces"),
+        ];
+        for device in &self.devices {
+            let Some(kind) = KINDS.iter().position(|(kind, _)| *kind == device.kind) else {
+                continue;
+            };
+            let (count, size) = totals.entry((kind, &device.class)).or_default();
+            *count += 1;
+            *size += device.size_bytes;
+        }
+        let mut text = String::new();
+        for ((kind, class), (count, size)) in totals {
+            let size = match size {
+                0 => String::new(),
+                size => format!(", {}", bytes(size)),
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "\t{}: {count} {class}{size}", KINDS[kind].1);
+        }
+        if self.devices.is_empty() {
+            text += "\tno devices found\n";
+        }
+        for (plugin, fault) in &self.faults {
+            let _ = writeln!(text, "\tplugin {plugin} could not be asked: {fault}");
+        }
+        text.trim_end().to_owned()
+    }
+
     /// The scan for people, without what only experts want to see.
     pub fn text(&self) -> String {
         self.text_with(false)

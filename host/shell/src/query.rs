@@ -27,9 +27,14 @@ pub(crate) async fn storage_scan(
         .values()
         .flatten()
         .any(|report| !report.faults.is_empty());
-    Ok(fanout::print(cli, answers, |report: &ScanReport| {
-        report.text_with(verbose)
-    })? && !failed_plugin)
+    // Of many hosts nobody reads every device; what differs by nature, as serial numbers, must not tell them apart.
+    let briefly = hosts.len() > 1 && !verbose && !health;
+    Ok(
+        fanout::print(cli, answers, |report: &ScanReport| match briefly {
+            true => report.totals(),
+            false => report.text_with(verbose),
+        })? && !failed_plugin,
+    )
 }
 
 /// `network scan`.

@@ -78,7 +78,7 @@ impl Hosts {
             let manner = manner(number);
             // An address without a listener refuses.
             if manner != Manner::Absent {
-                listeners.push((listener, manner));
+                listeners.push((listener, manner, number));
             }
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -87,11 +87,11 @@ impl Hosts {
         let (end, ended) = watch::channel(false);
         let serve = move || {
             runtime.block_on(async move {
-                for (listener, manner) in listeners {
+                for (listener, manner, number) in listeners {
                     let (mut ended, tls) = (ended.clone(), tls.clone());
                     tokio::spawn(async move {
                         let listener = tokio::net::TcpListener::from_std(listener)?;
-                        let service = HostSvcServer::new(Host { manner });
+                        let service = HostSvcServer::new(Host { manner, number });
                         let end = async move { drop(ended.wait_for(|end| *end).await) };
                         tonic::transport::Server::builder()
                             .add_service(service)

@@ -18,9 +18,10 @@ const DEVICES: u32 = 8;
 
 pub(crate) struct Host {
     pub(crate) manner: Manner,
+    pub(crate) number: usize,
 }
 
-fn device(number: u32, size_bytes: u64) -> Device {
+fn device(host: usize, number: u32, size_bytes: u64) -> Device {
     let address = format!("0000:{:02x}:00.0", 0x81 + number);
     let detail = |key: &str, value: &str| Detail {
         key: key.to_owned(),
@@ -31,7 +32,7 @@ fn device(number: u32, size_bytes: u64) -> Device {
         class: "nvme".to_owned(),
         plugin: "bdev-nvme-spdk".to_owned(),
         model: "SIMULATED 3.2TB".to_owned(),
-        serial: format!("S{number:08}"),
+        serial: format!("S{host:06}-{number}"),
         firmware: "1.0".to_owned(),
         size_bytes,
         block_size: 4096,
@@ -78,7 +79,7 @@ impl HostSvc for Host {
         };
         Ok(Response::new(StorageScanDetailResponse {
             devices: (0..DEVICES)
-                .map(|number| device(number, if number == 0 { first } else { SIZE }))
+                .map(|number| device(self.number, number, if number == 0 { first } else { SIZE }))
                 .collect(),
             ..StorageScanDetailResponse::default()
         }))
