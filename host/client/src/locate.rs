@@ -219,16 +219,24 @@ async fn ask(source: &Source, access_point: &str) -> Result<GetAttachInfoResp, A
     if fault.is_none() && status.code() == tonic::Code::Unavailable {
         return Err(Ask::Unreachable(status.message().to_owned()));
     }
+    // Of a server whose engines were not looked at yet.
+    let not_yet = status.message().starts_with("raft service unavailable");
+    let unformatted = status.message().starts_with("system is uninitialized");
     Err(Ask::Refused(Missing {
-        comes_by_itself: fault
-            .as_ref()
-            .is_some_and(|fault| fault.status() == ResponseStatus::CtlInProgress),
+        comes_by_itself: not_yet
+            || fault
+                .as_ref()
+                .is_some_and(|fault| fault.status() == ResponseStatus::CtlInProgress),
         error: Box::new(Error::NoEngine {
             access_point: access_point.to_owned(),
             cause: fault
                 .as_ref()
                 .map_or_else(|| status.message().to_owned(), Fault::description),
-            remedy: fault.map(|fault| fault.remedy).unwrap_or_default(),
+            remedy: match fault {
+                Some(fault) => fault.remedy,
+                None if unformatted => "`daos_shell storage format` makes a system".to_owned(),
+                None => String::new(),
+            },
         }),
     }))
 }

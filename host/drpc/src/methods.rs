@@ -34,8 +34,12 @@ pub mod mgmt {
     pub const PREP_SHUTDOWN: i32 = 218;
     /// `mgmt.PoolQueryReq` -> `mgmt.PoolQueryResp`.
     pub const POOL_QUERY: i32 = 223;
+    /// `mgmt.PoolSetPropReq` -> `mgmt.PoolSetPropResp`.
+    pub const POOL_SET_PROP: i32 = 224;
     /// No body -> `mgmt.DaosResp`.
     pub const PING_RANK: i32 = 225;
+    /// `mgmt.PoolGetPropReq` -> `mgmt.PoolGetPropResp`.
+    pub const POOL_GET_PROP: i32 = 237;
     /// `ctl.SetLogMasksReq` -> `ctl.SetLogMasksResp`.
     pub const SET_LOG_MASKS: i32 = 238;
 }

@@ -15,12 +15,17 @@ use std::time::Duration;
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// The devices as the format recorded them, in their order.
-pub struct Devices(pub Vec<Device>);
+pub struct Devices {
+    /// The devices.
+    pub all: Vec<Device>,
+    /// Targets of the engine: number n works on device n modulo the number of devices.
+    pub targets: u32,
+}
 
 impl Devices {
     /// Asks each device; one that fails says so in its place.
     pub(crate) fn list(&self, layers: &Layers, health: bool) -> EngineDevices {
-        let devices = self.0.iter().zip(layers.plain_devices());
+        let devices = self.all.iter().zip(layers.plain_devices());
         let devices = devices.map(|(known, device)| {
             let options = || CallOptions {
                 deadline: Some(ANSWER_WITHIN),
@@ -37,6 +42,11 @@ impl Devices {
                 record,
                 health,
                 fault: first.or(second),
+                uuid: known.label.to_string(),
+                targets: (0..self.targets)
+                    .filter(|n| *n as usize % self.all.len() == known.index as usize)
+                    .collect(),
+                size_bytes: known.size_bytes,
             }
         });
         EngineDevices {

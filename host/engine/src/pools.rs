@@ -6,17 +6,19 @@ use daos_drpc::methods::mgmt;
 use daos_drpc::{Refusal, Request, reply};
 use daos_proto::host::{EnginePool, EnginePools, EngineSpace};
 use daos_proto::mgmt::{
-    PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolQueryReq, PoolQueryResp,
-    PoolServiceState, StorageMediaType, StorageUsageStats, pool_property::Value,
+    PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolGetPropReq,
+    PoolGetPropResp, PoolProperty, PoolQueryReq, PoolQueryResp, PoolServiceState, PoolSetPropReq,
+    PoolSetPropResp, StorageMediaType, StorageUsageStats, pool_property::Value,
 };
+use daos_proto::properties::{self, LABEL, OWNER, OWNER_GROUP};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-/// Number of the property that is the label.
-const LABEL: u32 = 1;
 /// Status of a request that cannot be understood, and of one for what does not exist.
 const INVALID: i32 = -1003;
+/// Status of what is not supported.
+const NOT_SUPPORTED: i32 = -2037;
 
 /// Answers to methods of [`module::MGMT`] about pools; `None` if it is not one of them.
 pub(crate) async fn call(
@@ -37,6 +39,16 @@ pub(crate) async fn call(
         },
         mgmt::POOL_QUERY => match request.decode::<PoolQueryReq>() {
             Ok(query_req) => reply(&query(handle, rank, &query_req).await),
+            Err(refusal) => Err(refusal),
+        },
+        mgmt::POOL_GET_PROP => match request.decode::<PoolGetPropReq>() {
+            Ok(get) => reply(&get_properties(handle, &get)),
+            Err(refusal) => Err(refusal),
+        },
+        mgmt::POOL_SET_PROP => match request.decode::<PoolSetPropReq>() {
+            Ok(set) => reply(&PoolSetPropResp {
+                status: status(&set_properties(handle, &set).await),
+            }),
             Err(refusal) => Err(refusal),
         },
         _ => return None,
@@ -100,6 +112,8 @@ async fn make(handle: &Handle, request: &PoolCreateReq) -> Result<Pool, Failure>
     let new = NewPool {
         id: uuid(&request.uuid)?,
         label: label.clone(),
+        owner: request.user.clone(),
+        owner_group: request.user_group.clone(),
         scm_bytes,
         bdev_bytes,
     };
@@ -120,6 +134,54 @@ async fn destroy(handle: &Handle, request: &PoolDestroyReq) -> Result<(), Failur
         // As above.
         Box::new(move |result| drop(answer.send(result))),
     );
+    Ok(answered.await.unwrap_or_else(|_| Err(stopping()))?)
+}
+
+fn get_properties(handle: &Handle, request: &PoolGetPropReq) -> PoolGetPropResp {
+    let found = values(handle, request);
+    PoolGetPropResp {
+        status: status(&found),
+        properties: found.unwrap_or_default(),
+    }
+}
+
+/// The values of the numbers that are asked for.
+fn values(handle: &Handle, request: &PoolGetPropReq) -> Result<Vec<PoolProperty>, Failure> {
+    let snapshot = handle.snapshot();
+    let pool = snapshot
+        .pool(uuid(&request.id)?)
+        .map_err(CatalogueError::from)?;
+    let value = |asked: &PoolProperty| {
+        let property = properties::of_number(asked.number);
+        let property = property.ok_or(Failure::Status(NOT_SUPPORTED))?;
+        let text = |text: &str| Some(Value::Strval(text.to_owned()));
+        let value = match asked.number {
+            LABEL => text(&pool.label),
+            OWNER => text(&pool.owner),
+            OWNER_GROUP => text(&pool.owner_group),
+            _ => property.fixed(),
+        };
+        Ok(property.entry(value))
+    };
+    request.properties.iter().map(value).collect()
+}
+
+/// Changes the label; everything else is what it is.
+async fn set_properties(handle: &Handle, request: &PoolSetPropReq) -> Result<(), Failure> {
+    let id = uuid(&request.id)?;
+    let [
+        PoolProperty {
+            number: LABEL,
+            value: Some(Value::Strval(label)),
+        },
+    ] = &request.properties[..]
+    else {
+        return Err(Failure::Status(NOT_SUPPORTED));
+    };
+    let (answer, answered) = oneshot::channel();
+    // Whoever asked may have given up.
+    let answer = Box::new(move |result| drop(answer.send(result)));
+    handle.label_pool(id, label.clone(), answer);
     Ok(answered.await.unwrap_or_else(|_| Err(stopping()))?)
 }
 

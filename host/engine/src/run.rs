@@ -87,7 +87,10 @@ async fn serve(
         &socket,
         Arc::clone(&management),
         Arc::clone(engine.layers()),
-        Devices(engine.formatted().devices.clone()),
+        Devices {
+            all: engine.formatted().devices.clone(),
+            targets: options.targets,
+        },
         engine.telemetry().clone(),
     )?;
     let (stop, stopped) = oneshot::channel::<()>();

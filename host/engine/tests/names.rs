@@ -30,6 +30,8 @@ fn make_pool(
     let new = NewPool {
         id: Uuid::from_u128(id),
         label: label.into(),
+        owner: String::new(),
+        owner_group: String::new(),
         scm_bytes: scm,
         bdev_bytes: bdev,
     };

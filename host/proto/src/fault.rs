@@ -21,6 +21,8 @@ const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
 /// Reason that marks a status number of the storage engines.
 const DAOS_STATUS: &str = "proto.daos.DaosStatus";
+/// Reason that marks a server that does not keep the system's membership.
+const NOT_REPLICA: &str = "proto.system.ErrNotReplica";
 /// Reason that marks a pool that does not exist.
 const POOL_NOT_FOUND: &str = "proto.system.ErrPoolNotFound";
 
@@ -89,6 +91,33 @@ pub fn daos_status(number: i32, text: &str) -> Status {
 /// The status number that `status` carries, if it does.
 pub fn status_number(status: &Status) -> Option<i32> {
     annotation(status, DAOS_STATUS)?.get("Status")?.parse().ok()
+}
+
+/// The error of a call about the system to a server that does not keep its membership; `replicas` (`host:port`) do.
+pub fn not_replica(replicas: &[String]) -> Status {
+    let text = format!(
+        "not a DAOS Management Service replica (try one of {})",
+        replicas.join(",")
+    );
+    let quoted: Vec<String> = replicas.iter().map(|r| format!("\"{r}\"")).collect();
+    let list = format!("[{}]", quoted.join(","));
+    let metadata = HashMap::from([("Replicas".to_owned(), list)]);
+    annotated(NOT_REPLICA, "DAOS", text, metadata)
+}
+
+/// Whether `status` says that another server keeps the membership.
+pub fn is_not_replica(status: &Status) -> bool {
+    annotation(status, NOT_REPLICA).is_some()
+}
+
+/// The servers (`host:port`) that keep the membership, as `status` names them.
+pub fn replicas(status: &Status) -> Vec<String> {
+    let named = annotation(status, NOT_REPLICA).and_then(|mut a| a.remove("Replicas"));
+    let inner = named.unwrap_or_default();
+    let inner = inner.trim().trim_start_matches('[').trim_end_matches(']');
+    // Addresses have neither commas nor quotes.
+    let words = inner.split(',').map(|word| word.trim().trim_matches('"'));
+    words.filter(|w| !w.is_empty()).map(str::to_owned).collect()
 }
 
 /// The error of a call for a pool that does not exist; `is_uuid` says what `id` is.
@@ -272,6 +301,11 @@ mod tests {
         assert_eq!(status.message(), "DER_NOSPACE(-1007): no room");
         assert_eq!(status_number(&status), Some(-1007));
         assert!(!is_pool_not_found(&status) && Fault::from_status(&status).is_none());
+        let status = not_replica(&["a:1".to_owned(), "b:2".to_owned()]);
+        assert_eq!(replicas(&status), ["a:1", "b:2"]);
+        assert!(is_not_replica(&status) && status.message().ends_with("(try one of a:1,b:2)"));
+        let info = annotation(&status, NOT_REPLICA).unwrap();
+        assert_eq!(info["Replicas"], r#"["a:1","b:2"]"#);
         let status = pool_not_found("tank", false);
         assert_eq!(
             status.message(),

@@ -12,6 +12,7 @@
 
 pub mod fault;
 pub mod methods;
+pub mod properties;
 
 /// Header of each call that names the calling component: `admin`, `agent`, `server` or `client`.
 pub const COMPONENT_HEADER: &str = "x-daos-component";

@@ -25,6 +25,23 @@ pub(crate) async fn start_engine(
                 e.uuid = superblock.uuid.to_string();
                 e.rank = superblock.rank;
             });
+            if let Some(membership) = state.membership.here()
+                && membership.is_excluded(superblock.uuid)
+            {
+                info!(
+                    engine = index,
+                    "not started: an administrator has excluded its rank"
+                );
+                let ranks = superblock.rank.unwrap_or(index as u32);
+                state.update(index, |e| {
+                    e.enter(
+                        EngineState::Stopped,
+                        "an administrator has excluded its rank from the system",
+                    );
+                    e.hint = state.shell_command(&format!("system clear-exclude --ranks {ranks}"));
+                });
+                return;
+            }
             if let Err(why) = supervisor.start(start).await {
                 warn!(engine = index, "{why}");
             }

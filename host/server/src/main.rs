@@ -19,6 +19,7 @@ mod launch;
 mod layers;
 mod log_masks;
 mod logging;
+mod membership;
 mod network;
 mod owner;
 mod plugins;

@@ -10,7 +10,7 @@ use daos_config::{Config, Overrides};
 use daos_plugin_api::abi::Status as PluginStatus;
 use daos_plugin_api::control::{ClassKind, DeviceRecord};
 use daos_proto::host::{
-    Detail, Device, DeviceUse, Kind, PluginFault, StorageScanDetailRequest,
+    Detail, Device, DeviceUse, EngineDevice, Kind, PluginFault, StorageScanDetailRequest,
     StorageScanDetailResponse,
 };
 use daos_report::{Envelope, ScanReport, print_json};
@@ -20,6 +20,11 @@ pub(crate) async fn of_engines(state: &State, request: &StorageScanDetailRequest
     let mut response = StorageScanDetailResponse::default();
     engines::ask(state, request, &mut response).await;
     response.devices
+}
+
+/// A device as a running engine tells it.
+pub(crate) fn held(device: EngineDevice) -> Device {
+    engines::alone(device)
 }
 
 /// Scans for a request; plugins that fail are named, the others' devices are there. With the state of a server, its

@@ -5,12 +5,13 @@ use crate::cli::Cli;
 use crate::engine::{OwnUpcalls, Supervisor, Upcalls, supervise};
 use crate::firmware::Firmware;
 use crate::log_masks::LogMasks;
+use crate::membership::Place;
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
 use crate::services::{
     BurnInService, CtlService, FirmwareService, HostService, LayerService, Local, MgmtService,
-    PluginService,
+    PluginService, System,
 };
 use crate::socket_dir::SocketDir;
 use crate::state::State;
@@ -135,6 +136,11 @@ async fn serve(
         }
         sockets.push(socket);
     }
+    let place = Place::of(&config, plugins.state_dir()).await?;
+    if let Place::Elsewhere(elsewhere) = &place {
+        let access_points = elsewhere.access_points().join(", ");
+        info!("the membership of the system is kept at {access_points}");
+    }
     let state = Arc::new(State::new(
         config,
         path.to_owned(),
@@ -143,6 +149,7 @@ async fn serve(
         owner,
         plugins.state_dir().clone(),
         log_masks,
+        place,
     ));
     let plugins = Arc::new(plugins);
     let supervisors: Vec<Supervisor> = (0..state.config.servers.len())
@@ -187,10 +194,11 @@ async fn serve(
         plugins: Arc::clone(&plugins),
         firmware: Arc::clone(&firmware),
         host: host.inner(),
-        members: Arc::new(Local(host.inner())),
+        pools: Arc::clone(&pools),
+        local: Local(host.inner()),
     };
-    let members = Arc::new(Local(host.inner()));
-    let mgmt = MgmtService::new(Arc::clone(&state), pools, members);
+    let system = Arc::new(System::new(host.inner()));
+    let mgmt = MgmtService::new(Arc::clone(&state), pools, system);
     let (health, healthy) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(daos_proto::FILE_DESCRIPTOR_SET)
@@ -222,10 +230,12 @@ async fn serve(
             // Who does not even answer a ping is gone, or only here to take up room.
             .http2_keepalive_interval(Some(PING_EVERY))
             .http2_keepalive_timeout(Some(PING_WITHIN))
-            .layer(Access)
+            .layer(Access {
+                calls: calls.clone(),
+            })
             .add_routes(Routes::from(routes))
             .serve_with_incoming_shutdown(
-                transport::incoming(listener, certificates),
+                transport::incoming(listener, certificates, calls.clone()),
                 async move {
                     // An error means that the state is gone, which is the end as well.
                     let _ = stopping.wait_for(|stop| *stop).await;

@@ -1,6 +1,7 @@
 //! What the server knows about itself and its engines, shared by services and supervisors.
 
 use crate::log_masks::LogMasks;
+use crate::membership::{Elsewhere, Place};
 use crate::owner::Owner;
 use daos_config::Config;
 use daos_loader::StateDir;
@@ -37,6 +38,8 @@ pub(crate) struct EngineStatus {
     pub(crate) uri: String,
     pub(crate) targets: u32,
     pub(crate) drpc_socket: String,
+    /// Stamp of its start, by its own clock.
+    pub(crate) incarnation: u64,
     pub(crate) restarts: u32,
     pub(crate) restart_at_ms: u64,
     /// Layers over its block devices, the top one first.
@@ -59,6 +62,7 @@ impl EngineStatus {
             uri: String::new(),
             targets: 0,
             drpc_socket: String::new(),
+            incarnation: 0,
             restarts: 0,
             restart_at_ms: 0,
             layers: Vec::new(),
@@ -103,6 +107,8 @@ pub(crate) struct State {
     pub(crate) leases: StateDir,
     /// What is logged.
     pub(crate) log_masks: LogMasks,
+    /// Where it is kept who belongs to the system.
+    pub(crate) membership: Place,
     started_ms: u64,
     engines: Mutex<Vec<EngineStatus>>,
     changed: watch::Sender<u64>,
@@ -110,6 +116,7 @@ pub(crate) struct State {
 }
 
 impl State {
+    #[allow(clippy::too_many_arguments)] // each is of another type or has a field of its name
     pub(crate) fn new(
         config: Config,
         config_path: PathBuf,
@@ -118,6 +125,7 @@ impl State {
         owner: Option<Owner>,
         leases: StateDir,
         log_masks: LogMasks,
+        membership: Place,
     ) -> Self {
         let engines = config.servers.iter().map(|_| EngineStatus::new()).collect();
         Self {
@@ -128,6 +136,7 @@ impl State {
             owner,
             leases,
             log_masks,
+            membership,
             started_ms: now_ms(),
             engines: Mutex::new(engines),
             changed: watch::Sender::new(0),
@@ -140,7 +149,9 @@ impl State {
         let nowhere = (PathBuf::new(), String::new(), String::new());
         // It logs nothing, and passes no mask on.
         let masks = LogMasks::new(Masks::new(Mask::new(LevelFilter::OFF)));
-        let state = Self::new(config, nowhere.0, nowhere.1, nowhere.2, None, leases, masks);
+        let place = Place::Elsewhere(Elsewhere::new(&config, Vec::new()));
+        let (path, address, domain) = nowhere;
+        let state = Self::new(config, path, address, domain, None, leases, masks, place);
         for engine in state.lock().iter_mut() {
             engine.enter(EngineState::Stopped, "this program starts no engines");
         }

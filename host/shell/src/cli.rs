@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// Look at the firmware of the hosts' SSDs, and replace it.
     #[command(subcommand)]
     Firmware(crate::firmware::FirmwareCommand),
-    /// Make, list and destroy pools. The first host of the list is asked.
+    /// Make, list and destroy pools. The hosts are asked in order until one answers.
     #[command(subcommand, visible_alias = "p")]
     Pool(PoolCommand),
     /// Look at network interfaces.
@@ -118,6 +118,9 @@ pub(crate) enum StorageCommand {
     /// are updated. The image is sent in pieces, committed, the controller reset, and the revision looked at.
     #[command(name = "fwupdate", visible_alias = "u", after_help = crate::firmware::FWUPDATE_HELP)]
     FwUpdate(crate::firmware::FwUpdateArgs),
+    /// Ask running engines for their block devices and pools.
+    #[command(subcommand, visible_alias = "q")]
+    Query(StorageQueryCommand),
     /// Burn block devices in: a long, slow, verified load that finds bad ones before data is on them.
     #[command(subcommand)]
     BurnIn(Box<crate::burnin::BurnInCommand>),
@@ -208,6 +211,12 @@ pub(crate) enum PoolCommand {
         #[arg(value_name = "LABEL|UUID")]
         pool: String,
     },
+    /// Show properties of a pool.
+    #[command(visible_alias = "gp")]
+    GetProp(GetPropArgs),
+    /// Change properties of a pool. Its label can be changed; what is the same for every pool is refused.
+    #[command(visible_alias = "sp")]
+    SetProp(SetPropArgs),
     /// Destroy a pool with all its data; its space is free when the command ends.
     ///
     /// Once begun it is carried out, even if server or engine are killed meanwhile.
@@ -252,6 +261,52 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct GetPropArgs {
+    /// The pool.
+    #[arg(value_name = "LABEL|UUID")]
+    pub(crate) pool: String,
+    /// Properties by name or number [default: all].
+    #[arg(value_name = "NAME", value_delimiter = ',', value_parser = crate::pool::properties::name)]
+    pub(crate) names: Vec<&'static daos_proto::properties::Property>,
+}
+
+#[derive(Args)]
+pub(crate) struct SetPropArgs {
+    /// The pool.
+    #[arg(value_name = "LABEL|UUID")]
+    pub(crate) pool: String,
+    /// What to set, as label:tank.
+    #[arg(value_name = "NAME:VALUE", required = true, value_delimiter = ',', value_parser = crate::pool::properties::assignment)]
+    pub(crate) assignments: Vec<daos_proto::mgmt::PoolProperty>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StorageQueryCommand {
+    /// List the block devices that engines use, with the UUIDs in their labels.
+    ListDevices {
+        #[command(flatten)]
+        which: StorageQueryArgs,
+        /// Their health, too.
+        #[arg(long)]
+        health: bool,
+    },
+    /// Show the health of block devices that engines use.
+    DeviceHealth(StorageQueryArgs),
+    /// List the pools on each engine.
+    ListPools(StorageQueryArgs),
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct StorageQueryArgs {
+    /// Only of this rank.
+    #[arg(short, long, value_name = "RANK")]
+    pub(crate) rank: Option<u32>,
+    /// Only the device or pool of this UUID.
+    #[arg(short, long, value_name = "UUID")]
+    pub(crate) uuid: Option<uuid::Uuid>,
+}
+
+#[derive(Args)]
 pub(crate) struct DestroyArgs {
     /// The pool.
     #[arg(value_name = "LABEL|UUID", required_unless_present = "uuid")]
@@ -290,7 +345,7 @@ pub(crate) enum NetworkCommand {
 
 #[derive(Args)]
 pub(crate) struct PingArgs {
-    /// Rank of an engine of the system that the first host of -l belongs to, or a host as in -l.
+    /// Rank of an engine of the system that the hosts of -l belong to, or a host as in -l.
     #[arg(value_name = "HOST|RANK")]
     pub(crate) target: String,
     /// Provider to measure [default: the engine's; that of the host's configuration]
@@ -385,26 +440,90 @@ pub(crate) struct LogmasksArgs {
 
 #[derive(Subcommand)]
 pub(crate) enum SystemCommand {
-    /// Show the servers' phase and their engines' states.
-    Query,
+    /// Show the servers' phase and their engines' states; with an option below, the members of the system instead, as
+    /// its access point knows them.
+    Query(QueryArgs),
     /// Start engines that were stopped, or given up after they had died too often.
-    Start {
-        /// Only these of the system that the first host belongs to, as 0-3,7 [default: all engines of the hosts]
-        #[arg(short, long, value_name = "RANKS", value_parser = crate::ranks::parse)]
-        ranks: Option<String>,
-    },
+    Start(RankArgs),
     /// Stop the engines of the hosts; their servers stay, so that storage can be formatted again.
     /// `system start` starts them again, as a server does when it is started itself.
     Stop {
         /// Kill engines instead of asking them to end.
         #[arg(short, long)]
         force: bool,
-        /// Only these of the system that the first host belongs to, as 0-3,7 [default: all engines of the hosts]
-        #[arg(short, long, value_name = "RANKS", value_parser = crate::ranks::parse)]
-        ranks: Option<String>,
+        #[command(flatten)]
+        which: RankArgs,
     },
-    /// Show which server leads the management service of the system that the first host belongs to.
+    /// Take ranks out of the system: their engines are stopped, and not let in again.
+    Exclude(ExcludeArgs),
+    /// Let ranks in again that were excluded; `system start --ranks` starts them.
+    ClearExclude(RankArgs),
+    /// End the system: its engines, which must be stopped, forget who they are and await a format. All data is lost.
+    Erase(EraseArgs),
+    /// Show which server leads the management service of the system that the hosts belong to.
     LeaderQuery,
+}
+
+/// Engines of the system that the hosts belong to.
+#[derive(Args, Clone, Default)]
+pub(crate) struct RankArgs {
+    /// Only these ranks of the system, as 0-3,7 [default: all engines of the hosts]
+    #[arg(short, long, value_name = "RANKS", value_parser = crate::system::parse)]
+    pub(crate) ranks: Option<String>,
+    /// Only the ranks of these hosts of the system.
+    #[arg(long, value_name = "HOSTS", conflicts_with = "ranks")]
+    pub(crate) rank_hosts: Option<String>,
+}
+
+impl RankArgs {
+    /// Whether nothing is named.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranks.is_none() && self.rank_hosts.is_none()
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    pub(crate) which: RankArgs,
+    /// All members.
+    #[arg(short, long)]
+    pub(crate) members: bool,
+    /// Members in these states: awaitformat, starting, joined, stopping, stopped, excluded, errored, unresponsive,
+    /// adminexcluded.
+    #[arg(long, value_name = "STATE,...", value_delimiter = ',')]
+    pub(crate) with_states: Vec<String>,
+    /// Members that do not serve.
+    #[arg(long, conflicts_with = "with_states")]
+    pub(crate) not_ok: bool,
+    /// Show more of the members: UUIDs, fault domains, times.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+impl QueryArgs {
+    /// Whether members are asked for, and not servers.
+    pub(crate) fn is_about_members(&self) -> bool {
+        let chosen = !self.which.is_empty() || !self.with_states.is_empty();
+        chosen || self.members || self.not_ok || self.verbose
+    }
+}
+
+#[derive(Args)]
+#[group(skip)]
+pub(crate) struct ExcludeArgs {
+    #[command(flatten)]
+    pub(crate) which: RankArgs,
+    /// Do not ask for confirmation.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct EraseArgs {
+    /// Do not ask for confirmation. Skips the question, no check.
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 #[cfg(test)]
@@ -441,6 +560,19 @@ mod tests {
             "daos_shell -i storage burn-in stop --all",
             "daos_shell -i storage burn-in report b1 --html b1.html --json",
             "daos_shell -i system start",
+            "daos_shell -i system query --members",
+            "daos_shell -i system query -r 0-3 --with-states joined,stopped --json",
+            "daos_shell -i system query --rank-hosts node[1-3] --not-ok",
+            "daos_shell -i system start --rank-hosts node1",
+            "daos_shell -i system exclude --ranks 1 -f",
+            "daos_shell -i system exclude --rank-hosts node[1-2]",
+            "daos_shell -i system clear-exclude --ranks 1",
+            "daos_shell -i system erase --force --json",
+            "daos_shell -i pool get-prop tank label,scrub",
+            "daos_shell -i pool set-prop tank label:pond",
+            "daos_shell -i storage query list-devices --health -r 0",
+            "daos_shell -i storage query device-health -u 4f3c1b6e-0000-4000-8000-000000000001",
+            "daos_shell -i st q list-pools",
             "daos_shell -i system start -r 0-3,7",
             "daos_shell -i system stop --force --ranks 1",
             "daos_shell -i system leader-query --json",
@@ -487,6 +619,12 @@ mod tests {
             "network ping 0 -n 0",
             "pool destroy",
             "system stop -r x",
+            "system stop -r 0 --rank-hosts a",
+            "system query --not-ok --with-states joined",
+            "pool set-prop tank",
+            "pool set-prop tank label",
+            "pool get-prop tank colour",
+            "storage query list-devices -u x",
             "system start -r 3-1",
             "pool destroy tank -u x",
         ] {

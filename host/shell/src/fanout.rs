@@ -150,6 +150,9 @@ pub(crate) fn explain(status: &tonic::Status) -> String {
             status.message()
         );
     }
+    if status.message().starts_with("system is uninitialized") {
+        return format!("{}; next: daos_shell storage format", status.message());
+    }
     // What the channel's own limit says.
     if status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired" {
         return "no answer in time; it may still be at work; --timeout waits longer".to_owned();
@@ -234,6 +237,15 @@ pub(crate) fn names(hosts: &[&str]) -> String {
 pub(crate) fn print_errors(errors: &BTreeMap<String, String>) {
     for line in error_lines(errors) {
         eprintln!("ERROR: {line}");
+    }
+}
+
+/// All errors in one text: one line for those that are the same.
+pub(crate) fn error_text(errors: &BTreeMap<String, String>) -> String {
+    match errors.len() {
+        // Alone, it names its host itself.
+        1 => errors.values().next().cloned().unwrap_or_default(),
+        _ => error_lines(errors).join("\n"),
     }
 }
 

@@ -6,6 +6,7 @@ mod ask;
 mod burnin;
 mod cli;
 mod connect;
+mod devices;
 mod fanout;
 mod file;
 mod firmware;
@@ -13,15 +14,16 @@ mod format;
 mod interrupt;
 mod layers;
 mod logmasks;
+mod manage;
 mod ping;
 mod plugin;
 mod pool;
 mod progress;
 mod query;
-mod ranks;
 mod reach;
 mod start;
 mod stop;
+mod system;
 
 use clap::{CommandFactory, Parser};
 use cli::{
@@ -110,6 +112,9 @@ async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
             pool::show::list(cli, *no_query, hosts).await
         }
         Command::Pool(PoolCommand::Query { pool }) => pool::show::query(cli, pool, hosts).await,
+        Command::Pool(PoolCommand::GetProp(args)) => pool::properties::get(cli, args, hosts).await,
+        Command::Pool(PoolCommand::SetProp(args)) => pool::properties::set(cli, args, hosts).await,
+        Command::Storage(StorageCommand::Query(what)) => devices::run(cli, what, hosts).await,
         Command::Pool(PoolCommand::Destroy(args)) => pool::destroy::run(cli, args, hosts).await,
         Command::Network(NetworkCommand::Scan(args)) => query::network_scan(cli, args, hosts).await,
         Command::Network(NetworkCommand::Ping(args)) => ping::run(cli, args, hosts).await,
@@ -117,19 +122,26 @@ async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
         Command::Plugin(PluginCommand::Inspect { name }) => plugin::inspect(cli, name, hosts).await,
         Command::Plugin(PluginCommand::Reset { name }) => plugin::reset(cli, name, hosts).await,
         Command::Server(ServerCommand::SetLogmasks(args)) => logmasks::run(cli, args, hosts).await,
-        Command::System(SystemCommand::Query) => query::system_query(cli, hosts).await,
-        Command::System(SystemCommand::Start { ranks: None }) => start::run(cli, hosts).await,
-        Command::System(SystemCommand::Start { ranks: Some(ranks) }) => {
-            ranks::start(cli, ranks, hosts).await
+        Command::System(SystemCommand::Query(args)) if args.is_about_members() => {
+            system::query(cli, args, hosts).await
         }
-        Command::System(SystemCommand::Stop { force, ranks: None }) => {
+        Command::System(SystemCommand::Query(_)) => query::system_query(cli, hosts).await,
+        Command::System(SystemCommand::Start(which)) if which.is_empty() => {
+            start::run(cli, hosts).await
+        }
+        Command::System(SystemCommand::Start(which)) => system::start(cli, which, hosts).await,
+        Command::System(SystemCommand::Stop { force, which }) if which.is_empty() => {
             stop::run(cli, *force, hosts).await
         }
-        Command::System(SystemCommand::Stop {
-            force,
-            ranks: Some(ranks),
-        }) => ranks::stop(cli, ranks, *force, hosts).await,
-        Command::System(SystemCommand::LeaderQuery) => ranks::leader(cli, hosts).await,
+        Command::System(SystemCommand::Stop { force, which }) => {
+            system::stop(cli, which, *force, hosts).await
+        }
+        Command::System(SystemCommand::Exclude(args)) => system::exclude(cli, args, hosts).await,
+        Command::System(SystemCommand::ClearExclude(which)) => {
+            system::clear_exclude(cli, which, hosts).await
+        }
+        Command::System(SystemCommand::Erase(args)) => system::erase(cli, args, hosts).await,
+        Command::System(SystemCommand::LeaderQuery) => system::leader(cli, hosts).await,
         // Handled before.
         Command::Storage(StorageCommand::BurnIn(_)) => Ok(true),
         Command::Completion { .. } | Command::Manpage => Ok(true),

@@ -7,9 +7,10 @@ use crate::connect::connect;
 use crate::fanout::explain;
 use crate::reach::DEFAULT_PORT;
 use anyhow::{Context, anyhow, bail};
-use daos_client::{EngineAddress, EngineUri, Options, PING_MAX, Pinger, find_engine};
+use daos_client::{EngineUri, PING_MAX, Pinger};
 use daos_hostlist::with_port;
 use daos_proto::host::OpenResponderRequest;
+use daos_proto::mgmt::SystemQueryReq;
 use daos_report::{Envelope, PingReport, PingRow, print_json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(crate) async fn run(cli: &Cli, args: &PingArgs, hosts: &[String]) -> anyhow:
     }
     let plugins_dir = args.plugins_dir.clone().or_else(default_plugins_dir);
     let report = match args.target.parse::<u32>() {
-        Ok(rank) => of_rank(args, hosts, rank, plugins_dir).await?,
+        Ok(rank) => of_rank(cli, args, hosts, rank, plugins_dir).await?,
         Err(_) => of_host(cli, args, plugins_dir).await?,
     };
     if let Some(file) = &args.plot {
@@ -66,15 +67,13 @@ fn default_plugins_dir() -> Option<PathBuf> {
 }
 
 async fn of_rank(
+    cli: &Cli,
     args: &PingArgs,
     hosts: &[String],
     rank: u32,
     plugins_dir: Option<PathBuf>,
 ) -> anyhow::Result<PingReport> {
-    let mut options = Options::new(EngineAddress::AccessPoints(hosts.to_vec()));
-    options.rank = Some(rank);
-    options.deadline = PATIENCE;
-    let uri = find_engine(&options).await?;
+    let uri = find(cli, hosts, rank).await?;
     if let Some(wanted) = &args.provider
         && *wanted != uri.provider
     {
@@ -92,6 +91,33 @@ async fn of_rank(
         interface: String::new(),
         rows,
     })
+}
+
+/// Where an engine of the system is.
+async fn find(cli: &Cli, hosts: &[String], rank: u32) -> anyhow::Result<EngineUri> {
+    let request = SystemQueryReq {
+        ranks: rank.to_string(),
+        ..SystemQueryReq::default()
+    };
+    let answer = crate::manage::connect(cli, hosts)
+        .await?
+        .system_query(request)
+        .await;
+    let answer = answer.map_err(|status| anyhow!(explain(&status)))?;
+    let Some(member) = answer.into_inner().members.pop() else {
+        bail!(
+            "the system has no rank {rank}; `daos_shell system query --members` shows those that there are"
+        );
+    };
+    if member.state != "joined" {
+        bail!(
+            "rank {rank} does not serve, it is {}: {}; see `daos_shell system query`",
+            member.state,
+            member.info
+        );
+    }
+    let uri = member.fabric_uri.parse();
+    uri.with_context(|| format!("the address of rank {rank} makes no sense"))
 }
 
 async fn of_host(

@@ -243,6 +243,11 @@ impl Site {
         dir
     }
 
+    /// Uses the certificates of another site, whose system it belongs to.
+    pub fn use_certificates_of(&mut self, other: &Self) {
+        self.certificates.clone_from(&other.certificates);
+    }
+
     /// Sets a provider of a plugin in the site's `plugins` directory, where clients look for it, too.
     pub fn use_own_provider(&mut self, provider: &str) {
         self.plugins = Plugins::Dir;

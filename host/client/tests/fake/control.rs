@@ -4,6 +4,7 @@ use daos_client::EngineUri;
 use daos_proto::mgmt::get_attach_info_resp::RankUri;
 use daos_proto::mgmt::mgmt_svc_server::{MgmtSvc, MgmtSvcServer};
 use daos_proto::mgmt::*;
+use daos_proto::shared::{ClusterEventReq, ClusterEventResp};
 use std::sync::{Arc, Mutex};
 use tonic::{Request, Response, Status};
 
@@ -64,6 +65,45 @@ impl MgmtSvc for Service {
         &self,
         _request: Request<SystemStartReq>,
     ) -> Result<Response<SystemStartResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn join(&self, _request: Request<JoinReq>) -> Result<Response<JoinResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn cluster_event(
+        &self,
+        _request: Request<ClusterEventReq>,
+    ) -> Result<Response<ClusterEventResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn system_exclude(
+        &self,
+        _request: Request<SystemExcludeReq>,
+    ) -> Result<Response<SystemExcludeResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn system_erase(
+        &self,
+        _request: Request<SystemEraseReq>,
+    ) -> Result<Response<SystemEraseResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn pool_get_prop(
+        &self,
+        _request: Request<PoolGetPropReq>,
+    ) -> Result<Response<PoolGetPropResp>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn pool_set_prop(
+        &self,
+        _request: Request<PoolSetPropReq>,
+    ) -> Result<Response<PoolSetPropResp>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 

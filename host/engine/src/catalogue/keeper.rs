@@ -22,6 +22,11 @@ pub(super) enum Command {
         recursive: bool,
         answer: Answer<()>,
     },
+    LabelPool {
+        id: Uuid,
+        label: String,
+        answer: Answer<()>,
+    },
     CreateContainer {
         pool: Uuid,
         id: Uuid,
@@ -86,6 +91,7 @@ impl Keeper {
                     Ok(incarnation) => self.destroy(incarnation, id, None, Some(answer)),
                     Err(error) => answer(Err(error)),
                 },
+                Command::LabelPool { id, label, answer } => answer(self.label_pool(id, &label)),
                 Command::CreateContainer {
                     pool,
                     id,
@@ -173,6 +179,8 @@ impl Keeper {
         let pool = Pool {
             id: new.id,
             label: new.label.clone(),
+            owner: new.owner.clone(),
+            owner_group: new.owner_group.clone(),
             scm_bytes,
             bdev_bytes,
             created_ms: now_ms(),
@@ -183,6 +191,29 @@ impl Keeper {
         self.publish(|next| drop(next.pools.insert(pool.id, pool.clone())));
         tracing::info!(pool = %pool.id, label = pool.label, scm_bytes, bdev_bytes, "pool created");
         Ok(pool)
+    }
+
+    fn label_pool(&mut self, id: Uuid, label: &str) -> Result<(), CatalogueError> {
+        check_label(label)?;
+        let snapshot = self.handle.snapshot();
+        let pool = snapshot.pool(id)?;
+        if pool.label == label {
+            return Ok(());
+        }
+        if let Ok(other) = snapshot.pool_of_label(label) {
+            return Err(CatalogueError::PoolExists(format!(
+                "the label {label} belongs to pool {}",
+                other.id
+            )));
+        }
+        let labelled = Pool {
+            label: label.to_owned(),
+            ..pool.clone()
+        };
+        self.file.put_pool(&labelled)?;
+        tracing::info!(pool = %id, was = pool.label, label, "pool labelled");
+        self.publish(|next| drop(next.pools.insert(id, labelled)));
+        Ok(())
     }
 
     fn create_container(

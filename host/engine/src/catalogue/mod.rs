@@ -39,6 +39,10 @@ pub struct NewPool {
     pub id: Uuid,
     /// Its label.
     pub label: String,
+    /// Owning user and group; may be empty.
+    pub owner: String,
+    /// As above.
+    pub owner_group: String,
     /// Bytes of SCM on this engine; rounded down so that every target gets as much as the others.
     pub scm_bytes: u64,
     /// Bytes of block device on this engine; rounded down likewise.
@@ -180,6 +184,11 @@ impl Handle {
             recursive,
             answer,
         });
+    }
+
+    /// Gives a pool another label. Repeating it is fine.
+    pub fn label_pool(&self, id: Uuid, label: String, answer: Answer<()>) {
+        self.send(Command::LabelPool { id, label, answer });
     }
 
     /// Makes a container, with a label unless that is empty. Repeating it is fine, as for pools.

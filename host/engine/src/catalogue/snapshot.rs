@@ -34,6 +34,12 @@ pub struct Pool {
     pub id: Uuid,
     /// Its label.
     pub label: String,
+    /// Owning user, as it was told; empty if it was not.
+    #[serde(default)]
+    pub owner: String,
+    /// Owning group, likewise.
+    #[serde(default)]
+    pub owner_group: String,
     /// Bytes of SCM, a multiple of the targets.
     pub scm_bytes: u64,
     /// Bytes of block device, a multiple of an allocation unit on each target.

@@ -59,6 +59,8 @@ impl Rig {
         let new = NewPool {
             id,
             label: label.into(),
+            owner: "me@".into(),
+            owner_group: String::new(),
             scm_bytes: scm,
             bdev_bytes: bdev,
         };
@@ -304,4 +306,41 @@ fn a_damaged_entry_a_foreign_file_and_a_lost_one_are_errors() {
         matches!(open(b"me", false), Err(CatalogueError::Corrupt(text)) if text.contains("gone"))
     );
     drop(dir);
+}
+
+#[test]
+fn labels_of_pools_change_for_good() {
+    let (rig, _dir) = Rig::new();
+    let label = |rig: &Rig, id, label: &str| {
+        wait(|answer| rig.handle().label_pool(id, label.to_owned(), answer))
+    };
+    let tank = rig.pool(POOL, "tank", 2 * MIB, 0).unwrap();
+    rig.pool(OTHER, "other", 2 * MIB, 0).unwrap();
+    rig.cont(POOL, CONT, "box").unwrap();
+    label(&rig, POOL, "pond").unwrap();
+    label(&rig, POOL, "pond").unwrap();
+    let error = |result: Result<(), CatalogueError>| result.unwrap_err().to_string();
+    assert!(error(label(&rig, POOL, "other")).contains("belongs to pool"));
+    assert!(error(label(&rig, POOL, "a b")).contains("letters"));
+    assert!(error(label(&rig, CONT, "x")).contains("does not exist"));
+    let rig = rig.reopen();
+    let now = rig.handle().snapshot();
+    let pond = Pool {
+        label: "pond".into(),
+        ..tank
+    };
+    assert_eq!(now.pool_of_label("pond"), Ok(&pond));
+    assert_eq!(pond.owner, "me@");
+    assert!(now.pool_of_label("tank").is_err());
+    assert!(now.container_of_label(POOL, "box").is_ok());
+    // The former label is free.
+    label(&rig, OTHER, "tank").unwrap();
+}
+
+#[test]
+fn pools_of_before_they_had_owners_are_read() {
+    let text = r#"{"id":"00000000-0000-0000-0000-000000000001","label":"tank","scm_bytes":1,"bdev_bytes":0,
+        "created_ms":5,"state":"live","incarnation":1}"#;
+    let pool: Pool = serde_json::from_str(text).unwrap();
+    assert_eq!((pool.id, pool.owner.as_str()), (POOL, ""));
 }

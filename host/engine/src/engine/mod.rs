@@ -223,6 +223,8 @@ impl Engine {
         let new = NewPool {
             id,
             label: label.to_owned(),
+            owner: String::new(),
+            owner_group: String::new(),
             scm_bytes: capacity.scm_total() - scm,
             bdev_bytes: capacity.bdev_total() - bdev,
         };

@@ -68,8 +68,11 @@ impl StateDir {
         &self.path
     }
 
-    /// Reads a document; absent files are the default one.
-    fn read<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StateError> {
+    /// Reads a document (JSON) by the name of its file; absent files are the default one.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub fn read<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StateError> {
         let path = self.path.join(name);
         let fail = |verb, cause| StateError {
             verb,
@@ -83,8 +86,11 @@ impl StateDir {
         }
     }
 
-    /// Changes a document under the lock; `f` says whether to write it back.
-    fn update<T: Serialize + DeserializeOwned + Default, R>(
+    /// Changes a document under the lock; `f` says whether to write it back, durably.
+    ///
+    /// # Errors
+    /// It cannot be read, understood or written.
+    pub fn update<T: Serialize + DeserializeOwned + Default, R>(
         &self,
         name: &str,
         f: impl FnOnce(&mut T) -> (bool, R),

@@ -2,19 +2,69 @@
 
 use super::supervise::Task;
 use crate::log_masks;
+use crate::membership::{Joined, Place, join};
+use crate::state::State;
+use crate::storage;
 use daos_drpc::Client;
 use daos_drpc::methods::{mgmt as methods, module};
-use daos_proto::host::EngineState;
+use daos_proto::host::{EngineState, Fault};
 use daos_proto::mgmt::{DaosResp, SetRankReq};
 use daos_proto::srv::NotifyReadyReq;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
 /// How long an engine may take to answer a call.
 const CALL_WITHIN: Duration = Duration::from_secs(20);
 
+/// An engine that listens and is about to become a member of the system.
+pub(super) struct Introduced {
+    message: NotifyReadyReq,
+    joined: Pin<Box<dyn Future<Output = Result<Joined, Box<Fault>>> + Send>>,
+}
+
+impl Introduced {
+    pub(super) fn new(state: &Arc<State>, index: usize, message: NotifyReadyReq) -> Self {
+        let (state, ready) = (Arc::clone(state), message.clone());
+        Self {
+            message,
+            joined: Box::pin(async move { join(&state, index, &ready).await }),
+        }
+    }
+}
+
+/// Waits until the engine is a member or refused; for ever if there is none that wants to be.
+pub(super) async fn first(
+    introduced: &mut Option<Introduced>,
+) -> (NotifyReadyReq, Result<Joined, Box<Fault>>) {
+    match introduced {
+        Some(introduced) => {
+            let joined = introduced.joined.as_mut().await;
+            (introduced.message.clone(), joined)
+        }
+        None => std::future::pending().await,
+    }
+}
+
 impl Task {
+    /// Tells the system that this engine died, if another server keeps its membership.
+    pub(super) fn tell_died(&self, why: &str) {
+        let engine = self.state.engine(self.index);
+        let Some(rank) = engine.rank else {
+            return;
+        };
+        let (state, index, why) = (Arc::clone(&self.state), self.index as u32, why.to_owned());
+        tokio::spawn(async move {
+            if let Place::Elsewhere(elsewhere) = &state.membership {
+                elsewhere
+                    .tell_died(rank, index, engine.incarnation, why)
+                    .await;
+            }
+        });
+    }
+
     /// Checks who says that it is ready, and keeps what it says.
     pub(super) fn accept(
         &self,
@@ -41,21 +91,24 @@ impl Task {
         self.state.update(self.index, |e| {
             e.uri.clone_from(&ready.uri);
             e.targets = ready.ntgts;
+            e.incarnation = ready.incarnation;
             e.drpc_socket.clone_from(&ready.drpc_listener_sock);
         });
         Ok(())
     }
 
     /// Gives the engine its rank and lets it serve.
-    pub(super) async fn set_up(&self, ready: &NotifyReadyReq) -> Result<(), String> {
-        let rank = self
-            .state
-            .engine(self.index)
-            .rank
-            .unwrap_or(self.index as u32);
+    pub(super) async fn set_up(&self, ready: &NotifyReadyReq, place: Joined) -> Result<(), String> {
+        let rank = place.rank;
+        if self.state.engine(self.index).rank != Some(rank) {
+            storage::record_rank(&self.plugins, &self.state.config, self.index, rank)
+                .await
+                .map_err(|fault| format!("its rank cannot be recorded: {fault}"))?;
+            self.plugins.rest().await;
+        }
         let request = SetRankReq {
             rank,
-            map_version: 1,
+            map_version: place.version,
             ..SetRankReq::default()
         };
         let socket = Path::new(&ready.drpc_listener_sock);

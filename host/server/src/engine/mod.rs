@@ -8,6 +8,7 @@ mod spawn;
 mod supervise;
 mod tail;
 mod upcalls;
+mod verdict;
 
 pub(crate) use command::Start;
 pub(crate) use command::{own_program, program, responder};

@@ -3,13 +3,14 @@
 
 use super::command::{Start, add_plugin_levels, arguments, environment, program, shown};
 use super::end::{describe_exit, end_with_words, terminate};
+use super::introduce::{Introduced, first};
 use super::rest::bring_to_rest;
 use super::spawn::spawn;
 use super::tail::Tail;
+use super::verdict::fault;
 use crate::plugins::Plugins;
 use crate::state::{State, now_ms};
 use daos_loader::{Incident, LeaseError};
-use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{EngineState, Fault};
 use daos_proto::srv::NotifyReadyReq;
 use std::process::{ExitStatus, Stdio};
@@ -119,7 +120,7 @@ const GONE: &str = "the engine's supervisor has ended";
 
 pub(super) struct Task {
     pub(super) state: Arc<State>,
-    plugins: Arc<Plugins>,
+    pub(super) plugins: Arc<Plugins>,
     pub(super) index: usize,
     inbox: mpsc::Receiver<Command>,
     /// Deaths in a row.
@@ -134,6 +135,8 @@ enum End {
     Died(ExitStatus),
     /// It did not become ready.
     Stuck(String),
+    /// It was ready, and the system does not take it.
+    Refused(Box<Fault>),
 }
 
 impl Task {
@@ -219,7 +222,7 @@ impl Task {
             let end = self.watch(&mut child, pid, &start).await;
             // At once, whatever comes next: another start, a format, or nothing.
             let at_rest = match &end {
-                End::Stopped => Ok(()),
+                End::Stopped | End::Refused(_) => Ok(()),
                 End::Died(_) | End::Stuck(_) => bring_to_rest(&self.plugins, &start).await,
             };
             if let Err(error) = self.state.leases.release(pid) {
@@ -235,6 +238,7 @@ impl Task {
             }
             let mut why = match end {
                 End::Stopped => return,
+                End::Refused(refusal) => return self.not_taken(&refusal),
                 End::Died(status) => match status.code() {
                     Some(EXIT_STORAGE_MISMATCH) => return self.mismatch(&tail),
                     Some(EXIT_CONFIG) => {
@@ -250,6 +254,7 @@ impl Task {
                 },
                 End::Stuck(why) => why,
             };
+            self.tell_died(&why);
             if let Some(words) = tail.last_words() {
                 why = format!("{why}: {words}");
             }
@@ -342,6 +347,7 @@ impl Task {
     async fn watch(&mut self, child: &mut Child, pid: u32, start: &Start) -> End {
         let give_up = Instant::now() + READY_WITHIN;
         let mut ready = false;
+        let mut introduced: Option<Introduced> = None;
         loop {
             tokio::select! {
                 status = child.wait() => {
@@ -350,9 +356,24 @@ impl Task {
                         Err(error) => End::Stuck(format!("cannot wait for the process: {error}")),
                     };
                 }
-                () = sleep_until(give_up), if !ready => {
+                // Who waits to join has done what it can.
+                () = sleep_until(give_up), if !ready && introduced.is_none() => {
                     end_with_words(child, pid).await;
                     return End::Stuck(format!("not ready within {} s", READY_WITHIN.as_secs()));
+                }
+                (message, joined) = first(&mut introduced) => {
+                    introduced = None;
+                    let set_up = match joined {
+                        Ok(place) => self.set_up(&message, place).await.map_err(End::Stuck),
+                        Err(refusal) => Err(End::Refused(refusal)),
+                    };
+                    match set_up {
+                        Ok(()) => ready = true,
+                        Err(end) => {
+                            terminate(child, pid, Duration::ZERO).await;
+                            return end;
+                        }
+                    }
                 }
                 command = self.inbox.recv() => match command {
                     Some(Command::Start { started, .. }) => {
@@ -378,13 +399,7 @@ impl Task {
                         // The engine serves dRPC only after this call has been answered.
                         drop(accepted.send(answer));
                         if taken {
-                            match self.set_up(&message).await {
-                                Ok(()) => ready = true,
-                                Err(why) => {
-                                    terminate(child, pid, Duration::ZERO).await;
-                                    return End::Stuck(why);
-                                }
-                            }
+                            introduced = Some(Introduced::new(&self.state, self.index, message));
                         }
                     }
                     None => {
@@ -465,39 +480,4 @@ impl Task {
             }
         }
     }
-
-    /// The engine found its storage to be other than recorded.
-    fn mismatch(&self, tail: &Tail) {
-        let why = tail.last();
-        error!(engine = self.index, "storage mismatch: {why}");
-        self.state.update(self.index, |e| {
-            e.enter(
-                EngineState::StorageMismatch,
-                format!("its storage is not what was formatted: {why}"),
-            );
-            e.hint =
-                "if the data is lost for good: daos_shell storage format --reformat".to_owned();
-            e.fault = Some(fault(
-                "the engine's storage is not what was formatted",
-                &why,
-                &e.hint.clone(),
-                tail,
-            ));
-        });
-    }
-
-    fn fail(&self, what: &str, why: &str, remedy: &str, tail: &Tail) {
-        error!(engine = self.index, "{what}: {why}");
-        self.state.update(self.index, |e| {
-            e.enter(EngineState::Errored, format!("{what}: {why}"));
-            e.hint = remedy.to_owned();
-            e.fault = Some(fault(what, why, remedy, tail));
-        });
-    }
-}
-
-fn fault(what: &str, why: &str, remedy: &str, tail: &Tail) -> Fault {
-    let mut fault = Fault::new(ResponseStatus::CtlErrApp, "server", 0, what, why, remedy);
-    fault.log = tail.lines();
-    fault
 }

@@ -1,18 +1,18 @@
 //! Making a pool: everything is checked before the first engine is asked.
 
+use super::Located;
 use super::engine::Member;
-use super::{NONEXIST, Pools, code, fault, locate};
+use super::{NONEXIST, Pools, code, fault, locate, properties};
 use daos_proto::fault::daos_status;
 use daos_proto::host::EngineSpace;
 use daos_proto::mgmt::{PoolCreateReq, PoolCreateResp, PoolDestroyReq, pool_property::Value};
+use daos_proto::properties::LABEL;
 use daos_wire::{POOL_BDEV_MIN, POOL_SCM_MIN, check_label};
 use std::collections::BTreeSet;
 use tonic::Status;
 use tracing::{error, info};
 use uuid::Uuid;
 
-/// Number of the property that is the label.
-const LABEL: u32 = 1;
 /// Status number of a request that makes no sense, and of one for more than is there.
 const INVALID: i32 = -1003;
 const NOSPACE: i32 = -1007;
@@ -22,21 +22,16 @@ pub(super) async fn create(
     mut request: PoolCreateReq,
 ) -> Result<PoolCreateResp, Status> {
     let label = label(&request)?;
+    for property in request.properties.iter().filter(|p| p.number != LABEL) {
+        properties::check_fixed(property)?;
+    }
     let id = Uuid::try_parse(&request.uuid)
         .map_err(|e| daos_status(INVALID, &format!("uuid {:?}: {e}", request.uuid)))?;
     let members = choose(pools, &request)?;
     let ranks: Vec<u32> = members.iter().map(|member| member.rank).collect();
 
     let known = locate(&pools.members(|_| true)).await?;
-    let same_label = |p: &&super::Located| p.label == label && p.id != id && !p.is_destroying();
-    if let Some(other) = known.values().find(same_label) {
-        return Err(fault(
-            code::DUPLICATE_LABEL,
-            &format!("pool label {label} already exists in the system"),
-            &format!("it belongs to pool {}", other.id),
-            "choose another label, or destroy that pool first",
-        ));
-    }
+    refuse_duplicate(known.values(), id, &label)?;
     let [scm, bdev] = tier_bytes(&request, ranks.len() as u64)?;
     let had: BTreeSet<u32> = known
         .get(&id)
@@ -89,6 +84,23 @@ pub(super) async fn create(
     })
 }
 
+/// Refuses a label that another pool has.
+pub(super) fn refuse_duplicate<'p>(
+    mut known: impl Iterator<Item = &'p Located>,
+    id: Uuid,
+    label: &str,
+) -> Result<(), Status> {
+    match known.find(|p| p.is_called(label) && p.id != id && !p.is_destroying()) {
+        None => Ok(()),
+        Some(other) => Err(fault(
+            code::DUPLICATE_LABEL,
+            &format!("pool label {label} already exists in the system"),
+            &format!("it belongs to pool {}", other.id),
+            "choose another label, or destroy that pool first",
+        )),
+    }
+}
+
 /// Removes what this call made.
 async fn undo(id: Uuid, made: &[&Member]) {
     let request = PoolDestroyReq {
@@ -128,7 +140,15 @@ fn label(request: &PoolCreateReq) -> Result<String, Status> {
 /// The engines of the new pool: those named, as many as wanted, or all.
 fn choose(pools: &Pools, request: &PoolCreateReq) -> Result<Vec<Member>, Status> {
     if request.ranks.is_empty() {
-        let mut members = pools.all_members()?;
+        let mut members = pools.available_members()?;
+        if members.is_empty() {
+            return Err(fault(
+                code::NOT_STARTED,
+                "a pool needs an engine",
+                "an administrator has excluded all of them",
+                "`daos_shell system query --members` shows the ranks",
+            ));
+        }
         let wanted = request.num_ranks as usize;
         if wanted > members.len() {
             return Err(fault(

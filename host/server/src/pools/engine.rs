@@ -3,9 +3,10 @@
 use super::{code, fault};
 use daos_drpc::Client;
 use daos_drpc::methods::{host, mgmt, module};
-use daos_proto::host::EnginePools;
+use daos_proto::host::{EngineDevices, EngineDevicesRequest, EnginePools};
 use daos_proto::mgmt::{
-    PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolQueryReq, PoolQueryResp,
+    PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolGetPropReq,
+    PoolGetPropResp, PoolQueryReq, PoolQueryResp, PoolSetPropReq, PoolSetPropResp,
 };
 use prost::Message;
 use std::path::PathBuf;
@@ -19,15 +20,15 @@ const DESTROY_WITHIN: Duration = Duration::from_secs(600);
 
 /// An engine that serves.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) index: u32,
-    pub(super) rank: u32,
-    pub(super) socket: PathBuf,
+pub(crate) struct Member {
+    pub(crate) index: u32,
+    pub(crate) rank: u32,
+    pub(crate) socket: PathBuf,
 }
 
 impl Member {
     /// Its pools, and what it has for more.
-    pub(super) async fn pools(&self) -> Result<EnginePools, Status> {
+    pub(crate) async fn pools(&self) -> Result<EnginePools, Status> {
         self.call(module::HOST, host::POOLS, &(), CALL_WITHIN).await
     }
 
@@ -50,6 +51,34 @@ impl Member {
             .await
     }
 
+    /// Its block devices.
+    pub(crate) async fn devices(
+        &self,
+        request: &EngineDevicesRequest,
+        within: Duration,
+    ) -> Result<EngineDevices, Status> {
+        self.call(module::HOST, host::DEVICES, request, within)
+            .await
+    }
+
+    /// Values of properties.
+    pub(super) async fn get_properties(
+        &self,
+        request: &PoolGetPropReq,
+    ) -> Result<PoolGetPropResp, Status> {
+        self.call(module::MGMT, mgmt::POOL_GET_PROP, request, CALL_WITHIN)
+            .await
+    }
+
+    /// Changes properties; returns the status number.
+    pub(super) async fn set_properties(&self, request: &PoolSetPropReq) -> Result<i32, Status> {
+        let method = mgmt::POOL_SET_PROP;
+        let answer: PoolSetPropResp = self
+            .call(module::MGMT, method, request, CALL_WITHIN)
+            .await?;
+        Ok(answer.status)
+    }
+
     async fn call<M: Message + Default>(
         &self,
         module: i32,
@@ -64,7 +93,7 @@ impl Member {
         answer.await.map_err(|error: daos_drpc::Error| {
             fault(
                 code::NOT_STARTED,
-                &format!("engine {} does not answer about pools", self.index),
+                &format!("engine {} does not answer", self.index),
                 &error.to_string(),
                 "ask `daos_shell system query` for its state, then try again",
             )

@@ -6,6 +6,7 @@
 
 mod create;
 mod engine;
+mod properties;
 mod query;
 
 use crate::state::State;
@@ -13,10 +14,11 @@ use daos_proto::ctl::ResponseStatus;
 use daos_proto::fault::{daos_status, pool_not_found};
 use daos_proto::host::{EnginePool, EngineSpace, EngineState, Fault};
 use daos_proto::mgmt::{
-    ListPoolsResp, PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolQueryReq,
-    PoolQueryResp, list_pools_resp::Pool,
+    ListPoolsResp, PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolGetPropReq,
+    PoolGetPropResp, PoolQueryReq, PoolQueryResp, PoolSetPropReq, PoolSetPropResp,
+    list_pools_resp::Pool,
 };
-use engine::Member;
+pub(crate) use engine::Member;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -61,6 +63,11 @@ struct Located {
 impl Located {
     fn ranks(&self) -> Vec<u32> {
         self.parts.iter().map(|(member, _)| member.rank).collect()
+    }
+
+    /// Whether a part has this label: a server that dies while it changes one leaves parts with the old and the new.
+    fn is_called(&self, label: &str) -> bool {
+        self.parts.iter().any(|(_, part)| part.label == label)
     }
 
     fn is_destroying(&self) -> bool {
@@ -129,6 +136,24 @@ impl Pools {
         query::query(&pool, request).await
     }
 
+    /// Properties of a pool.
+    pub(crate) async fn get_properties(
+        &self,
+        request: PoolGetPropReq,
+    ) -> Result<PoolGetPropResp, Status> {
+        let pool = self.find(&request.id, &self.ready_members()?).await?;
+        properties::get(&pool, request).await
+    }
+
+    /// Changes properties of a pool, on all of its engines.
+    pub(crate) async fn set_properties(
+        &self,
+        request: PoolSetPropReq,
+    ) -> Result<PoolSetPropResp, Status> {
+        let _one = self.changing.lock().await;
+        properties::set(self, request).await
+    }
+
     /// All pools.
     pub(crate) async fn list(&self) -> Result<ListPoolsResp, Status> {
         let pools = locate(&self.ready_members()?).await?;
@@ -170,7 +195,7 @@ impl Pools {
                 .remove(&uuid)
                 .ok_or_else(|| pool_not_found(&uuid.to_string(), true));
         }
-        let mut found: Vec<Located> = pools.into_values().filter(|p| p.label == id).collect();
+        let mut found: Vec<Located> = pools.into_values().filter(|p| p.is_called(id)).collect();
         // A label may be another's already while its former pool is still being destroyed.
         found.sort_by_key(Located::is_destroying);
         match found.into_iter().next() {
@@ -190,8 +215,23 @@ impl Pools {
 
     /// All engines, which must serve.
     fn all_members(&self) -> Result<Vec<Member>, Status> {
+        self.members_but(|_| false)
+    }
+
+    /// The engines of new pools: all but those that an administrator has excluded.
+    fn available_members(&self) -> Result<Vec<Member>, Status> {
+        let membership = self.state.membership.here();
+        self.members_but(|uuid| {
+            membership.is_some_and(|m| Uuid::try_parse(uuid).is_ok_and(|id| m.is_excluded(id)))
+        })
+    }
+
+    /// All engines, which must serve, but those that are left out by their UUID.
+    fn members_but(&self, left_out: impl Fn(&str) -> bool) -> Result<Vec<Member>, Status> {
         let engines = self.state.engines();
-        let idle = |(_, e): &(usize, &crate::state::EngineStatus)| e.state != EngineState::Ready;
+        let idle = |(_, e): &(usize, &crate::state::EngineStatus)| {
+            e.state != EngineState::Ready && !left_out(&e.uuid)
+        };
         if let Some((index, engine)) = engines.iter().enumerate().find(idle) {
             let next = match engine.state {
                 EngineState::AwaitFormat => self.state.shell_command("storage format"),
@@ -210,7 +250,7 @@ impl Pools {
         Ok(self.members(|_| true))
     }
 
-    fn members(&self, wanted: impl Fn(u32) -> bool) -> Vec<Member> {
+    pub(crate) fn members(&self, wanted: impl Fn(u32) -> bool) -> Vec<Member> {
         let engines = self.state.engines().into_iter().enumerate();
         engines
             .filter(|(_, engine)| engine.state == EngineState::Ready)

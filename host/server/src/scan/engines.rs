@@ -61,6 +61,13 @@ fn normal(address: &str) -> String {
     }
 }
 
+/// What an engine tells of a device, alone.
+pub(super) fn alone(held: EngineDevice) -> Device {
+    let mut devices = Vec::new();
+    merge(0, held, &mut devices);
+    devices.pop().unwrap_or_default()
+}
+
 /// Puts what an engine tells of a device into the row of that device, or into one of its own.
 fn merge(engine: u32, held: EngineDevice, devices: &mut Vec<Device>) {
     let address = normal(&held.address);
@@ -132,7 +139,7 @@ mod tests {
             address: address.to_owned(),
             record: record.to_owned(),
             health: health.to_owned(),
-            fault: None,
+            ..EngineDevice::default()
         }
     }
 

@@ -4,13 +4,15 @@ mod firmware;
 mod format;
 mod network;
 mod ranks;
+mod smd;
 
 use super::host::Inner;
+use super::local::Local;
 use super::mgmt::{check_system, to_its_end};
-use super::system::Members;
 use crate::firmware::Firmware;
 use crate::log_masks;
 use crate::plugins::Plugins;
+use crate::pools::Pools;
 use crate::scan;
 use crate::state::State;
 use daos_proto::ctl::ctl_svc_server::CtlSvc;
@@ -19,7 +21,8 @@ use daos_proto::ctl::{
     BioHealthResp, FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp,
     MemInfo, NetworkScanReq, NetworkScanResp, NvmeController, RanksReq, RanksResp, ResponseState,
     ResponseStatus, ScanNvmeReq, ScanNvmeResp, ScanScmResp, SetLogMasksReq, SetLogMasksResp,
-    StorageFormatReq, StorageFormatResp, StorageScanReq, StorageScanResp, SysMemInfo,
+    SmdManageReq, SmdManageResp, SmdQueryReq, SmdQueryResp, StorageFormatReq, StorageFormatResp,
+    StorageScanReq, StorageScanResp, SysMemInfo,
 };
 use daos_proto::host::{
     Device, DeviceHealth, Fault, Kind, StorageScanDetailRequest, StorageScanDetailResponse,
@@ -34,7 +37,8 @@ pub(crate) struct CtlService {
     pub(crate) plugins: Arc<Plugins>,
     pub(crate) firmware: Arc<Firmware>,
     pub(crate) host: Arc<Inner>,
-    pub(crate) members: Arc<dyn Members>,
+    pub(crate) pools: Arc<Pools>,
+    pub(crate) local: Local,
 }
 
 #[tonic::async_trait]
@@ -90,17 +94,43 @@ impl CtlSvc for CtlService {
         &self,
         request: Request<RanksReq>,
     ) -> Result<Response<RanksResp>, Status> {
-        ranks::prepare(&*self.members, request.get_ref()).map(Response::new)
+        ranks::prepare(&self.local, request.get_ref()).map(Response::new)
     }
 
     async fn stop_ranks(&self, request: Request<RanksReq>) -> Result<Response<RanksResp>, Status> {
-        let members = Arc::clone(&self.members);
-        to_its_end(async move { ranks::stop(&*members, request.get_ref()).await }).await
+        let local = self.local.clone();
+        to_its_end(async move { ranks::stop(&local, request.get_ref()).await }).await
     }
 
     async fn start_ranks(&self, request: Request<RanksReq>) -> Result<Response<RanksResp>, Status> {
-        let members = Arc::clone(&self.members);
-        to_its_end(async move { ranks::start(&*members, request.get_ref()).await }).await
+        let local = self.local.clone();
+        to_its_end(async move { ranks::start(&local, request.get_ref()).await }).await
+    }
+
+    async fn reset_format_ranks(
+        &self,
+        request: Request<RanksReq>,
+    ) -> Result<Response<RanksResp>, Status> {
+        let local = self.local.clone();
+        to_its_end(async move { ranks::reset(&local, request.get_ref()).await }).await
+    }
+
+    async fn smd_query(
+        &self,
+        request: Request<SmdQueryReq>,
+    ) -> Result<Response<SmdQueryResp>, Status> {
+        smd::query(&self.state, &self.pools, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn smd_manage(
+        &self,
+        request: Request<SmdManageReq>,
+    ) -> Result<Response<SmdManageResp>, Status> {
+        smd::manage(&self.state, &self.pools, request.get_ref())
+            .await
+            .map(Response::new)
     }
 
     async fn firmware_query(
@@ -191,13 +221,13 @@ fn controllers(request: &ScanNvmeReq, found: StorageScanDetailResponse) -> ScanN
     }
 }
 
-fn detail<'d>(device: &'d Device, key: &str) -> &'d str {
+pub(super) fn detail<'d>(device: &'d Device, key: &str) -> &'d str {
     let found = device.details.iter().find(|detail| detail.key == key);
     found.map_or("", |detail| detail.value.as_str())
 }
 
 /// What is not known is 0, as that protocol has it.
-fn health(health: &DeviceHealth, seconds: u64) -> BioHealthResp {
+pub(super) fn health(health: &DeviceHealth, seconds: u64) -> BioHealthResp {
     let warns = |bit: u32| health.critical_warning.unwrap_or(0) & 1 << bit != 0;
     BioHealthResp {
         timestamp: seconds,

@@ -21,7 +21,7 @@ use daos_proto::host::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -86,6 +86,19 @@ impl Inner {
             true => (0..count as u32).collect(),
             false => named,
         })
+    }
+
+    /// Held while something is done that no format may be beside of.
+    ///
+    /// # Errors
+    /// A format runs.
+    pub(super) fn alone(&self) -> Result<MutexGuard<'_, ()>, Status> {
+        let refused = |_| refused("a format is running", "", "wait for its end").to_status();
+        self.formatting.try_lock().map_err(refused)
+    }
+
+    pub(super) fn plugins(&self) -> &Plugins {
+        &self.plugins
     }
 
     /// Starts engines that do not run, and waits for what becomes of them.

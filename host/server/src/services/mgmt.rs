@@ -1,18 +1,23 @@
 //! `mgmt.MgmtSvc`: how clients reach the engines, who belongs to the system.
 
-use super::system::{Members, is_in, select};
+use super::select::{is_in, select};
+use super::system::{System, Wanted};
+use crate::membership::Standing;
 use crate::pools::Pools;
-use crate::state::State;
-use crate::transport::of_system;
+use crate::state::{EngineStatus, State};
+use crate::transport::{Peer, of_system};
 use daos_proto::host::EngineState;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvc;
 use daos_proto::mgmt::{
-    BuildInfo, ClientNetHint, GetAttachInfoReq, GetAttachInfoResp, LeaderQueryReq, LeaderQueryResp,
-    ListPoolsReq, ListPoolsResp, PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp,
-    PoolQueryReq, PoolQueryResp, SystemQueryReq, SystemQueryResp, SystemStartReq, SystemStartResp,
-    SystemStopReq, SystemStopResp, get_attach_info_resp::RankUri,
+    BuildInfo, ClientNetHint, GetAttachInfoReq, GetAttachInfoResp, JoinReq, JoinResp,
+    LeaderQueryReq, LeaderQueryResp, ListPoolsReq, ListPoolsResp, PoolCreateReq, PoolCreateResp,
+    PoolDestroyReq, PoolDestroyResp, PoolGetPropReq, PoolGetPropResp, PoolQueryReq, PoolQueryResp,
+    PoolSetPropReq, PoolSetPropResp, SystemEraseReq, SystemEraseResp, SystemExcludeReq,
+    SystemExcludeResp, SystemMember, SystemQueryReq, SystemQueryResp, SystemStartReq,
+    SystemStartResp, SystemStopReq, SystemStopResp, get_attach_info_resp::RankUri,
 };
-use daos_proto::{NO_RANK, ctl::ResponseStatus, host::Fault};
+use daos_proto::shared::{ClusterEventReq, ClusterEventResp};
+use daos_proto::{ctl::ResponseStatus, host::Fault};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -25,16 +30,37 @@ const NOT_READY: i32 = 601;
 pub(crate) struct MgmtService {
     state: Arc<State>,
     pools: Arc<Pools>,
-    members: Arc<dyn Members>,
+    system: Arc<System>,
 }
 
 impl MgmtService {
-    pub(crate) fn new(state: Arc<State>, pools: Arc<Pools>, members: Arc<dyn Members>) -> Self {
+    pub(crate) fn new(state: Arc<State>, pools: Arc<Pools>, system: Arc<System>) -> Self {
         Self {
             state,
             pools,
-            members,
+            system,
         }
+    }
+
+    /// Version of what this service tells of the system.
+    fn version(&self) -> u64 {
+        let membership = self.state.membership.here();
+        membership.map_or(0, |membership| membership.version())
+    }
+
+    /// The answer to who looks for an engine of a system in which none serves.
+    fn nobody_serves(&self) -> Status {
+        let (_, reason, hint) = self.state.phase();
+        // One tells clients to ask again, the other that an administrator is needed first.
+        let comes =
+            |e: &EngineStatus| matches!(e.state, EngineState::Starting | EngineState::Restarting);
+        let status = match self.state.engines().iter().any(comes) {
+            true => ResponseStatus::CtlInProgress,
+            false => ResponseStatus::CtlWaiting,
+        };
+        // The first words are those that agents of the DAOS 2.8 control plane wait for.
+        let what = "empty group map (all ranks excluded?), no engine serves";
+        Fault::new(status, "server", NOT_READY, what, reason, hint).to_status()
     }
 
     /// Refuses calls for another system, and of callers of which not even the version is known.
@@ -88,38 +114,29 @@ impl MgmtSvc for MgmtService {
         request: Request<GetAttachInfoReq>,
     ) -> Result<Response<GetAttachInfoResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
-        let engines = self.state.engines();
+        let members = self.system.members()?;
+        let serves =
+            |m: &&SystemMember| m.state == Standing::Joined.name() && !m.fabric_uri.is_empty();
+        let here = &self.state.control_addr;
+        let is_of_service = |m: &&SystemMember| m.addr == *here;
         // With those that do not serve now: a client must not take another rank for the one it knows.
-        let ms_ranks = engines.iter().filter_map(|e| e.rank).collect();
-        let rank_uris: Vec<RankUri> = engines
-            .into_iter()
-            .filter(|e| e.state == EngineState::Ready)
-            .map(|e| RankUri {
-                rank: e.rank.unwrap_or(NO_RANK),
-                uri: e.uri,
+        let in_system = |m: &&SystemMember| m.state != Standing::AdminExcluded.name();
+        let ms_ranks = members.iter().filter(is_of_service).filter(in_system);
+        let ms_ranks = ms_ranks.map(|m| m.rank).collect();
+        let all = request.get_ref().all_ranks;
+        let rank_uris: Vec<RankUri> = members
+            .iter()
+            .filter(serves)
+            .filter(|m| all || is_of_service(m))
+            .map(|m| RankUri {
+                rank: m.rank,
+                uri: m.fabric_uri.clone(),
                 provider_idx: 0,
-                num_ctxs: e.targets,
+                num_ctxs: m.fabric_contexts,
             })
             .collect();
         if rank_uris.is_empty() {
-            let (_, reason, hint) = self.state.phase();
-            // One tells clients to ask again, the other that an administrator is needed first.
-            let comes = |e: &crate::state::EngineStatus| {
-                matches!(e.state, EngineState::Starting | EngineState::Restarting)
-            };
-            let status = match self.state.engines().iter().any(comes) {
-                true => ResponseStatus::CtlInProgress,
-                false => ResponseStatus::CtlWaiting,
-            };
-            let fault = Fault::new(
-                status,
-                "server",
-                NOT_READY,
-                "no engine serves",
-                reason,
-                hint,
-            );
-            return Err(fault.to_status());
+            return Err(self.nobody_serves());
         }
         let provider = rank_uris.iter().find_map(|r| provider_of(&r.uri));
         Ok(Response::new(GetAttachInfoResp {
@@ -130,7 +147,7 @@ impl MgmtSvc for MgmtService {
                 srv_srx_set: -1,
                 ..ClientNetHint::default()
             }),
-            data_version: 1,
+            data_version: self.version(),
             sys: self.state.config.name.clone(),
             build_info: Some(build_info()),
             ..GetAttachInfoResp::default()
@@ -143,7 +160,7 @@ impl MgmtSvc for MgmtService {
     ) -> Result<Response<SystemQueryResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
         let request = request.into_inner();
-        let members = self.members.all();
+        let members = self.system.members()?;
         let chosen = select(&members, &request.ranks, &request.hosts)?;
         let providers = members.iter().filter_map(|m| provider_of(&m.fabric_uri));
         Ok(Response::new(SystemQueryResp {
@@ -154,8 +171,8 @@ impl MgmtSvc for MgmtService {
                 .collect(),
             absentranks: chosen.absent_ranks,
             absenthosts: chosen.absent_hosts,
-            data_version: 1,
-            ..SystemQueryResp::default()
+            data_version: self.version(),
+            sys_self_heal_policy: "none".to_owned(),
         }))
     }
 
@@ -164,8 +181,8 @@ impl MgmtSvc for MgmtService {
         request: Request<LeaderQueryReq>,
     ) -> Result<Response<LeaderQueryResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
+        let formatted = !self.system.membership()?.all().is_empty();
         let here = self.state.control_addr.clone();
-        let formatted = self.members.all().iter().any(|m| !m.uuid.is_empty());
         Ok(Response::new(LeaderQueryResp {
             current_leader: if formatted {
                 here.clone()
@@ -182,13 +199,18 @@ impl MgmtSvc for MgmtService {
         request: Request<SystemStopReq>,
     ) -> Result<Response<SystemStopResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
-        let (members, request) = (Arc::clone(&self.members), request.into_inner());
+        let (system, request) = (Arc::clone(&self.system), request.into_inner());
         to_its_end(async move {
-            let chosen = select(&members.all(), &request.ranks, &request.hosts)?;
+            let wanted = Wanted {
+                ranks: request.ranks,
+                hosts: request.hosts,
+                ignore_excluded: request.ignore_admin_excluded,
+            };
+            let done = system.stop(&wanted, request.force).await?;
             Ok(SystemStopResp {
-                results: members.stop(&chosen.ranks, request.force).await,
-                absentranks: chosen.absent_ranks,
-                absenthosts: chosen.absent_hosts,
+                results: done.results,
+                absentranks: done.absent_ranks,
+                absenthosts: done.absent_hosts,
             })
         })
         .await
@@ -199,21 +221,93 @@ impl MgmtSvc for MgmtService {
         request: Request<SystemStartReq>,
     ) -> Result<Response<SystemStartResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
-        let (members, request) = (Arc::clone(&self.members), request.into_inner());
+        let (system, request) = (Arc::clone(&self.system), request.into_inner());
         if request.check_mode {
             return Err(Status::unknown(
                 "this server's engines have no checker mode",
             ));
         }
         to_its_end(async move {
-            let chosen = select(&members.all(), &request.ranks, &request.hosts)?;
+            let wanted = Wanted {
+                ranks: request.ranks,
+                hosts: request.hosts,
+                ignore_excluded: request.ignore_admin_excluded,
+            };
+            let done = system.start(&wanted).await?;
             Ok(SystemStartResp {
-                results: members.start(&chosen.ranks).await?,
-                absentranks: chosen.absent_ranks,
-                absenthosts: chosen.absent_hosts,
+                results: done.results,
+                absentranks: done.absent_ranks,
+                absenthosts: done.absent_hosts,
             })
         })
         .await
+    }
+
+    async fn system_exclude(
+        &self,
+        request: Request<SystemExcludeReq>,
+    ) -> Result<Response<SystemExcludeResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        let (system, request) = (Arc::clone(&self.system), request.into_inner());
+        to_its_end(async move {
+            let done = system.exclude(&request.ranks, &request.hosts, request.clear);
+            Ok(SystemExcludeResp {
+                results: done.await?,
+            })
+        })
+        .await
+    }
+
+    async fn system_erase(
+        &self,
+        request: Request<SystemEraseReq>,
+    ) -> Result<Response<SystemEraseResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        let system = Arc::clone(&self.system);
+        to_its_end(async move {
+            let results = system.erase().await?;
+            Ok(SystemEraseResp { results })
+        })
+        .await
+    }
+
+    async fn join(&self, request: Request<JoinReq>) -> Result<Response<JoinResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        let peer = request.extensions().get::<Peer>().and_then(|p| p.address);
+        let joined = self.system.join(request.get_ref(), peer)?;
+        Ok(Response::new(joined))
+    }
+
+    async fn cluster_event(
+        &self,
+        request: Request<ClusterEventReq>,
+    ) -> Result<Response<ClusterEventResp>, Status> {
+        self.system.event(request.get_ref())?;
+        Ok(Response::new(ClusterEventResp {
+            sequence: request.get_ref().sequence,
+            status: 0,
+        }))
+    }
+
+    async fn pool_get_prop(
+        &self,
+        request: Request<PoolGetPropReq>,
+    ) -> Result<Response<PoolGetPropResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        self.system.exists()?;
+        let request = request.into_inner();
+        self.pools.get_properties(request).await.map(Response::new)
+    }
+
+    async fn pool_set_prop(
+        &self,
+        request: Request<PoolSetPropReq>,
+    ) -> Result<Response<PoolSetPropResp>, Status> {
+        self.admit(&request, &request.get_ref().sys)?;
+        self.system.exists()?;
+        let request = request.into_inner();
+        let pools = Arc::clone(&self.pools);
+        to_its_end(async move { pools.set_properties(request).await }).await
     }
 
     async fn pool_create(
@@ -221,6 +315,7 @@ impl MgmtSvc for MgmtService {
         request: Request<PoolCreateReq>,
     ) -> Result<Response<PoolCreateResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
+        self.system.exists()?;
         let request = request.into_inner();
         let pools = Arc::clone(&self.pools);
         to_its_end(async move { pools.create(request).await }).await
@@ -231,6 +326,7 @@ impl MgmtSvc for MgmtService {
         request: Request<PoolDestroyReq>,
     ) -> Result<Response<PoolDestroyResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
+        self.system.exists()?;
         let request = request.into_inner();
         let pools = Arc::clone(&self.pools);
         to_its_end(async move { pools.destroy(request).await }).await
@@ -241,6 +337,7 @@ impl MgmtSvc for MgmtService {
         request: Request<PoolQueryReq>,
     ) -> Result<Response<PoolQueryResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
+        self.system.exists()?;
         let request = request.into_inner();
         self.pools.query(request).await.map(Response::new)
     }
@@ -250,6 +347,7 @@ impl MgmtSvc for MgmtService {
         request: Request<ListPoolsReq>,
     ) -> Result<Response<ListPoolsResp>, Status> {
         self.admit(&request, &request.get_ref().sys)?;
+        self.system.exists()?;
         self.pools.list().await.map(Response::new)
     }
 }

@@ -1,319 +1,427 @@
 //! The members of a system, and what its management service does with them.
 
+mod member;
+
 use super::host::Inner;
-use crate::state::EngineStatus;
-use daos_proto::host::EngineState;
-use daos_proto::mgmt::SystemMember;
-use daos_proto::shared::RankResult;
+use super::local::{Action, Local, not_stopped, result};
+use super::select::select;
+use crate::membership::{Membership, Newcomer, Peers, Place, Standing};
+use daos_proto::ctl::ctl_svc_client::CtlSvcClient;
+use daos_proto::ctl::{RanksReq, ResponseStatus};
+use daos_proto::fault::not_replica;
+use daos_proto::host::Fault;
+use daos_proto::mgmt::{JoinReq, SystemMember};
+use daos_proto::shared::ras_event::Value;
+use daos_proto::shared::{ClusterEventReq, RankResult};
+use daos_proto::{NO_RANK, mgmt};
 use futures_util::future::join_all;
+use member::{control_address, described};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tonic::Status;
+use tracing::{info, warn};
+use uuid::Uuid;
 
-/// How long an engine may take to stop.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long another server may take: its engines are waited for.
+const HOST_WITHIN: Duration = Duration::from_secs(120);
+/// Event of an engine that died.
+const ENGINE_DIED: u32 = 2;
+/// Fault number of a rank that an administrator has excluded.
+const ADMIN_EXCLUDED: i32 = 622;
 
-/// The engines of a system, wherever they run. With one access point they are this server's own.
-#[tonic::async_trait]
-pub(crate) trait Members: Send + Sync {
-    /// All of them, by rank.
-    fn all(&self) -> Vec<SystemMember>;
-
-    /// Stops those of these ranks; `force` kills them. A result for each.
-    async fn stop(&self, ranks: &[u32], force: bool) -> Vec<RankResult>;
-
-    /// Starts those of these ranks that do not run, and waits for what becomes of them. A result for each.
-    ///
-    /// # Errors
-    /// Nothing can be started now.
-    async fn start(&self, ranks: &[u32]) -> Result<Vec<RankResult>, Status>;
+/// A system as its access point knows it.
+pub(crate) struct System {
+    host: Arc<Inner>,
+    local: Local,
+    peers: Peers,
 }
 
-/// The engines of this server.
-pub(crate) struct Local(pub(crate) Arc<Inner>);
-
-impl Local {
-    /// Engines by rank; one without a rank yet has its number as such.
-    fn engines(&self) -> impl Iterator<Item = (u32, usize, EngineStatus)> {
-        let engines = self.0.state.engines().into_iter().enumerate();
-        engines.map(|(index, engine)| (engine.rank.unwrap_or(index as u32), index, engine))
-    }
-
-    fn indices(&self, ranks: &[u32]) -> Vec<(u32, usize)> {
-        self.engines()
-            .filter(|(rank, ..)| ranks.contains(rank))
-            .map(|(rank, index, _)| (rank, index))
-            .collect()
-    }
-
-    fn result(&self, rank: u32, action: &str, done: Result<EngineState, String>) -> RankResult {
-        let addr = self.0.state.control_addr.clone();
-        let action_of_system = format!("system {action}");
-        let (errored, msg, state) = match done {
-            Ok(state) => (false, action_of_system, state_name(state)),
-            Err(why) => (true, format!("{action_of_system}: {why}"), "errored"),
-        };
-        RankResult {
-            rank,
-            action: action.to_owned(),
-            errored,
-            msg,
-            state: state.to_owned(),
-            addr,
-        }
-    }
+/// Members that a change is for.
+struct Chosen {
+    members: Vec<SystemMember>,
+    absent_ranks: String,
+    absent_hosts: String,
 }
 
-#[tonic::async_trait]
-impl Members for Local {
-    fn all(&self) -> Vec<SystemMember> {
-        let state = &self.0.state;
-        let mut members: Vec<_> = self
-            .engines()
-            .map(|(rank, _, engine)| SystemMember {
-                addr: state.control_addr.clone(),
-                uuid: engine.uuid,
-                rank,
-                state: state_name(engine.state).to_owned(),
-                fabric_uri: engine.uri,
-                fabric_contexts: engine.targets,
-                info: engine.reason,
-                fault_domain: state.fault_domain.clone(),
-                last_update: rfc3339(engine.since_ms),
-                ..SystemMember::default()
-            })
-            .collect();
-        members.sort_by_key(|member| member.rank);
-        members
-    }
-
-    async fn stop(&self, ranks: &[u32], force: bool) -> Vec<RankResult> {
-        let stops = self
-            .indices(ranks)
-            .into_iter()
-            .map(|(rank, index)| async move {
-                let stopped = self.0.supervisors[index].stop(GRACE, force).await;
-                let state = self.0.state.engine(index).state;
-                let done = match (stopped, state) {
-                    (Err(why), _) => Err(why),
-                    (Ok(_), EngineState::Ready | EngineState::Stopping) => {
-                        Err("rank failed to stop".to_owned())
-                    }
-                    (Ok(_), state) => Ok(state),
-                };
-                self.result(rank, "stop", done)
-            });
-        join_all(stops).await
-    }
-
-    async fn start(&self, ranks: &[u32]) -> Result<Vec<RankResult>, Status> {
-        let engines = self.indices(ranks);
-        let numbers = engines.iter().map(|(_, index)| *index as u32).collect();
-        let started = self.0.start(numbers).await?;
-        let results = engines.iter().zip(started.results);
-        Ok(results
-            .map(|((rank, _), engine)| {
-                let done = match engine.fault.clone() {
-                    None => Ok(engine.state()),
-                    Some(fault) => Err(fault.to_string()),
-                };
-                self.result(*rank, "start", done)
-            })
-            .collect())
-    }
-}
-
-/// Members that a request names by ranks or hosts.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Selection {
-    pub(super) ranks: Vec<u32>,
-    /// Ranks that there are not.
+/// What became of ranks.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) results: Vec<RankResult>,
     pub(super) absent_ranks: String,
-    /// Hosts that there are not.
     pub(super) absent_hosts: String,
 }
 
-/// The members of a system that was formatted, by ranks or by hosts; all without either.
-///
-/// # Errors
-/// There is no system yet, or the request makes no sense.
-pub(super) fn select(
-    members: &[SystemMember],
-    ranks: &str,
-    hosts: &str,
-) -> Result<Selection, Status> {
-    exists(members)?;
-    let all = || members.iter().map(|member| member.rank);
-    match (ranks.trim().is_empty(), hosts.trim().is_empty()) {
-        (true, true) => Ok(Selection {
-            ranks: all().collect(),
-            ..Selection::default()
-        }),
-        (false, false) => Err(Status::unknown(
-            "ranks and hosts cannot both be set in request",
-        )),
-        (false, true) => {
-            let wanted = ranks_of(ranks)?;
-            let (ranks, absent): (Vec<u32>, Vec<u32>) =
-                wanted.iter().partition(|rank| all().any(|r| r == **rank));
-            let absent: Vec<String> = absent.iter().map(u32::to_string).collect();
-            Ok(Selection {
-                ranks,
-                absent_ranks: absent.join(","),
-                ..Selection::default()
-            })
+/// Which ranks a request is for.
+pub(super) struct Wanted {
+    pub(super) ranks: String,
+    pub(super) hosts: String,
+    pub(super) ignore_excluded: bool,
+}
+
+impl System {
+    pub(crate) fn new(host: Arc<Inner>) -> Self {
+        Self {
+            local: Local(Arc::clone(&host)),
+            peers: Peers::new(&host.state.config),
+            host,
         }
-        (true, false) => {
-            let wanted = daos_hostlist::hosts(hosts).map_err(|e| Status::unknown(e.to_string()))?;
-            let is_on = |member: &SystemMember, host: &str| {
-                let bare = member.addr.rsplit_once(':').map_or("", |(bare, _)| bare);
-                member.addr == host || bare == host
+    }
+
+    /// The membership.
+    ///
+    /// # Errors
+    /// Another server keeps it.
+    pub(super) fn membership(&self) -> Result<&Arc<dyn Membership>, Status> {
+        match &self.host.state.membership {
+            Place::Here(membership) => Ok(membership),
+            Place::Elsewhere(elsewhere) => Err(not_replica(elsewhere.access_points())),
+        }
+    }
+
+    /// Refuses until there is a system, with the texts that clients look for.
+    pub(super) fn exists(&self) -> Result<&Arc<dyn Membership>, Status> {
+        let membership = self.membership()?;
+        match (membership.all().is_empty(), self.local.is_undecided()) {
+            (false, _) => Ok(membership),
+            // Their storage is being looked at: what it says is not known yet.
+            (true, true) => Err(Status::unknown(
+                "raft service unavailable (not started yet?)",
+            )),
+            (true, false) => Err(Status::unknown(
+                "system is uninitialized (storage format required?)",
+            )),
+        }
+    }
+
+    /// All members, by rank: what their servers have told, of this server's own as they are now.
+    ///
+    /// # Errors
+    /// There is no system here.
+    pub(super) fn members(&self) -> Result<Vec<SystemMember>, Status> {
+        let local = self.local.all();
+        let members = self.exists()?.all().into_iter();
+        Ok(members.map(|member| described(member, &local)).collect())
+    }
+
+    /// Takes an engine of another server in.
+    pub(super) fn join(
+        &self,
+        request: &JoinReq,
+        peer: Option<SocketAddr>,
+    ) -> Result<mgmt::JoinResp, Status> {
+        let membership = self.exists()?;
+        if request.check_mode {
+            return Err(Status::unknown("this system has no checker mode"));
+        }
+        let uuid = Uuid::try_parse(&request.uuid)
+            .map_err(|e| Status::unknown(format!("uuid {:?}: {e}", request.uuid)))?;
+        let newcomer = Newcomer {
+            uuid,
+            address: control_address(&request.addr, peer)?,
+            index: request.idx,
+            rank: (request.rank != NO_RANK).then_some(request.rank),
+            local: false,
+            uri: request.uri.clone(),
+            contexts: request.nctxs,
+            fault_domain: request.srv_fault_domain.clone(),
+            incarnation: request.incarnation,
+        };
+        let member = membership.join(newcomer)?;
+        info!(rank = member.rank, uuid = %member.uuid, address = member.address, "an engine joined");
+        Ok(mgmt::JoinResp {
+            rank: member.rank,
+            map_version: u32::try_from(membership.version()).unwrap_or(u32::MAX),
+            ..mgmt::JoinResp::default()
+        })
+    }
+
+    /// Takes note of what has become of an engine of another server.
+    pub(super) fn event(&self, request: &ClusterEventReq) -> Result<(), Status> {
+        let membership = self.exists()?;
+        let event = request
+            .event
+            .as_ref()
+            .ok_or_else(|| Status::unknown("nil event in request"))?;
+        warn!(
+            id = event.id,
+            rank = event.rank,
+            host = event.hostname,
+            "event: {}",
+            event.msg
+        );
+        let Some(Value::EngineStateInfo(info)) = &event.value else {
+            return Ok(());
+        };
+        let members = membership.all();
+        let known = members.iter().find(|m| m.rank == event.rank);
+        // An older life of an engine that has joined again is of no interest.
+        if event.id == ENGINE_DIED && known.is_some_and(|m| m.incarnation <= event.incarnation) {
+            membership.note(event.rank, Standing::Errored, &info.error)?;
+        }
+        Ok(())
+    }
+
+    fn chosen(&self, wanted: &Wanted) -> Result<Chosen, Status> {
+        let all = self.members()?;
+        let selection = select(&all, &wanted.ranks, &wanted.hosts)?;
+        let named = !wanted.ranks.trim().is_empty() || !wanted.hosts.trim().is_empty();
+        let mut members = all;
+        members.retain(|member| selection.ranks.contains(&member.rank));
+        let is_out = |member: &SystemMember| member.state == Standing::AdminExcluded.name();
+        let out: Vec<String> = members
+            .iter()
+            .filter(|m| is_out(m))
+            .map(|m| m.rank.to_string())
+            .collect();
+        if named && !wanted.ignore_excluded && !out.is_empty() {
+            let ranks = out.join(",");
+            let fault = Fault::new(
+                ResponseStatus::CtlErrApp,
+                "server",
+                ADMIN_EXCLUDED,
+                format!("rank(s) {ranks} are not in the system"),
+                "an administrator has excluded them",
+                format!("daos_shell system clear-exclude --ranks {ranks}"),
+            );
+            return Err(fault.to_status());
+        }
+        members.retain(|member| !is_out(member));
+        Ok(Chosen {
+            members,
+            absent_ranks: selection.absent_ranks,
+            absent_hosts: selection.absent_hosts,
+        })
+    }
+
+    /// Stops engines; with `force` at once, else those of other servers are prepared first.
+    pub(super) async fn stop(&self, wanted: &Wanted, force: bool) -> Result<Outcome, Status> {
+        let chosen = self.chosen(wanted)?;
+        let mut results = Vec::new();
+        if !force {
+            results = self
+                .everywhere(&chosen.members, Action::Prepare, false)
+                .await;
+        }
+        if !results.iter().any(|result| result.errored) {
+            results = self.everywhere(&chosen.members, Action::Stop, force).await;
+        }
+        Ok(outcome(results, chosen))
+    }
+
+    /// Starts engines that do not run.
+    pub(super) async fn start(&self, wanted: &Wanted) -> Result<Outcome, Status> {
+        let chosen = self.chosen(wanted)?;
+        let results = self.everywhere(&chosen.members, Action::Start, false).await;
+        Ok(outcome(results, chosen))
+    }
+
+    /// Takes ranks out, or lets them in again.
+    pub(super) async fn exclude(
+        &self,
+        ranks: &str,
+        hosts: &str,
+        clear: bool,
+    ) -> Result<Vec<RankResult>, Status> {
+        if ranks.trim().is_empty() && hosts.trim().is_empty() {
+            return Err(Status::unknown("no ranks or hosts specified"));
+        }
+        let all = self.members()?;
+        let selection = select(&all, ranks, hosts)?;
+        for (what, absent) in [
+            ("ranks", &selection.absent_ranks),
+            ("hosts", &selection.absent_hosts),
+        ] {
+            if !absent.is_empty() {
+                return Err(Status::unknown(format!(
+                    "the system has no {what} {absent}"
+                )));
+            }
+        }
+        let membership = self.membership()?;
+        let action = match clear {
+            true => "clear admin-excluded state",
+            false => "set admin-excluded state",
+        };
+        let mut results = Vec::new();
+        for member in all.iter().filter(|m| selection.ranks.contains(&m.rank)) {
+            // First, so that it is not let in again when it comes back.
+            let decided = membership.exclude(member.rank, clear);
+            let mut row = RankResult {
+                rank: member.rank,
+                action: action.to_owned(),
+                errored: decided.is_err(),
+                msg: String::new(),
+                state: member.state.clone(),
+                addr: member.addr.clone(),
             };
-            let mut selection = Selection::default();
-            let mut absent = Vec::new();
-            for host in &wanted {
-                let here = members.iter().filter(|member| is_on(member, host));
-                let before = selection.ranks.len();
-                selection.ranks.extend(here.map(|member| member.rank));
-                if selection.ranks.len() == before {
-                    absent.push(host.as_str());
+            match decided {
+                Ok(now) => row.state = now.standing.name().to_owned(),
+                Err(status) => status.message().clone_into(&mut row.msg),
+            }
+            if !clear && !row.errored && member.state != Standing::Unresponsive.name() {
+                let one = std::slice::from_ref(member);
+                let stopped = self.everywhere(one, Action::Stop, false).await;
+                if let Some(failed) = stopped.into_iter().find(|result| result.errored) {
+                    row.errored = true;
+                    row.msg = format!("it is excluded, but was not stopped: {}", failed.msg);
                 }
             }
-            selection.ranks.sort_unstable();
-            selection.ranks.dedup();
-            selection.absent_hosts = daos_hostlist::fold(absent);
-            Ok(selection)
+            results.push(row);
         }
-    }
-}
-
-/// A set of ranks as text.
-///
-/// # Errors
-/// It makes no sense.
-pub(super) fn ranks_of(ranks: &str) -> Result<Vec<u32>, Status> {
-    daos_hostlist::numbers(ranks).map_err(|why| Status::unknown(format!("ranks {ranks:?}: {why}")))
-}
-
-/// Refuses until a member has been formatted, with the texts that clients look for.
-fn exists(members: &[SystemMember]) -> Result<(), Status> {
-    if members.iter().any(|member| !member.uuid.is_empty()) {
-        return Ok(());
-    }
-    // Their storage is being looked at: what it says is not known yet.
-    let undecided = members.iter().any(|member| member.state == "starting");
-    Err(Status::unknown(match undecided {
-        true => "raft service unavailable (not started yet?)",
-        false => "system is uninitialized (storage format required?)",
-    }))
-}
-
-/// Whether a state is one of a mask's; 0 stands for all.
-pub(super) fn is_in(mask: u32, state: &str) -> bool {
-    let bit = match state {
-        "awaitformat" => 0x1,
-        "starting" => 0x2,
-        "ready" => 0x4,
-        "joined" => 0x8,
-        "stopping" => 0x10,
-        "stopped" => 0x20,
-        "excluded" => 0x40,
-        "errored" => 0x80,
-        _ => 0,
-    };
-    mask == 0 || mask & bit != 0
-}
-
-fn state_name(state: EngineState) -> &'static str {
-    match state {
-        EngineState::Ready => "joined",
-        EngineState::Starting | EngineState::Restarting => "starting",
-        EngineState::AwaitFormat | EngineState::Formatting => "awaitformat",
-        EngineState::Stopping => "stopping",
-        EngineState::Stopped => "stopped",
-        EngineState::StorageMismatch | EngineState::Errored => "errored",
-        EngineState::Unspecified => "unknown",
-    }
-}
-
-/// Milliseconds since the Unix epoch as RFC 3339 text in UTC.
-fn rfc3339(ms: u64) -> String {
-    let nanos = i128::from(ms) * 1_000_000;
-    OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(rank: u32, addr: &str, uuid: &str) -> SystemMember {
-        SystemMember {
-            rank,
-            addr: addr.to_owned(),
-            uuid: uuid.to_owned(),
-            state: "joined".to_owned(),
-            ..SystemMember::default()
-        }
+        Ok(results)
     }
 
-    #[test]
-    fn members_are_chosen_by_ranks_or_hosts() {
-        let members = [
-            member(0, "node1:10001", "u"),
-            member(1, "node1:10001", "u"),
-            member(2, "node2:10001", "u"),
-        ];
-        let chosen = |ranks, hosts| {
-            let s = select(&members, ranks, hosts).unwrap();
-            (s.ranks, s.absent_ranks, s.absent_hosts)
+    /// Ends the system. With an error among the results nothing was erased that counts.
+    pub(super) async fn erase(&self) -> Result<Vec<RankResult>, Status> {
+        let members = self.members()?;
+        let runs = |m: &&SystemMember| {
+            !matches!(
+                &*m.state,
+                "stopped"
+                    | "excluded"
+                    | "adminexcluded"
+                    | "errored"
+                    | "unresponsive"
+                    | "awaitformat"
+            )
         };
-        let none = String::new;
-        assert_eq!(chosen("", ""), (vec![0, 1, 2], none(), none()));
-        assert_eq!(chosen("1-4", ""), (vec![1, 2], "3,4".to_owned(), none()));
-        assert_eq!(
-            chosen("", "node[1,3-4],node2:10001"),
-            (vec![0, 1, 2], none(), "node[3-4]".to_owned())
-        );
-        for (ranks, hosts) in [("0", "node1"), ("x", ""), ("", "n[")] {
-            assert!(select(&members, ranks, hosts).is_err(), "{ranks} {hosts}");
+        if members.iter().any(|m| runs(&m)) {
+            let refused = members.iter().filter(runs).map(|member| {
+                let fault = not_stopped(member.rank, &member.info);
+                let state = member.state.as_str();
+                let why = fault.to_status().message().to_owned();
+                result(member.rank, &member.addr, Action::Reset, Err((state, why)))
+            });
+            return Ok(refused.collect());
+        }
+        let results = self.everywhere(&members, Action::Reset, false).await;
+        if !results.iter().any(|result| result.errored) {
+            self.membership()?.erase()?;
+            info!("the system was erased");
+        }
+        Ok(results)
+    }
+
+    /// Does something to members, wherever they are, side by side; takes note of what they are then.
+    async fn everywhere(
+        &self,
+        members: &[SystemMember],
+        action: Action,
+        force: bool,
+    ) -> Vec<RankResult> {
+        let local: Vec<String> = self.local.all().into_iter().map(|m| m.uuid).collect();
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            members.iter().partition(|m| local.contains(&m.uuid));
+        let mut by_host: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for member in elsewhere {
+            by_host.entry(&member.addr).or_default().push(member.rank);
+        }
+        let calls = by_host
+            .iter()
+            .map(|(address, ranks)| self.on_host(address, ranks, action, force));
+        let here: Vec<u32> = here.iter().map(|m| m.rank).collect();
+        let (own, theirs) = tokio::join!(self.on_this(&here, action, force), join_all(calls));
+        let mut results: Vec<RankResult> = theirs.into_iter().flatten().collect();
+        self.take_note(&results, action);
+        results.extend(own);
+        results.sort_by_key(|result| result.rank);
+        results
+    }
+
+    /// What other servers said is what their engines are.
+    fn take_note(&self, results: &[RankResult], action: Action) {
+        let Some(membership) = self.host.state.membership.here() else {
+            return;
+        };
+        for result in results {
+            let standing = match (&*result.state, action) {
+                ("unresponsive", _) => Standing::Unresponsive,
+                (_, Action::Prepare | Action::Reset) => continue,
+                _ if result.errored => Standing::Errored,
+                ("stopped", _) => Standing::Stopped,
+                ("ready" | "joined", _) => Standing::Joined,
+                _ => continue,
+            };
+            if let Err(status) = membership.note(result.rank, standing, &result.msg) {
+                warn!(rank = result.rank, "{}", status.message());
+            }
         }
     }
 
-    #[test]
-    fn there_is_no_system_before_a_format() {
-        let mut members = [member(0, "a:1", "")];
-        let told =
-            |members: &[SystemMember]| select(members, "", "").unwrap_err().message().to_owned();
-        assert_eq!(
-            told(&members),
-            "system is uninitialized (storage format required?)"
-        );
-        members[0].state = "starting".to_owned();
-        assert_eq!(
-            told(&members),
-            "raft service unavailable (not started yet?)"
-        );
+    async fn on_this(&self, ranks: &[u32], action: Action, force: bool) -> Vec<RankResult> {
+        let address = &self.host.state.control_addr;
+        let done = match action {
+            Action::Prepare => Ok(self.local.prepare(ranks)),
+            Action::Stop => Ok(self.local.stop(ranks, force).await),
+            Action::Start => self.local.start(ranks).await,
+            Action::Reset => self.local.reset(ranks).await,
+        };
+        done.unwrap_or_else(|status| {
+            all_failed(ranks, address, action, "errored", status.message())
+        })
     }
 
-    #[test]
-    fn masks_choose_states() {
-        assert!(is_in(0, "joined") && is_in(65_535, "errored") && is_in(0x8, "joined"));
-        assert!(!is_in(0x8, "stopped"));
-    }
-
-    #[test]
-    fn times_are_rfc_3339() {
-        for (ms, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400_123, "2000-02-29T00:00:00.123Z"),
-            (1_709_251_199_000, "2024-02-29T23:59:59Z"),
-        ] {
-            assert_eq!(rfc3339(ms), text);
+    async fn on_host(
+        &self,
+        address: &str,
+        ranks: &[u32],
+        action: Action,
+        force: bool,
+    ) -> Vec<RankResult> {
+        let names: Vec<String> = ranks.iter().map(u32::to_string).collect();
+        let request = RanksReq {
+            ranks: names.join(","),
+            force,
+            check_mode: false,
+        };
+        let answer = async {
+            let peer = self.peers.reach(address, HOST_WITHIN).await;
+            let mut client = CtlSvcClient::new(peer.map_err(Status::unavailable)?);
+            match action {
+                Action::Prepare => client.prep_shutdown_ranks(request).await,
+                Action::Stop => client.stop_ranks(request).await,
+                Action::Start => client.start_ranks(request).await,
+                Action::Reset => client.reset_format_ranks(request).await,
+            }
+        };
+        let mut results = match answer.await {
+            Ok(answer) => answer.into_inner().results,
+            Err(status) => {
+                return all_failed(ranks, address, action, "unresponsive", status.message());
+            }
+        };
+        results.retain(|result| ranks.contains(&result.rank));
+        let silent: Vec<u32> = ranks
+            .iter()
+            .copied()
+            .filter(|rank| !results.iter().any(|result| result.rank == *rank))
+            .collect();
+        let why = "its server has no such rank";
+        results.extend(all_failed(&silent, address, action, "unresponsive", why));
+        for result in &mut results {
+            address.clone_into(&mut result.addr);
         }
+        results
+    }
+}
+
+fn all_failed(
+    ranks: &[u32],
+    address: &str,
+    action: Action,
+    state: &str,
+    why: &str,
+) -> Vec<RankResult> {
+    let failed = |rank: &u32| result(*rank, address, action, Err((state, why.to_owned())));
+    ranks.iter().map(failed).collect()
+}
+
+fn outcome(results: Vec<RankResult>, chosen: Chosen) -> Outcome {
+    Outcome {
+        results,
+        absent_ranks: chosen.absent_ranks,
+        absent_hosts: chosen.absent_hosts,
     }
 }

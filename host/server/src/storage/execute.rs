@@ -205,9 +205,13 @@ impl Run<'_> {
             version: superblock::VERSION,
             uuid,
             system: config.name.clone(),
-            rank: Some(config.servers[index].rank.unwrap_or(index as u32)),
+            // A wish until the engine has joined; another server gives its system's ranks out.
+            rank: match self.state.membership.here() {
+                Some(_) => Some(config.servers[index].rank.unwrap_or(index as u32)),
+                None => config.servers[index].rank,
+            },
             uri: String::new(),
-            validrank: true,
+            validrank: self.state.membership.here().is_some(),
             hostfaultdomain: self.state.fault_domain.clone(),
             incarnation: 0,
             generation,

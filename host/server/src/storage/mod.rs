@@ -5,6 +5,7 @@ mod content;
 mod execute;
 mod layout;
 mod plan;
+mod record;
 mod rest;
 mod usable;
 
@@ -13,4 +14,5 @@ pub(crate) use content::Content;
 pub(crate) use execute::{Events, execute};
 pub(crate) use layout::{Tier, bdevs};
 pub(crate) use plan::plan;
+pub(crate) use record::{forget, record_rank};
 pub(crate) use rest::{Holder, bring_to_rest};

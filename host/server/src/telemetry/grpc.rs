@@ -6,13 +6,22 @@ use axum::middleware::Next;
 use axum::response::Response;
 use daos_telemetry::Histogram;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tonic::Code;
 
 /// What calls there were.
 #[derive(Clone, Default)]
-pub(crate) struct Calls(Arc<Mutex<BTreeMap<String, Method>>>);
+pub(crate) struct Calls(Arc<Mutex<Counts>>);
+
+#[derive(Default)]
+struct Counts {
+    methods: BTreeMap<String, Method>,
+    /// Calls that did not reach their method, by it and by the reason.
+    refused: BTreeMap<(String, &'static str), u64>,
+    /// Connections whose handshake failed.
+    handshakes: u64,
+}
 
 struct Method {
     /// By status.
@@ -34,8 +43,8 @@ pub(crate) async fn count(State(calls): State<Calls>, request: Request, next: Ne
         Code::Unimplemented => "unknown".to_owned(),
         _ => method,
     };
-    let mut methods = calls.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = methods.entry(method).or_insert_with(|| Method {
+    let mut counts = calls.lock();
+    let known = counts.methods.entry(method).or_insert_with(|| Method {
         codes: BTreeMap::new(),
         times: Histogram::seconds(),
     });
@@ -68,9 +77,38 @@ fn name(code: Code) -> &'static str {
 }
 
 impl Calls {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a call that was refused before its method was reached.
+    pub(crate) fn refused(&self, method: &str, reason: &'static str) {
+        let mut counts = self.lock();
+        let key = (method.to_owned(), reason);
+        *counts.refused.entry(key).or_default() += 1;
+    }
+
+    /// Takes note of a connection that was refused in its handshake.
+    pub(crate) fn handshake_failed(&self) {
+        self.lock().handshakes += 1;
+    }
+
     pub(super) fn put(&self, page: &mut Page) {
-        let methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (method, calls) in &*methods {
+        let counts = self.lock();
+        for ((method, reason), count) in &counts.refused {
+            let labels = vec![("method", method.clone()), ("reason", (*reason).to_owned())];
+            let help =
+                "Calls of the control plane that were refused before their method was reached";
+            page.counter("grpc_refused_calls", help, labels, *count as f64);
+        }
+        let help = "Connections to the control plane whose TLS handshake failed";
+        page.counter(
+            "grpc_failed_handshakes",
+            help,
+            Vec::new(),
+            counts.handshakes as f64,
+        );
+        for (method, calls) in &counts.methods {
             let labels = vec![("method", method.clone())];
             for (code, count) in &calls.codes {
                 let mut labels = labels.clone();

@@ -6,6 +6,7 @@
 use super::Caller;
 use super::incoming::Peer;
 use super::version;
+use crate::telemetry::Calls;
 use daos_certs::Role;
 use daos_proto::{COMPONENT_HEADER, fault, methods};
 use futures_util::future::Either;
@@ -47,8 +48,9 @@ fn unsupported(method: &str) -> Option<Status> {
     })
 }
 
-/// Why a call is refused; none if it is not. `claimed` is the component that the call itself names.
-fn refusal(caller: Caller, claimed: Option<&[u8]>, method: &str) -> Option<String> {
+/// Why a call is refused, in a word and in a sentence; none if it is not. `claimed` is the component that the call
+/// itself names.
+fn refusal(caller: Caller, claimed: Option<&[u8]>, method: &str) -> Option<(&'static str, String)> {
     let Caller::Component(role) = caller else {
         return None;
     };
@@ -56,30 +58,48 @@ fn refusal(caller: Caller, claimed: Option<&[u8]>, method: &str) -> Option<Strin
         && claimed != role.name().as_bytes()
     {
         let claimed = String::from_utf8_lossy(claimed);
-        return Some(format!(
+        let why = format!(
             "component mismatch (req: {claimed:?} != cert: {:?})",
             role.name()
-        ));
+        );
+        return Some(("component", why));
     }
-    (!may_call(role, method)).then(|| format!("{role} does not have permission to call {method}"))
+    (!may_call(role, method)).then(|| {
+        let why = format!("{role} does not have permission to call {method}");
+        ("role", why)
+    })
+}
+
+/// The method as it is counted: whoever can connect can make names up, so those that nobody knows are one.
+fn counted(method: &str) -> &str {
+    if methods::find(method).is_some() || methods::is_served(method) {
+        method.trim_start_matches('/')
+    } else {
+        "unknown"
+    }
 }
 
 /// Refuses what a caller may not call, before anything of the call is read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Access;
+#[derive(Clone)]
+pub(crate) struct Access {
+    /// Where it is counted.
+    pub(crate) calls: Calls,
+}
 
 impl<S> Layer<S> for Access {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner }
+        let calls = self.calls.clone();
+        Guarded { inner, calls }
     }
 }
 
 /// A service behind [`Access`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Guarded<S> {
     inner: S,
+    calls: Calls,
 }
 
 impl<S> Service<Request<Body>> for Guarded<S>
@@ -104,18 +124,23 @@ where
         let claimed = claimed.map(|value| value.as_bytes());
         let method = request.uri().path();
         let refused = match refusal(peer.caller, claimed, method) {
-            Some(why) => {
+            Some((reason, why)) => {
                 let from = peer.address.map(|at| at.to_string()).unwrap_or_default();
                 warn!("call from {from} refused: {why}");
-                Some(Status::permission_denied(format!("access denied: {why}")))
+                let status = Status::permission_denied(format!("access denied: {why}"));
+                Some((reason, status))
             }
-            None => version::of_headers(request.headers(), method)
-                .err()
-                .or_else(|| unsupported(method)),
+            None => match version::of_headers(request.headers(), method) {
+                Err(status) => Some(("version", status)),
+                Ok(()) => unsupported(method).map(|status| ("unsupported", status)),
+            },
         };
         match refused {
             None => Either::Right(self.inner.call(request)),
-            Some(refused) => Either::Left(ready(Ok(refused.into_http()))),
+            Some((reason, refused)) => {
+                self.calls.refused(counted(method), reason);
+                Either::Left(ready(Ok(refused.into_http())))
+            }
         }
     }
 }
@@ -145,7 +170,8 @@ mod tests {
                     method,
                 );
                 assert_eq!(refused.is_none(), allowed, "{role} calls {method}");
-                if let Some(why) = refused {
+                if let Some((reason, why)) = refused {
+                    assert_eq!(reason, "role");
                     assert!(why.contains(role.name()) && why.contains(method), "{why}");
                 }
             }
@@ -189,16 +215,26 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_made_up_are_counted_as_one() {
+        for (method, name) in [
+            ("/mgmt.MgmtSvc/SystemDrain", "mgmt.MgmtSvc/SystemDrain"),
+            ("/daos_host.v1.HostSvc/Stop", "daos_host.v1.HostSvc/Stop"),
+            ("/daos_host.v1.HostSvc/Made.Up", "unknown"),
+            ("/x.Y/Z", "unknown"),
+        ] {
+            assert_eq!(counted(method), name);
+        }
+    }
+
+    #[test]
     fn a_call_must_not_claim_another_component_than_the_certificate_s() {
         let why = refusal(
             Caller::Component(Role::Agent),
             Some(b"admin"),
             "/mgmt.MgmtSvc/GetAttachInfo",
         );
-        assert_eq!(
-            why.as_deref(),
-            Some("component mismatch (req: \"admin\" != cert: \"agent\")")
-        );
+        let mismatch = "component mismatch (req: \"admin\" != cert: \"agent\")";
+        assert_eq!(why, Some(("component", mismatch.to_owned())));
         // Clients of the DAOS 2.8 control plane name themselves; others need not.
         let unnamed = refusal(
             Caller::Component(Role::Agent),

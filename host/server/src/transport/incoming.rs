@@ -2,6 +2,7 @@
 
 use super::Caller;
 use crate::descriptors;
+use crate::telemetry::Calls;
 use daos_certs::{Renewal, Renewing, explain, role_of};
 use std::io;
 use std::net::SocketAddr;
@@ -62,10 +63,11 @@ enum Stream {
 pub(crate) fn incoming(
     listener: TcpListener,
     certificates: Option<Arc<Renewing>>,
+    calls: Calls,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(WAITING);
     tokio::spawn(async move {
-        let accepting = accept(&listener, certificates, &ready);
+        let accepting = accept(&listener, certificates, &calls, &ready);
         tokio::select! {
             () = accepting => {}
             // The server ends: nobody takes connections any more.
@@ -78,6 +80,7 @@ pub(crate) fn incoming(
 async fn accept(
     listener: &TcpListener,
     certificates: Option<Arc<Renewing>>,
+    calls: &Calls,
     ready: &mpsc::Sender<io::Result<Connection>>,
 ) {
     let mut told = false;
@@ -108,6 +111,7 @@ async fn accept(
         };
         let acceptor = acceptor(certificates);
         let (certificates, ready) = (Arc::clone(certificates), ready.clone());
+        let calls = calls.clone();
         // Each on its own: one that dawdles keeps nobody else waiting.
         tokio::spawn(async move {
             match authenticate(acceptor, stream, certificates.server_name()).await {
@@ -115,7 +119,10 @@ async fn accept(
                     // The server has ended if nobody takes it.
                     let _ = ready.send(Ok(connection)).await;
                 }
-                Err(why) => warn!("connection from {peer} refused: {why}"),
+                Err(why) => {
+                    calls.handshake_failed();
+                    warn!("connection from {peer} refused: {why}");
+                }
             }
         });
     }

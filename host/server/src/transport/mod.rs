@@ -8,7 +8,7 @@ mod incoming;
 mod version;
 
 pub(crate) use access::Access;
-pub(crate) use incoming::incoming;
+pub(crate) use incoming::{Peer, incoming};
 pub(crate) use version::of_system;
 
 use anyhow::{Context, anyhow};

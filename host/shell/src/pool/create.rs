@@ -1,17 +1,17 @@
 //! `pool create`.
 
 use super::size::Total;
-use super::{connect, failed, host, system};
+use super::{failed, system};
 use crate::cli::{Cli, CreateArgs};
+use crate::manage::access_point;
 use anyhow::bail;
 use daos_proto::host::{EngineSpace, PoolSpaceRequest};
 use daos_proto::mgmt::{PoolCreateReq, PoolProperty, pool_property::Value};
+use daos_proto::properties::LABEL;
 use daos_report::{Envelope, bytes, print_json};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Number of the property that is the label.
-const LABEL: u32 = 1;
 /// Shares of SCM and block device in a pool whose whole size is given.
 const RATIO: [f64; 2] = [0.06, 0.94];
 
@@ -46,9 +46,10 @@ pub(crate) async fn run(cli: &Cli, args: &CreateArgs, hosts: &[String]) -> anyho
         ranks: args.ranks.clone(),
         ..PoolCreateReq::default()
     };
+    let (host, mut client) = access_point(cli, hosts).await?;
     match (args.size, args.scm_size) {
         (Some(Total::Percent(percent)), _) => {
-            let space = space(cli, host(hosts)?).await?;
+            let space = space(cli, &host).await?;
             request.tier_bytes = share(percent, &space, args)?.to_vec();
         }
         (Some(Total::Bytes(total)), _) => {
@@ -59,7 +60,6 @@ pub(crate) async fn run(cli: &Cli, args: &CreateArgs, hosts: &[String]) -> anyho
             request.tier_bytes = vec![scm.unwrap_or(0), args.nvme_size.unwrap_or(0)];
         }
     }
-    let mut client = connect(cli, hosts).await?;
     let answer = client.pool_create(request).await.map_err(|s| failed(&s))?;
     let answer = answer.into_inner();
     let tier = |n: usize| answer.tier_bytes.get(n).copied().unwrap_or(0);

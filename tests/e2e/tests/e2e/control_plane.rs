@@ -25,7 +25,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -33,14 +33,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-async fn channel(site: &Site) -> Channel {
+pub(crate) async fn channel(site: &Site) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", site.address()));
     let endpoint = endpoint.expect("an address").timeout(LIMIT);
     endpoint.connect().await.expect("a connection")
 }
 
 /// A request as a component of a version makes it.
-fn of<T>(component: &str, version: &str, message: T) -> Request<T> {
+pub(crate) fn of<T>(component: &str, version: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let headers = request.metadata_mut();
     headers.insert(COMPONENT_HEADER, component.parse().expect("a component"));
@@ -48,13 +48,13 @@ fn of<T>(component: &str, version: &str, message: T) -> Request<T> {
     request
 }
 
-fn admin<T>(message: T) -> Request<T> {
+pub(crate) fn admin<T>(message: T) -> Request<T> {
     of("admin", "2.8.0", message)
 }
 
-const SYS: &str = "daos_server-2.8.0";
+pub(crate) const SYS: &str = "daos_server-2.8.0";
 
-fn number(status: &Status) -> i32 {
+pub(crate) fn number(status: &Status) -> i32 {
     Fault::from_status(status).map_or(0, |fault| fault.code)
 }
 

@@ -2,9 +2,10 @@
 
 mod rig;
 
+use crate::telemetry::{scrape, value};
 use daos_certs::{Authority, Identity, Role, Validity, client_config};
-use daos_e2e::{Finished, Site, eventually};
-use rig::{Anyone, authority, call, channel, component, issue};
+use daos_e2e::{Finished, Port, Site, eventually};
+use rig::{Anyone, authority, call, channel, component, issue, knock};
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::Path;
@@ -182,18 +183,27 @@ fn an_administrator_with_a_wrong_certificate_is_told_which() {
     server.stop();
 }
 
-/// Every method that the server has, and one that it has not.
+/// Every method of that control plane and of our own services, and some that nobody has.
 fn methods() -> impl Iterator<Item = &'static str> {
-    let served = daos_proto::methods::SERVED.iter().copied();
-    served.chain(["/ctl.CtlSvc/Nonsense"])
+    let known = daos_proto::methods::METHODS.iter().map(|m| m.path);
+    let own = daos_proto::methods::SERVED.iter().copied();
+    let own = own.filter(|path| daos_proto::methods::find(path).is_none());
+    known.chain(own).chain([
+        "/ctl.CtlSvc/Nonsense",
+        "/daos_host.v1.HostSvc/Nonsense",
+        "/RaftTransport/RequestVote",
+    ])
 }
 
 #[test]
-fn every_component_is_refused_what_is_not_its_own() {
-    let site = secured();
+fn every_component_may_call_its_own_methods_and_no_other() {
+    let port = Port::reserve();
+    let mut site = secured();
+    site.add_config(&format!("telemetry_port: {}\n", port.number()));
     let certs = site.path("certs");
     let mut server = site.start();
     server.wait_phase("maintenance");
+    let mut tried = 0;
     block_on(async {
         for role in Role::ALL {
             let channel = channel(&site, component(&certs, role))
@@ -204,24 +214,47 @@ fn every_component_is_refused_what_is_not_its_own() {
                     Some(known) => known.callers.contains(&role.name()),
                     None => role == Role::Admin && daos_proto::methods::is_served(method),
                 };
-                // What an administrator may do, such as stopping the server, is done elsewhere.
-                if allowed && !method.ends_with("/ServerState") && role == Role::Admin {
-                    continue;
-                }
-                let code = call(channel.clone(), method, role.name())
+                let status = knock(channel.clone(), method, role.name())
                     .await
-                    .map_or_else(|status| status.code(), |()| Code::Ok);
+                    .expect_err("a request that nobody understands");
+                tried += 1;
                 assert_eq!(
-                    code != Code::PermissionDenied,
+                    status.code() != Code::PermissionDenied,
                     allowed,
-                    "{role} calls {method}: {code}"
+                    "{role} calls {method}: {status}"
                 );
+                let words = format!("{role} does not have permission to call {method}");
+                assert_eq!(status.message().contains(&words), !allowed, "{status}");
             }
             let refused = call(channel, "/daos_host.v1.HostSvc/ServerState", "client").await;
             let status = refused.expect_err("a component that it is not");
             assert!(status.message().contains("component mismatch"), "{status}");
         }
     });
+    assert!(tried > 3 * (67 + 10), "{tried}");
+    // Nobody has changed anything.
+    server.wait_phase("maintenance");
+    let plain = ["-i", "-l", &site.address(), "system", "query"];
+    site.run("daos_shell", &plain).expect(1);
+    let text = scrape(port.number());
+    let refused = |method: &str, reason: &str| {
+        let labels = [
+            format!("method=\"{method}\""),
+            format!("reason=\"{reason}\""),
+        ];
+        let labels = labels.each_ref().map(String::as_str);
+        value(&text, "daos_grpc_refused_calls_total", &labels)
+    };
+    assert_eq!(refused("ctl.CtlSvc/StorageScan", "role"), 2.0);
+    assert_eq!(refused("mgmt.MgmtSvc/GetAttachInfo", "role"), 2.0);
+    assert_eq!(refused("daos_host.v1.HostSvc/Stop", "role"), 2.0);
+    assert_eq!(refused("unknown", "role"), 3.0 * 3.0);
+    assert_eq!(
+        refused("daos_host.v1.HostSvc/ServerState", "component"),
+        3.0
+    );
+    assert_eq!(refused("mgmt.MgmtSvc/SystemDrain", "unsupported"), 1.0);
+    assert!(value(&text, "daos_grpc_failed_handshakes_total", &[]) >= 1.0);
     server.stop();
 }
 

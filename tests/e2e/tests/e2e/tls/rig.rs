@@ -2,6 +2,7 @@
 
 use daos_certs::{Authority, Files, Identity, Role, Validity, client_config, create};
 use daos_e2e::Site;
+use prost::bytes::{Buf as _, BufMut as _};
 use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -11,9 +12,9 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use tonic::Request;
 use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic_prost::ProstCodec;
 
 /// Issues files for a component in a directory of their own.
 pub(super) fn issue(
@@ -59,11 +60,71 @@ pub(super) async fn channel(site: &Site, tls: Arc<ClientConfig>) -> Result<Chann
     daos_certs::connect(endpoint, &address, Some(tls)).await
 }
 
+/// Sends bytes as they are, and takes whatever comes.
+#[derive(Default)]
+struct Raw(&'static [u8]);
+
+impl Codec for Raw {
+    type Encode = ();
+    type Decode = ();
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self(self.0)
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self(self.0)
+    }
+}
+
+impl Encoder for Raw {
+    type Item = ();
+    type Error = tonic::Status;
+
+    fn encode(&mut self, (): (), buffer: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        buffer.put_slice(self.0);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = ();
+    type Error = tonic::Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, tonic::Status> {
+        buffer.advance(buffer.remaining());
+        Ok(Some(()))
+    }
+}
+
+/// No message begins like this: whoever may call the method is told so, and nothing is done.
+const NONSENSE: &[u8] = &[0xff; 12];
+
+/// Calls a method with a request that cannot be understood.
+pub(super) async fn knock(
+    channel: Channel,
+    method: &str,
+    claims: &str,
+) -> Result<(), tonic::Status> {
+    with(channel, method, claims, Raw(NONSENSE)).await
+}
+
 /// Calls a method with an empty request.
 pub(super) async fn call(
     channel: Channel,
     method: &str,
     claims: &str,
+) -> Result<(), tonic::Status> {
+    with(channel, method, claims, Raw(&[])).await
+}
+
+async fn with(
+    channel: Channel,
+    method: &str,
+    claims: &str,
+    codec: Raw,
 ) -> Result<(), tonic::Status> {
     let mut client = Grpc::new(channel);
     client
@@ -76,7 +137,6 @@ pub(super) async fn call(
         .metadata_mut()
         .insert(daos_proto::COMPONENT_HEADER, claims);
     let path = PathAndQuery::try_from(method).expect("a path");
-    let codec = ProstCodec::<(), ()>::default();
     client.unary(request, path, codec).await.map(|_| ())
 }
 

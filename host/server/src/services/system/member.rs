@@ -1,0 +1,119 @@
+//! How a member is told, and where its server is.
+
+use crate::membership::{Member, Standing};
+use crate::services::local::rfc3339;
+use daos_proto::mgmt::SystemMember;
+use std::net::SocketAddr;
+use tonic::Status;
+
+/// A member as the protocol tells it; one of this server's engines, as it is now.
+pub(super) fn described(member: Member, local: &[SystemMember]) -> SystemMember {
+    let uuid = member.uuid.to_string();
+    let live = local.iter().find(|engine| engine.uuid == uuid);
+    let serves = |engine: &SystemMember| engine.state == Standing::Joined.name();
+    let live = live.filter(|engine| match member.standing {
+        Standing::AdminExcluded => false,
+        // It was let in again: it is stopped until somebody starts it.
+        Standing::Excluded => serves(engine),
+        _ => true,
+    });
+    let mut told = SystemMember {
+        addr: member.address,
+        uuid,
+        rank: member.rank,
+        incarnation: member.incarnation,
+        state: member.standing.name().to_owned(),
+        fabric_uri: member.uri,
+        fabric_contexts: member.contexts,
+        info: member.info,
+        fault_domain: member.fault_domain,
+        last_update: rfc3339(member.since_ms),
+        ..SystemMember::default()
+    };
+    if let Some(engine) = live {
+        told.addr.clone_from(&engine.addr);
+        told.state.clone_from(&engine.state);
+        told.info.clone_from(&engine.info);
+        told.last_update.clone_from(&engine.last_update);
+        if serves(engine) {
+            told.fabric_uri.clone_from(&engine.fabric_uri);
+            told.fabric_contexts = engine.fabric_contexts;
+            told.incarnation = engine.incarnation;
+        }
+    }
+    told
+}
+
+/// The control address that a server names, with the caller's own where it names none.
+pub(super) fn control_address(named: &str, peer: Option<SocketAddr>) -> Result<String, Status> {
+    let failed = |why: &str| {
+        Status::unknown(format!(
+            "failed to parse {named:?} into a peer control address: {why}"
+        ))
+    };
+    let (host, port) = named
+        .rsplit_once(':')
+        .ok_or_else(|| failed("get listening port: missing port in address"))?;
+    let port: u16 = port.parse().map_err(|_| failed("the port is no number"))?;
+    if port == 0 || host.is_empty() {
+        return Err(failed("host or port is missing"));
+    }
+    let anywhere = matches!(host, "0.0.0.0" | "[::]");
+    match (anywhere, peer) {
+        (false, _) => Ok(named.to_owned()),
+        (true, Some(peer)) => Ok(SocketAddr::new(peer.ip(), port).to_string()),
+        (true, None) => Err(failed("it is not known where the caller is")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_where_it_calls_from() {
+        let peer = "192.0.2.7:40000".parse().ok();
+        let address = |named| control_address(named, peer).map_err(|s| s.message().to_owned());
+        assert_eq!(address("0.0.0.0:10001").unwrap(), "192.0.2.7:10001");
+        assert_eq!(address("[::]:10001").unwrap(), "192.0.2.7:10001");
+        assert_eq!(address("node1:10001").unwrap(), "node1:10001");
+        assert_eq!(
+            address("").unwrap_err(),
+            "failed to parse \"\" into a peer control address: get listening port: missing port in address"
+        );
+        for wrong in ["node1", "node1:x", ":10001", "node1:0", "node1:99999"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+        assert!(control_address("0.0.0.0:1", None).is_err());
+    }
+
+    #[test]
+    fn what_an_administrator_has_decided_comes_before_what_is_seen() {
+        let member = |standing| Member {
+            rank: 0,
+            uuid: Uuid::from_u128(1),
+            address: "a:1".to_owned(),
+            index: 0,
+            standing,
+            info: String::new(),
+            uri: "tcp://01".to_owned(),
+            contexts: 2,
+            fault_domain: "/h".to_owned(),
+            incarnation: 1,
+            since_ms: 0,
+        };
+        let engine = |state: &str| SystemMember {
+            uuid: Uuid::from_u128(1).to_string(),
+            state: state.to_owned(),
+            addr: "b:1".to_owned(),
+            ..SystemMember::default()
+        };
+        let told = |standing, state| described(member(standing), &[engine(state)]).state;
+        assert_eq!(told(Standing::Joined, "stopped"), "stopped");
+        assert_eq!(told(Standing::AdminExcluded, "joined"), "adminexcluded");
+        assert_eq!(told(Standing::Excluded, "stopped"), "excluded");
+        assert_eq!(told(Standing::Excluded, "joined"), "joined");
+        assert_eq!(described(member(Standing::Errored), &[]).state, "errored");
+    }
+}

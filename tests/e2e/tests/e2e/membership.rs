@@ -1,0 +1,481 @@
+//! Who belongs to a system: engines of the access point and of another server, through stops, deaths, exclusion and the
+//! end of the system.
+
+use crate::control_plane::{SYS, admin, block_on, channel, number, of};
+use daos_e2e::{Bdev, Finished, Server, Site, eventually};
+use daos_proto::NO_RANK;
+use daos_proto::ctl::RanksReq;
+use daos_proto::ctl::ctl_svc_client::CtlSvcClient;
+use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
+use daos_proto::mgmt::{
+    GetAttachInfoReq, JoinReq, ListPoolsReq, SystemEraseReq, SystemExcludeReq, SystemQueryReq,
+    SystemStopReq,
+};
+use daos_proto::shared::ras_event::{EngineStateEventInfo, Value as Event};
+use daos_proto::shared::{ClusterEventReq, RasEvent};
+use serde_json::Value;
+use tonic::Code;
+
+/// A node whose membership another one keeps.
+fn joiner(access_point: &Site) -> Site {
+    let mut site = Site::with_file();
+    site.add_config(&format!("access_points: ['{}']\n", access_point.address()));
+    site.use_certificates_of(access_point);
+    site
+}
+
+/// The members as the site tells them.
+#[track_caller]
+fn members(site: &Site) -> Vec<Value> {
+    let done = site
+        .shell(&["--json", "system", "query", "--members"])
+        .expect(0);
+    let members = done.json()["response"]["members"].take();
+    members.as_array().cloned().expect("members")
+}
+
+/// The states of all members, by rank.
+#[track_caller]
+fn states(site: &Site) -> Vec<String> {
+    let text = |m: &Value| m["state"].as_str().unwrap_or_default().to_owned();
+    members(site).iter().map(text).collect()
+}
+
+#[track_caller]
+fn wait_states(site: &Site, wanted: &[&str]) {
+    eventually(&format!("states {wanted:?}"), || {
+        (states(site) == wanted).then_some(())
+    });
+}
+
+/// Formats both, the access point first, and waits for two members.
+fn make_system(site: &Site, server: &mut Server<'_>, other: &Site, second: &mut Server<'_>) {
+    second.wait_phase("maintenance");
+    server.make_ready();
+    second.format(&[]).expect(0);
+    second.wait_phase("ready");
+    wait_states(site, &["joined", "joined"]);
+    assert_eq!(
+        states(other),
+        ["joined", "joined"],
+        "asked for at the other"
+    );
+}
+
+#[test]
+fn two_servers_are_one_system() {
+    let site = Site::with_file();
+    let other = joiner(&site);
+    let mut server = site.start();
+    let mut second = other.start();
+    // Whoever comes first waits for the access point's format.
+    second.wait_phase("maintenance");
+    second.format(&[]).expect(0);
+    second.wait_state("waiting to join", |state| {
+        let reason = state["engines"][0]["reason"].as_str().unwrap_or_default();
+        reason.contains("system is uninitialized")
+    });
+    server.make_ready();
+    second.wait_phase("ready");
+    wait_states(&site, &["joined", "joined"]);
+    let two = members(&site);
+    assert_eq!(two[1]["rank"], 1);
+    assert_eq!(two[1]["address"], other.address());
+    assert_eq!(second.wait_phase("ready")["engines"][0]["rank"], 1);
+
+    // Stopped and started from either end, by ranks or hosts.
+    let done = other.shell(&["system", "stop", "-r", "0-1,5"]).expect(1);
+    assert!(done.stderr.contains("the system has no rank 5"), "{done}");
+    assert_eq!(states(&site), ["stopped", "stopped"]);
+    site.shell(&["system", "start", "--rank-hosts", &other.address()])
+        .expect(0);
+    assert_eq!(states(&site), ["stopped", "joined"]);
+    let json = site
+        .shell(&["--json", "system", "start", "-r", "0-1"])
+        .expect(0)
+        .json();
+    assert_eq!(json["response"]["ranks"][1]["state"], "joined", "{json:#}");
+    let not_ok = site.shell(&["system", "query", "--not-ok"]).expect(0);
+    assert!(not_ok.stdout.contains("no members"), "{not_ok}");
+
+    // A death is told, and so is the return.
+    second.kill_engine(0);
+    wait_states(&site, &["joined", "errored"]);
+    wait_states(&site, &["joined", "joined"]);
+
+    // The access point dies and remembers.
+    site.shell(&["system", "exclude", "-r", "1", "-f"])
+        .expect(0);
+    server.kill();
+    drop(server);
+    let mut server = site.start();
+    server.wait_phase("ready");
+    wait_states(&site, &["joined", "adminexcluded"]);
+    let refused = other.shell(&["system", "start"]).expect(1);
+    assert!(
+        refused.stdout.contains("clear-exclude --ranks 1"),
+        "{refused}"
+    );
+    other
+        .shell(&["system", "clear-exclude", "-r", "1"])
+        .expect(0);
+    assert_eq!(states(&site), ["joined", "excluded"]);
+    other.shell(&["system", "start"]).expect(0);
+    wait_states(&site, &["joined", "joined"]);
+
+    // A server that is gone does not keep the others from anything.
+    second.kill();
+    drop(second);
+    let done = site.shell(&["system", "stop", "-r", "0-1"]).expect(1);
+    assert!(done.stderr.contains("ERROR: rank 1: "), "{done}");
+    assert_eq!(
+        states(&site),
+        ["joined", "unresponsive"],
+        "not even one was prepared"
+    );
+    site.shell(&["system", "stop", "-r", "0-1", "--force"])
+        .expect(1);
+    assert_eq!(states(&site), ["stopped", "unresponsive"]);
+    let mut second = other.start();
+    second.wait_phase("ready");
+    wait_states(&site, &["stopped", "joined"]);
+    second.stop();
+    server.stop();
+}
+
+#[test]
+fn two_servers_are_one_system_over_tls() {
+    let mut site = Site::with_file();
+    site.use_certificates();
+    let other = joiner(&site);
+    let mut server = site.start();
+    let mut second = other.start();
+    make_system(&site, &mut server, &other, &mut second);
+    site.shell(&["system", "stop", "-r", "1"]).expect(0);
+    assert_eq!(states(&site), ["joined", "stopped"]);
+    site.shell(&["system", "start", "-r", "1"]).expect(0);
+    second.stop();
+    server.stop();
+}
+
+#[test]
+fn a_rank_that_was_excluded_is_not_started_by_anything() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.make_ready();
+    let none = site.shell(&["system", "exclude", "-f"]).expect(1);
+    assert!(none.stderr.contains("--ranks"), "{none}");
+    site.shell(&["--json", "system", "exclude", "-r", "0"])
+        .expect(1);
+    site.shell(&["system", "exclude", "-r", "7", "-f"])
+        .expect(1);
+    let early = site
+        .shell(&["system", "clear-exclude", "-r", "0"])
+        .expect(1);
+    assert!(early.stderr.contains("is not excluded"), "{early}");
+    assert_eq!(states(&site), ["joined"]);
+
+    site.shell(&["system", "exclude", "-r", "0", "-f"])
+        .expect(0);
+    assert_eq!(states(&site), ["adminexcluded"]);
+    let state = site.state().expect("the server answers");
+    assert_eq!(state["engines"][0]["pid"], 0, "{state:#}");
+    for args in [
+        &["system", "start"][..],
+        &["system", "start", "-r", "0"],
+        &["system", "stop", "-r", "0"],
+    ] {
+        let done = site.shell(args).expect(1);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(said.contains("clear-exclude"), "{done}");
+    }
+    server.kill();
+    drop(server);
+    let mut server = site.start();
+    server.wait_state("excluded", |state| {
+        let reason = state["engines"][0]["reason"].as_str().unwrap_or_default();
+        reason.contains("excluded its rank")
+    });
+    assert_eq!(states(&site), ["adminexcluded"]);
+    // Another engine in its place is not let in either.
+    let format = server.format(&["--reformat"]);
+    assert_eq!(format.code, Some(0), "{format}");
+    server.wait_state("refused", |state| state["engines"][0]["state"] == "errored");
+    site.shell(&["system", "clear-exclude", "-r", "0"])
+        .expect(0);
+    site.shell(&["system", "start"]).expect(0);
+    wait_states(&site, &["joined"]);
+    server.stop();
+}
+
+#[test]
+fn new_pools_lie_on_the_engines_that_are_in_the_system() {
+    let site = Site::with_file();
+    site.add_engine(Bdev::File(site.path("bdev1")), 2);
+    let mut server = site.start();
+    server.make_ready();
+    site.shell(&["system", "exclude", "-r", "1", "-f"])
+        .expect(0);
+    assert_eq!(states(&site), ["joined", "adminexcluded"]);
+    let made = site
+        .shell(&["--json", "pool", "create", "tank", "--size", "20%"])
+        .expect(0)
+        .json();
+    let ranks: Vec<_> = made["response"]["ranks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    assert_eq!(ranks, [0], "{made:#}");
+    site.shell(&["system", "exclude", "-r", "0", "-f"])
+        .expect(0);
+    let none = site
+        .shell(&["pool", "create", "pond", "-z", "1G"])
+        .expect(1);
+    assert!(none.stderr.contains("excluded all of them"), "{none}");
+    server.stop();
+}
+
+#[test]
+fn a_system_is_erased_once_it_is_stopped() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.make_ready();
+    let before = members(&site);
+    let refused = site.shell(&["system", "erase", "-f"]).expect(1);
+    assert!(
+        refused.stderr.contains("has to be stopped first"),
+        "{refused}"
+    );
+    assert_eq!(members(&site), before);
+    // As its tools ask: with an errored result for each rank.
+    block_on(async {
+        let mut mgmt = MgmtSvcClient::new(channel(&site).await);
+        let erase = || {
+            admin(SystemEraseReq {
+                sys: SYS.to_owned(),
+            })
+        };
+        let told = mgmt.system_erase(erase()).await.expect("results");
+        let row = &told.get_ref().results[0];
+        assert!(row.errored && row.msg.contains("code = 612"), "{row:?}");
+        assert_eq!(
+            (row.action.as_str(), row.addr.is_empty()),
+            ("reset format", false)
+        );
+        let mut ctl = CtlSvcClient::new(channel(&site).await);
+        let ranks = RanksReq {
+            ranks: "0".to_owned(),
+            ..RanksReq::default()
+        };
+        let running = ctl.reset_format_ranks(of("server", "2.8.0", ranks)).await;
+        assert_eq!(number(&running.expect_err("it runs")), 612);
+    });
+    site.shell(&["system", "stop"]).expect(0);
+    let asked = site.shell(&["--json", "system", "erase"]).expect(1);
+    assert!(asked.stderr.contains("add -f"), "{asked}");
+    let done = site.shell(&["system", "erase", "-f"]).expect(0);
+    assert!(done.stdout.contains("awaitformat"), "{done}");
+    let gone = site.shell(&["system", "query", "--members"]).expect(1);
+    assert!(gone.stderr.contains("system is uninitialized"), "{gone}");
+    let state = site.state().expect("the server answers");
+    assert_eq!(state["engines"][0]["state"], "await-format", "{state:#}");
+    assert!(!site.scm(0).join("superblock").exists());
+    site.shell(&["system", "start"]).expect(1);
+    // Nothing starts on what is left, whoever asks; a format still says what it would destroy.
+    server.kill();
+    drop(server);
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    server.format(&[]).expect(1);
+    server.format(&["--reformat"]).expect(0);
+    server.wait_phase("ready");
+    let after = members(&site);
+    assert_eq!(after[0]["rank"], 0);
+    assert_ne!(after[0]["uuid"], before[0]["uuid"]);
+    server.stop();
+}
+
+#[test]
+fn an_engine_that_is_formatted_anew_keeps_its_rank() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.make_ready();
+    let before = members(&site);
+    site.shell(&["system", "stop"]).expect(0);
+    server.format(&["--reformat"]).expect(0);
+    server.wait_phase("ready");
+    let after = members(&site);
+    assert_eq!((after.len(), &after[0]["rank"]), (1, &before[0]["rank"]));
+    assert_ne!(after[0]["uuid"], before[0]["uuid"]);
+    // Without the file, who they are stands in their superblocks.
+    server.stop();
+    std::fs::remove_file(site.path("state/membership.json")).expect("the membership is a file");
+    let mut server = site.start();
+    server.wait_phase("ready");
+    assert_eq!(members(&site)[0]["uuid"], after[0]["uuid"]);
+    server.stop();
+    // What cannot be read is not taken for an empty system.
+    std::fs::write(site.path("state/membership.json"), "{").expect("our file");
+    let start = site
+        .run("daos_server", &["-o", "daos_server.yml", "start", "-i"])
+        .expect(1);
+    assert!(start.stderr.contains("membership.json"), "{start}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.wait_phase("maintenance");
+    let join = |change: fn(&mut JoinReq)| {
+        let mut request = JoinReq {
+            sys: SYS.to_owned(),
+            uuid: "4f3c1b6e-0000-4000-8000-000000000001".to_owned(),
+            rank: NO_RANK,
+            uri: format!("{}://01", site.provider()),
+            nctxs: 2,
+            addr: "0.0.0.0:10001".to_owned(),
+            srv_fault_domain: "/elsewhere".to_owned(),
+            ..JoinReq::default()
+        };
+        change(&mut request);
+        of("server", "2.8.0", request)
+    };
+    let uninitialized = "system is uninitialized (storage format required?)";
+    block_on(async {
+        let mut mgmt = MgmtSvcClient::new(channel(&site).await);
+        let sys = || SYS.to_owned();
+        for answer in [
+            mgmt.join(join(|_| {})).await.err(),
+            mgmt.get_attach_info(of(
+                "agent",
+                "2.8.0",
+                GetAttachInfoReq {
+                    sys: sys(),
+                    ..Default::default()
+                },
+            ))
+            .await
+            .err(),
+            mgmt.list_pools(admin(ListPoolsReq { sys: sys() }))
+                .await
+                .err(),
+            mgmt.system_erase(admin(SystemEraseReq { sys: sys() }))
+                .await
+                .err(),
+            mgmt.system_stop(admin(SystemStopReq {
+                sys: sys(),
+                ..Default::default()
+            }))
+            .await
+            .err(),
+        ] {
+            let status = answer.expect("there is no system yet");
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::Unknown, uninitialized)
+            );
+        }
+    });
+    let early = site.daos(&["container", "list"]).expect(1);
+    assert!(early.stderr.contains("storage format"), "{early}");
+    server.make_ready();
+    block_on(async {
+        let mut mgmt = MgmtSvcClient::new(channel(&site).await);
+        type Change = fn(&mut JoinReq);
+        for (change, words) in [
+            ((|r| r.addr.clear()) as Change, "missing port in address"),
+            (|r| r.uuid = "x".to_owned(), "uuid \"x\""),
+            (
+                |r| r.uuid = "00000000-0000-0000-0000-000000000000".to_owned(),
+                "nil",
+            ),
+            (|r| r.srv_fault_domain.clear(), "no path"),
+            (|r| r.srv_fault_domain = "/a/b/c".to_owned(), "layers"),
+            (|r| r.uri = "verbs://01".to_owned(), "verbs"),
+            (|r| r.rank = 0, "rank 0 is engine"),
+            (|r| r.check_mode = true, "checker mode"),
+            (|r| r.uri = "x".repeat(5000), "bytes"),
+            (|r| r.sys = "other-2.8.0".to_owned(), "other"),
+        ] {
+            let status = mgmt.join(join(change)).await.expect_err(words);
+            assert!(status.message().contains(words), "{words}: {status}");
+        }
+        let joined = mgmt.join(join(|_| {})).await.expect("a rank").into_inner();
+        assert_eq!((joined.rank, joined.status), (1, 0));
+        let query = SystemQueryReq {
+            sys: SYS.to_owned(),
+            ranks: "1".to_owned(),
+            ..SystemQueryReq::default()
+        };
+        let told = mgmt.system_query(admin(query)).await.expect("members");
+        // From where it called.
+        assert_eq!(told.get_ref().members[0].addr, "127.0.0.1:10001");
+        assert!(told.get_ref().data_version >= 2);
+        // A death from before it joined again is none.
+        let died = |incarnation| {
+            let state = EngineStateEventInfo {
+                errored: true,
+                error: "it died".to_owned(),
+                ..EngineStateEventInfo::default()
+            };
+            let event = RasEvent {
+                id: 2,
+                rank: 1,
+                incarnation,
+                value: Some(Event::EngineStateInfo(state)),
+                ..RasEvent::default()
+            };
+            of(
+                "server",
+                "2.8.0",
+                ClusterEventReq {
+                    sequence: 9,
+                    event: Some(event),
+                },
+            )
+        };
+        mgmt.join(join(|r| r.incarnation = 5)).await.expect("again");
+        mgmt.cluster_event(died(4)).await.expect("an answer");
+        assert_eq!(states(&site), ["joined", "joined"]);
+        let told = mgmt.cluster_event(died(5)).await.expect("an answer");
+        assert_eq!(told.get_ref().sequence, 9);
+        assert_eq!(states(&site), ["joined", "errored"]);
+        let none = SystemExcludeReq {
+            sys: SYS.to_owned(),
+            ..SystemExcludeReq::default()
+        };
+        assert!(mgmt.system_exclude(admin(none)).await.is_err());
+    });
+    server.stop();
+}
+
+#[test]
+fn hosts_that_do_not_answer_are_skipped_in_questions_about_the_system() {
+    let site = Site::with_file();
+    let mut server = site.start();
+    server.make_ready();
+    let ask = |list: &str, args: &[&str]| -> Finished {
+        site.run("daos_shell", &[&["-i", "-l", list], args].concat())
+    };
+    let list = format!("127.0.0.1:9,{}", site.address());
+    for args in [
+        &["pool", "create", "tank", "--size", "50%"][..],
+        &["pool", "list"],
+        &["pool", "query", "tank"],
+        &["network", "ping", "0", "-n", "2", "-S", "64"],
+        &["system", "query", "--members"],
+        &["pool", "destroy", "tank", "-f"],
+    ] {
+        ask(&list, args).expect(0);
+    }
+    let nobody = ask("127.0.0.1:[9-10]", &["pool", "list"]).expect(1);
+    assert!(nobody.stderr.contains("127.0.0.1:[9-10]: "), "{nobody}");
+    let json = ask("127.0.0.1:9", &["--json", "pool", "list"])
+        .expect(1)
+        .json();
+    let error = json["error"].as_str().unwrap_or_default();
+    assert!(error.contains("127.0.0.1:9"), "{json:#}");
+    server.stop();
+}
