@@ -26,6 +26,9 @@ const MALLOC: Defects = &[
     ("opens twice", "life.exclusive"),
     ("says busy without a word", "life.exclusive"),
     ("calls busy an error", "life.exclusive"),
+    ("is formatted once only", "life.format"),
+    ("is smaller after its format", "life.format"),
+    ("is formatted under its user", "life.format_open"),
     ("opens what does not exist", "life.unknown_device"),
     ("leaks a descriptor", "life.leaks"),
     ("one device for all", "life.two_devices"),
@@ -81,6 +84,7 @@ const MALLOC: Defects = &[
 
 /// Of a device whose cache goes with its closing.
 const CACHED: Defects = &[
+    ("cannot be formatted", "life.format"),
     ("flushes keep nothing", "durable.flush"),
     ("flushes keep a few blocks", "durable.flush"),
     ("a flush is for its own queue", "durable.queues"),

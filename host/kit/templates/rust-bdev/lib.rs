@@ -4,7 +4,8 @@ mod device;
 
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassKind, ClassRequest, DeviceRecord, DeviceSpec, DeviceState, ScanReport,
+    ClassKind, ClassRequest, DeviceRecord, DeviceSpec, DeviceState, FormatReport, FormatRequest,
+    ScanReport,
 };
 use daos_plugin_api::sdk::{BdevPlugin, CallContext, Error, Host, Plugin, Result};
 use device::Device;
@@ -115,6 +116,22 @@ impl Plugin for ThePlugin {
             }
         };
         Ok((0..config.number()).map(device).collect())
+    }
+
+    /// Makes a device ready for its label. The administrator has agreed; what is not ours is refused unless that
+    /// was allowed (`overwrite_foreign`). Here there is nothing to erase: memory is new in each process.
+    fn format(&self, _call: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
+        let device = &request.device;
+        let config = Config::read(&device.config)?;
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.contains(&device.address) {
+            let what = format!("{} is open in this process", device.address);
+            return Err(Error::new(Status::BUSY, what));
+        }
+        Ok(FormatReport {
+            size: config.bytes(),
+            notes: Vec::new(),
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use daos_helper::{
 use daos_loader::{PluginInfo, Policy, StateDir};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    ClassKind, ClassRequest, DeviceSpec, FormatReport, FormatRequest, PrepareReport,
+    ClassKind, ClassRequest, DeviceSpec, DeviceState, FormatReport, FormatRequest, PrepareReport,
     PrepareRequest, QuiesceReport, ScanReport,
 };
 use daos_proto::ctl::ResponseStatus;
@@ -68,7 +68,7 @@ impl Plugins {
         self.helpers.end().await;
     }
 
-    /// Checks a class config.
+    /// Checks a class config. A plugin without that function has said all in its schema.
     pub(crate) async fn validate(
         &self,
         plugin: &PluginInfo,
@@ -77,7 +77,10 @@ impl Plugins {
         let call = self
             .helpers
             .validate(plugin, request.clone(), CallOptions::default());
-        call.await.map_err(|e| trouble(plugin, e))
+        match call.await {
+            Err(e) if e.status() == Status::NOT_SUPPORTED => Ok(()),
+            result => result.map_err(|e| trouble(plugin, e)),
+        }
     }
 
     /// Lists the devices of a class config.
@@ -154,7 +157,7 @@ impl Plugins {
         })
     }
 
-    /// Mounts formatted SCM; `false` if there is none.
+    /// Mounts formatted SCM; `false` if there is none. Where there is nothing to mount `devices` tells what is formatted.
     pub(crate) async fn mount(
         &self,
         plugin: &PluginInfo,
@@ -167,6 +170,17 @@ impl Plugins {
         {
             Ok(()) => Ok(true),
             Err(error) if error.status() == Status::NOT_FOUND => Ok(false),
+            Err(error) if error.status() == Status::NOT_SUPPORTED => {
+                let request = ClassRequest {
+                    class: device.class.clone(),
+                    config: device.config.clone(),
+                };
+                let now = self.devices(plugin, &request).await?;
+                let is_formatted = |d: &DeviceSpec| d.state == DeviceState::Present;
+                Ok(now
+                    .iter()
+                    .any(|d| d.address == device.address && is_formatted(d)))
+            }
             Err(error) => Err(trouble(plugin, error)),
         }
     }
@@ -196,13 +210,13 @@ impl Plugins {
         call.await.map_err(|e| trouble(plugin, e))
     }
 
-    /// Formats a device.
+    /// Formats a device; the code tells "has no such function" from "failed to".
     pub(crate) async fn format(
         &self,
         plugin: &PluginInfo,
         request: &FormatRequest,
         progress: impl Fn(u64, u64, &str) + Send + Sync + 'static,
-    ) -> Result<FormatReport, Trouble> {
+    ) -> Result<FormatReport, (Status, Trouble)> {
         let options = CallOptions {
             progress: Some(Arc::new(move |p: Progress| {
                 progress(p.done, p.total, &p.what)
@@ -210,7 +224,7 @@ impl Plugins {
             ..CallOptions::default()
         };
         let call = self.helpers.format(plugin, request.clone(), options);
-        call.await.map_err(|e| trouble(plugin, e))
+        call.await.map_err(|e| (e.status(), trouble(plugin, e)))
     }
 
     /// Reads a file of the engine on its SCM.

@@ -12,6 +12,7 @@ use daos_media::device_config::{self, DeviceConfig, Options};
 use daos_media::label::Layout as LabelLayout;
 use daos_media::steps;
 use daos_media::superblock::{self, Superblock};
+use daos_plugin_api::abi::Status as Code;
 use daos_plugin_api::control::{DeviceSpec, DeviceState, FormatRequest};
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{
@@ -332,11 +333,14 @@ impl Run<'_> {
         let (events, target) = (self.events.clone(), target.clone());
         let progress =
             move |done, total, what: &str| events.progress(&target, phase, done, total, what);
-        let report = self
-            .plugins
-            .format(&tier.plugin, &request, progress)
-            .await?;
-        Ok(report.notes)
+        match self.plugins.format(&tier.plugin, &request, progress).await {
+            Ok(report) => Ok(report.notes),
+            // Its contents are gone whenever a process opens it: there is nothing to erase.
+            Err((Code::NOT_SUPPORTED, _)) if tier.ephemeral && phase == FormatPhase::Bdev => {
+                Ok(Vec::new())
+            }
+            Err((_, fault)) => Err(fault),
+        }
     }
 
     fn engine_device(

@@ -341,7 +341,7 @@ async fn command_refused(
         check_only: true,
     };
     let checked = plugins.format(&tier.plugin, &request, |_, _, _| ()).await;
-    checked.err().map(|fault| *fault)
+    checked.err().map(|(_, fault)| *fault)
 }
 
 fn without_command(tier: &Tier, device: &DeviceSpec) -> Fault {

@@ -8,7 +8,7 @@ use crate::abi::{BdevEvent, BdevGeometry, BdevOp, Status};
 use crate::conformance::case::{
     Case, Verdict, ensure, failed, refused, refused_somehow, skipped, supported,
 };
-use crate::control::ClassKind;
+use crate::control::{ClassKind, FormatRequest};
 use crate::host::CallOptions;
 
 pub(super) const CASES: &[Case<BdevBench>] = &[
@@ -26,6 +26,16 @@ pub(super) const CASES: &[Case<BdevBench>] = &[
         id: "life.exclusive",
         name: "a second opener is refused as BUSY and told why",
         body: exclusive,
+    },
+    Case {
+        id: "life.format",
+        name: "a device can be formatted, again and again, and is listed as before",
+        body: format,
+    },
+    Case {
+        id: "life.format_open",
+        name: "a device that is open is not formatted under its user",
+        body: format_open,
     },
     Case {
         id: "life.unknown_device",
@@ -135,6 +145,61 @@ fn exclusive(bench: &BdevBench) -> Verdict {
     }
     drop(first);
     bench.open().map(drop)
+}
+
+fn format_request(bench: &BdevBench) -> FormatRequest {
+    FormatRequest {
+        device: bench.spec().clone(),
+        overwrite_foreign: false,
+        nvme_format: false,
+        check_only: false,
+    }
+}
+
+/// What hosts do without only where the contents go with the process anyway.
+fn format(bench: &BdevBench) -> Verdict {
+    let request = format_request(bench);
+    let before = bench.base.list()?;
+    for _ in 0..2 {
+        match bench.instance().format(&request, CallOptions::default()) {
+            Ok(report) => ensure!(
+                report.size.abs_diff(request.device.size) <= request.device.size / 100
+                    || report.size == 0
+                    || request.device.size == 0,
+                "after its format the device has {} bytes, devices said {}",
+                report.size,
+                request.device.size
+            ),
+            Err(e) if e.status == Status::NOT_SUPPORTED => {
+                let mut classes = bench.instance().manifest().classes.iter();
+                ensure!(
+                    classes.any(|c| c.name == request.device.class && c.ephemeral),
+                    "the plugin has no format: no engine could get its devices"
+                );
+                return skipped("the contents go with the process, and the plugin has no format");
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    ensure!(
+        bench.base.list()? == before,
+        "another device is listed after a format"
+    );
+    bench.open().map(drop)
+}
+
+fn format_open(bench: &BdevBench) -> Verdict {
+    let device = bench.open()?;
+    let result = bench
+        .instance()
+        .format(&format_request(bench), CallOptions::default());
+    drop(device);
+    if let Err(e) = &result
+        && e.status == Status::NOT_SUPPORTED
+    {
+        return skipped("the plugin has no format");
+    }
+    refused("format of an open device", result, &[Status::BUSY])
 }
 
 fn unknown_device(bench: &BdevBench) -> Verdict {

@@ -11,6 +11,7 @@ mod fabric_choice;
 mod fabric_refused;
 mod file_keys;
 mod firmware;
+mod first_plugins;
 mod foreign_storage;
 mod format_death;
 mod format_guards;
