@@ -5,9 +5,9 @@ use std::{env, error::Error, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 12] = [
-    "burnin", "ctl", "device", "drpc", "firmware", "host", "layers", "mgmt", "plugin", "rpc",
-    "shared", "srv",
+const FILES: [&str; 13] = [
+    "burnin", "ctl", "device", "drpc", "firmware", "host", "layers", "mgmt", "plugin", "preflight",
+    "rpc", "shared", "srv",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -54,4 +54,5 @@ pub use model::{
 pub use overrides::Overrides;
 pub use paths::{default_plugins_dir, default_state_dir, locate, search_paths};
 pub use tree::MAX_FILE_BYTES;
+pub use validate::is_fault_path;
 pub use values::normalise_pci;

@@ -154,6 +154,13 @@ impl Config {
             .collect()
     }
 
+    /// Whether the file or the command line says something about a key, given as a path like `nr_hugepages`: its value may
+    /// still be that of the default.
+    #[must_use]
+    pub fn is_set(&self, key: &str) -> bool {
+        self.origin.has(key)
+    }
+
     /// Whether the allow list permits a plugin of this name. Without a list all are permitted.
     #[must_use]
     pub fn allows_plugin(&self, name: &str) -> bool {

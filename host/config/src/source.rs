@@ -154,6 +154,11 @@ impl Origin {
         }
     }
 
+    /// Whether somebody wrote `path` itself.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
     /// Puts a finding at the value of `path`.
     pub(crate) fn at(&self, diagnostic: Diagnostic, path: &str) -> Diagnostic {
         self.place(diagnostic, path, false)

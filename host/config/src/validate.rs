@@ -190,16 +190,22 @@ fn access_points(c: &Config, check: &mut Check<'_>) {
     }
 }
 
+/// Whether a text is a fault domain: labels of letters, digits and `-._=:`, each behind a slash, the widest first.
+#[must_use]
+pub fn is_fault_path(path: &str) -> bool {
+    let valid = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-._=:".contains(c))
+    };
+    path.strip_prefix('/')
+        .is_some_and(|parts| parts.split('/').all(valid))
+}
+
 fn fault_domain(c: &Config, check: &mut Check<'_>) {
     if let Some(path) = &c.fault_path {
-        let valid = |part: &str| {
-            !part.is_empty()
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-._=:".contains(c))
-        };
-        let parts = path.strip_prefix('/').map(|p| p.split('/').all(valid));
-        if parts != Some(true) {
+        if !is_fault_path(path) {
             check.at(
                 "fault_path",
                 Diagnostic::error(

@@ -337,6 +337,59 @@ fn a_setuid_helper_refuses_to_run() {
     assert!(text.contains("refusing to run setuid"), "{text}");
 }
 
+#[test]
+fn a_helper_whose_file_has_capabilities_refuses_to_run() {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let name = "a_helper_whose_file_has_capabilities_refuses_to_run";
+    let scratch = tempfile::tempdir().unwrap();
+    fixture_files::chmod(scratch.path(), 0o755);
+    let program = scratch.path().join("helper");
+    std::fs::copy(env!("CARGO_BIN_EXE_daos_server_helper"), &program).unwrap();
+    fixture_files::chmod(&program, 0o755);
+    // CAP_SYS_ADMIN, permitted and effective (`struct vfs_cap_data` of linux/capability.h).
+    let capabilities: [u32; 5] = [0x0200_0001, 1 << 21, 0, 0, 0];
+    let bytes: Vec<u8> = capabilities
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    let path = std::ffi::CString::new(program.as_os_str().as_bytes()).unwrap();
+    // SAFETY: path and name end with a zero, and the value is as long as is said.
+    let set = unsafe {
+        nix::libc::setxattr(
+            path.as_ptr(),
+            c"security.capability".as_ptr(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            0,
+        )
+    };
+    if set != 0 || mounted_nosuid(scratch.path()) {
+        println!("NOT RUN {name}: files cannot have capabilities here, or only root can give them");
+        return;
+    }
+    let run = || {
+        Command::new(&program)
+            .args(["bdev-malloc", "--parent", &std::process::id().to_string()])
+            .stdin(Stdio::null())
+            .uid(65534)
+            .gid(65534)
+            .output()
+    };
+    // Another test that starts a process at this moment holds the copy open for writing.
+    let output = loop {
+        match run() {
+            Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => break result.unwrap(),
+        }
+    };
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("capabilities of its file"), "{text}");
+}
+
 fn mounted_nosuid(path: &std::path::Path) -> bool {
     nix::sys::statvfs::statvfs(path)
         .is_ok_and(|s| s.flags().contains(nix::sys::statvfs::FsFlags::ST_NOSUID))

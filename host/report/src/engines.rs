@@ -22,6 +22,28 @@ pub struct ServerRow {
     pub config_path: String,
     pub insecure: bool,
     pub engines: Vec<EngineRow>,
+    /// The plan of the engines, where the configuration names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<ProposedPlan>,
+}
+
+/// Engines of a host whose configuration names none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // as above
+pub struct ProposedPlan {
+    pub hash: String,
+    pub yaml: String,
+    pub accepted: bool,
+}
+
+impl From<host::ProposedEngines> for ProposedPlan {
+    fn from(proposed: host::ProposedEngines) -> Self {
+        Self {
+            hash: proposed.hash,
+            yaml: proposed.yaml,
+            accepted: proposed.accepted,
+        }
+    }
 }
 
 /// State of one engine.
@@ -83,6 +105,7 @@ impl From<host::ServerStateResponse> for ServerRow {
             config_path: state.config_path,
             insecure: state.insecure,
             engines: state.engines.into_iter().map(EngineRow::from).collect(),
+            proposed: state.proposed.map(ProposedPlan::from),
         }
     }
 }

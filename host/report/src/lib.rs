@@ -12,6 +12,7 @@ mod firmware;
 mod format;
 mod health;
 mod layers;
+mod manual;
 mod network;
 mod ping;
 pub mod plot;
@@ -21,7 +22,7 @@ mod scan;
 mod table;
 mod units;
 
-pub use engines::{EngineRow, ServerRow};
+pub use engines::{EngineRow, ProposedPlan, ServerRow};
 pub use envelope::{Envelope, print_json};
 pub use fault::FaultRow;
 pub use firmware::{
@@ -31,6 +32,7 @@ pub use firmware::{
 pub use format::{FormatRow, status_text};
 pub use health::HealthRow;
 pub use layers::LayersReport;
+pub use manual::manual;
 pub use network::{NetworkReport, NetworkRow, ProviderRow};
 pub use ping::{PingReport, PingRow};
 pub use plugin_detail::PluginDetail;

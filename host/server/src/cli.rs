@@ -3,6 +3,7 @@
 use crate::cert::CertCommand;
 use crate::firmware::local::FirmwareCommand;
 use crate::kit::{BenchArgs, CheckArgs, NewArgs};
+use crate::preflight::PreflightArgs;
 use crate::prepare::PrepareArgs;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use daos_config::Overrides;
@@ -60,6 +61,18 @@ pub(crate) struct Globals {
 pub(crate) enum Command {
     /// Run the server until it is told to stop.
     Start(StartArgs),
+    /// Check whether this machine is ready for a server: time, users, directories, privileges, huge pages, IOMMU, limits,
+    /// ports, certificates and plugins, as the configuration asks for them. Works without one.
+    ///
+    /// Each finding says what is there, why it matters and what to do. Changes nothing, unless --fix is given. `daos_shell
+    /// preflight` compares nodes.
+    #[command(
+        after_help = "Examples:\n  daos_server preflight\n  daos_server -o daos_server.yml preflight --json\n  sudo daos_server -o \
+                      daos_server.yml preflight --fix\n\nStates: ok, WARN (works, but could be better), FAIL (does not work), - \
+                      (nothing asks for it).\n\nExit status: 0 if nothing fails, 1 if something does (with --strict a warning, \
+                      too), 2 for a wrong command line."
+    )]
+    Preflight(PreflightArgs),
     /// Look at storage.
     #[command(subcommand)]
     Storage(StorageCommand),
@@ -84,8 +97,12 @@ pub(crate) enum Command {
         /// Shell to complete for.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (roff).
-    Manpage,
+    /// Print the manual page (roff), or write one per command.
+    Manpage {
+        /// Directory for the pages of all commands.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Options that win over the configuration file.
@@ -281,7 +298,7 @@ pub(crate) enum ConfigCommand {
     Generate(GenerateArgs),
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct GenerateArgs {
     /// Engines [default: one per NUMA node that has cores]
     #[arg(short = 'e', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]

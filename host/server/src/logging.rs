@@ -4,11 +4,68 @@ use anyhow::Context;
 use daos_config::{Config, ControlLogMask};
 use daos_telemetry::{Mask, Masks};
 use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Lines that may wait for the disk; the ones after that are dropped.
+const BUFFERED: usize = 8192;
+
+/// A log file whose disk may be full: lines are lost then, and the server goes on. It says so on standard error, and in the
+/// file when there is room again.
+struct Patient<W> {
+    file: W,
+    path: PathBuf,
+    lost: u64,
+}
+
+impl<W: Write> Patient<W> {
+    fn new(file: W, path: PathBuf) -> Self {
+        Self {
+            file,
+            path,
+            lost: 0,
+        }
+    }
+
+    fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.lost > 0 {
+            // A part of the line that failed may stand there.
+            let gap = format!(
+                "\n{} line(s) are missing here: they could not be written\n",
+                self.lost
+            );
+            self.file.write_all(gap.as_bytes())?;
+            self.lost = 0;
+        }
+        self.file.write_all(line)
+    }
+}
+
+impl<W: Write> Write for Patient<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.try_write(line) {
+            if self.lost == 0 {
+                // Whoever has no standard error either cannot be told.
+                let _ = writeln!(
+                    io::stderr(),
+                    "WARN: control_log_file {} cannot be written, lines are lost until it can be: {error}",
+                    self.path.display()
+                );
+            }
+            self.lost += 1;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
 
 /// Starts logging as the configuration says. The guard flushes what is buffered when dropped; the mask can be changed
 /// from then on.
@@ -29,7 +86,10 @@ pub(crate) fn start(
                 .create(true)
                 .open(path)
                 .with_context(|| format!("cannot open control_log_file {}", path.display()))?;
-            let (writer, guard) = tracing_appender::non_blocking(file);
+            let (writer, guard) = NonBlockingBuilder::default()
+                // Room for these lines is taken at once.
+                .buffered_lines_limit(BUFFERED)
+                .finish(Patient::new(file, path.clone()));
             (BoxMakeWriter::new(writer), Some(guard))
         }
     };
@@ -68,4 +128,52 @@ fn mask(config: &Config, debug: bool) -> Mask {
         }
     }
     mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with room for so many bytes.
+    struct Disk {
+        text: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match bytes.len().min(self.room) {
+                0 => Err(io::Error::from(io::ErrorKind::StorageFull)),
+                fits => {
+                    self.room -= fits;
+                    self.text.extend_from_slice(&bytes[..fits]);
+                    Ok(fits)
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_says_how_many() {
+        let disk = Disk {
+            text: Vec::new(),
+            room: 9,
+        };
+        let mut log = Patient::new(disk, "/log".into());
+        for line in ["first\n", "second\n", "third\n"] {
+            assert_eq!(log.write(line.as_bytes()).unwrap(), line.len());
+        }
+        log.file.room = 1000;
+        log.write_all(b"fourth\n").unwrap();
+        log.write_all(b"fifth\n").unwrap();
+        let text = String::from_utf8(log.file.text).unwrap();
+        assert_eq!(
+            text,
+            "first\nsec\n2 line(s) are missing here: they could not be written\nfourth\nfifth\n"
+        );
+    }
 }

@@ -11,6 +11,7 @@ mod cli;
 mod descriptors;
 mod engine;
 mod fabric;
+mod facts;
 mod fault_domain;
 mod firmware;
 mod generate;
@@ -25,6 +26,7 @@ mod owner;
 mod plugins;
 mod pools;
 mod port_holder;
+mod preflight;
 mod prepare;
 mod responder;
 mod scan;
@@ -71,16 +73,19 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Some(Command::Config(ConfigCommand::Generate(args))) => generate::run(&cli, args),
+        Some(Command::Preflight(args)) => preflight::run(&cli, args),
         Some(Command::Cert(command)) => cert::run(&cli, command),
         Some(Command::Completion { shell }) => {
             let mut out = std::io::stdout();
             clap_complete::generate(*shell, &mut Cli::command(), "daos_server", &mut out);
             Ok(true)
         }
-        Some(Command::Manpage) => clap_mangen::Man::new(Cli::command())
-            .render(&mut std::io::stdout())
-            .map(|()| true)
-            .map_err(Into::into),
+        Some(Command::Manpage { dir }) => {
+            let out = &mut std::io::stdout();
+            daos_report::manual(Cli::command(), dir.as_deref(), out)
+                .map(|()| true)
+                .map_err(Into::into)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

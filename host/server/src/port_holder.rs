@@ -8,16 +8,28 @@ const LISTEN: &str = "0A";
 
 /// "PROGRAM (process PID)"; `None` if nobody is found, such as a process of another user.
 pub(crate) fn holder(port: u16) -> Option<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let inode = tables
-        .iter()
-        .find_map(|table| listening_inode(&fs::read_to_string(table).ok()?, port))?;
+    holder_in(Path::new("/proc"), port)
+}
+
+/// Whether somebody listens on a port, by the tables in `proc`.
+pub(crate) fn is_taken(proc: &Path, port: u16) -> bool {
+    inode(proc, port).is_some()
+}
+
+fn inode(proc: &Path, port: u16) -> Option<u64> {
+    let mut tables = ["net/tcp", "net/tcp6"].iter();
+    tables.find_map(|table| listening_inode(&fs::read_to_string(proc.join(table)).ok()?, port))
+}
+
+/// As [`holder`], by the processes in `proc`.
+pub(crate) fn holder_in(proc: &Path, port: u16) -> Option<String> {
+    let inode = inode(proc, port)?;
     let wanted = format!("socket:[{inode}]");
     let is_process = |entry: &fs::DirEntry| {
         let name = entry.file_name();
         name.to_str().is_some_and(|n| n.parse::<u32>().is_ok())
     };
-    let mut processes = fs::read_dir("/proc").ok()?.flatten().filter(is_process);
+    let mut processes = fs::read_dir(proc).ok()?.flatten().filter(is_process);
     let process = processes.find(|entry| {
         let descriptors = fs::read_dir(entry.path().join("fd"));
         descriptors.into_iter().flatten().flatten().any(|fd| {

@@ -11,13 +11,14 @@ use crate::plugins::Plugins;
 use crate::pools::Pools;
 use crate::services::{
     BurnInService, CtlService, FirmwareService, HostService, LayerService, Local, MgmtService,
-    PluginService, System,
+    PluginService, PreflightService, System,
 };
 use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::transport::{self, Access};
 use crate::{
-    attach_file, check, descriptors, fault_domain, launch, logging, port_holder, telemetry,
+    attach_file, check, descriptors, fault_domain, generate, launch, logging, port_holder,
+    preflight, telemetry,
 };
 use anyhow::Context;
 use axum::middleware::from_fn_with_state;
@@ -31,6 +32,7 @@ use daos_proto::host::firmware_svc_server::FirmwareSvcServer;
 use daos_proto::host::host_svc_server::HostSvcServer;
 use daos_proto::host::layer_svc_server::LayerSvcServer;
 use daos_proto::host::plugin_svc_server::PluginSvcServer;
+use daos_proto::host::preflight_svc_server::PreflightSvcServer;
 use daos_proto::mgmt::mgmt_svc_server::MgmtSvcServer;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +93,7 @@ pub(crate) fn run(cli: &Cli, overrides: &Overrides) -> anyhow::Result<bool> {
 }
 
 async fn serve(
-    config: Config,
+    mut config: Config,
     path: &Path,
     plugins: Plugins,
     log_masks: LogMasks,
@@ -122,6 +124,10 @@ async fn serve(
     })?;
     let listens_at = listener.local_addr()?;
     let control_addr = transport::reached_at(listens_at);
+    // Before engines are planned, which writes every key down.
+    preflight::hugepages_at_start(&config, &plugins.schemas());
+    // Who asks meanwhile waits for the answer, which then has engines in it.
+    let origin = generate::fill(&mut config, &plugins).await?;
     let upcalls = Upcalls::new();
     let mut sockets = Vec::new();
     for dir in &dirs {
@@ -141,7 +147,7 @@ async fn serve(
         let access_points = elsewhere.access_points().join(", ");
         info!("the membership of the system is kept at {access_points}");
     }
-    let state = Arc::new(State::new(
+    let state = State::new(
         config,
         path.to_owned(),
         control_addr.clone(),
@@ -150,7 +156,8 @@ async fn serve(
         plugins.state_dir().clone(),
         log_masks,
         place,
-    ));
+    );
+    let state = Arc::new(state.with_origin(origin));
     let plugins = Arc::new(plugins);
     let supervisors: Vec<Supervisor> = (0..state.config.servers.len())
         .map(|index| supervise(Arc::clone(&state), Arc::clone(&plugins), index))
@@ -208,6 +215,10 @@ async fn serve(
         state: Arc::clone(&state),
         plugins: Arc::clone(&plugins),
     };
+    let compared = PreflightService {
+        state: Arc::clone(&state),
+        plugins: Arc::clone(&plugins),
+    };
     let mut stopping = state.stopping();
     let calls = telemetry::Calls::default();
     let routes = Routes::new(HostSvcServer::new(host))
@@ -217,6 +228,7 @@ async fn serve(
         .add_service(reflection)
         .add_service(LayerSvcServer::new(layers))
         .add_service(PluginSvcServer::new(one_by_one))
+        .add_service(PreflightSvcServer::new(compared))
         .add_service(FirmwareSvcServer::new(FirmwareService::new(Arc::clone(
             &firmware,
         ))))

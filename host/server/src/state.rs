@@ -1,5 +1,6 @@
 //! What the server knows about itself and its engines, shared by services and supervisors.
 
+use crate::generate::{Engines, Proposal};
 use crate::log_masks::LogMasks;
 use crate::membership::{Elsewhere, Place};
 use crate::owner::Owner;
@@ -109,6 +110,8 @@ pub(crate) struct State {
     pub(crate) log_masks: LogMasks,
     /// Where it is kept who belongs to the system.
     pub(crate) membership: Place,
+    /// Where the engines come from.
+    origin: Engines,
     started_ms: u64,
     engines: Mutex<Vec<EngineStatus>>,
     changed: watch::Sender<u64>,
@@ -137,10 +140,25 @@ impl State {
             leases,
             log_masks,
             membership,
+            origin: Engines::Configured,
             started_ms: now_ms(),
             engines: Mutex::new(engines),
             changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// Tells where the engines come from.
+    pub(crate) fn with_origin(mut self, origin: Engines) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// The plan of the engines, where the configuration names none.
+    pub(crate) fn proposal(&self) -> Option<&Proposal> {
+        match &self.origin {
+            Engines::Planned(proposal) => Some(proposal),
+            Engines::Configured | Engines::None(_) => None,
         }
     }
 
@@ -214,7 +232,21 @@ impl State {
                 String::new(),
             );
         }
-        phase_of(&self.lock())
+        let (phase, mut reason, hint) = phase_of(&self.lock());
+        match &self.origin {
+            Engines::Planned(proposal)
+                if phase == ServerPhase::Maintenance && !proposal.is_accepted() =>
+            {
+                reason = format!(
+                    "the configuration names no servers, engines are planned (plan {}, shown by storage format --dry-run); \
+                     {reason}",
+                    proposal.hash()
+                );
+            }
+            Engines::None(why) => reason += &format!(", and none can be planned: {why}"),
+            _ => {}
+        }
+        (phase, reason, hint)
     }
 
     /// The state as the control plane tells it.
@@ -238,6 +270,7 @@ impl State {
             control_addr: self.control_addr.clone(),
             config_path: self.config_path.display().to_string(),
             insecure: self.config.transport_config.allow_insecure,
+            proposed: self.proposal().map(Proposal::to_message),
             engines: engines
                 .into_iter()
                 .zip(&self.config.servers)

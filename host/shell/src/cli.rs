@@ -69,6 +69,17 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Compare the hosts: clocks, users and groups, versions, plugins, configurations. What must be equal and is not is
+    /// shown with the hosts of each value. Changes nothing.
+    ///
+    /// Hosts may differ in what is their own: ranks, devices, interfaces, their place in the machine room, paths of logs. Whether one
+    /// host by itself is ready says `daos_server preflight` there.
+    #[command(
+        after_help = "Examples:\n  daos_shell -l 'node[1-128]' preflight\n  daos_shell -l 'node[1-4]' preflight --user daos,alice --group \
+                      daos --max-skew 50\n\nExit status: 0 if nothing differs, 1 if something does or a host does not answer, 2 for a \
+                      wrong command line."
+    )]
+    Preflight(crate::preflight::PreflightArgs),
     /// Scan and format storage.
     #[command(subcommand, visible_alias = "st")]
     Storage(StorageCommand),
@@ -95,8 +106,12 @@ pub(crate) enum Command {
         /// Shell to complete for.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (roff).
-    Manpage,
+    /// Print the manual page (roff), or write one per command.
+    Manpage {
+        /// Directory for the pages of all commands.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -187,6 +202,10 @@ pub(crate) struct FormatArgs {
     /// Show what would be done and what stands in the way; write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Agree to the engines that a server has planned because its configuration names none: the hash that --dry-run and
+    /// `system query` show. Several for hosts that differ. Needed with --force; without it the plan is shown and asked about.
+    #[arg(long, value_delimiter = ',', value_name = "HASH,...")]
+    pub(crate) accept_plan: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -541,6 +560,7 @@ mod tests {
         for line in [
             "daos_shell -i -l host:10001 -i storage format -f",
             "daos_shell -i storage format -f --reformat --nvme-format",
+            "daos_shell -i storage format -f --accept-plan 0123456789abcdef,fedc",
             "daos_shell -l storagenode1:10001,storagenode2:10001 storage scan",
             "daos_shell -i -l node[1-128,200]:10001 --host-file f --fan-out 8 --timeout 9 storage scan",
             "daos_shell storage format --force -i -l a,b",
@@ -559,6 +579,7 @@ mod tests {
             "daos_shell -i storage burn-in status b1 --follow",
             "daos_shell -i storage burn-in stop --all",
             "daos_shell -i storage burn-in report b1 --html b1.html --json",
+            "daos_shell -l a,b preflight --user daos,x --group g --max-skew 50 -v --json",
             "daos_shell -i system start",
             "daos_shell -i system query --members",
             "daos_shell -i system query -r 0-3 --with-states joined,stopped --json",
@@ -617,6 +638,7 @@ mod tests {
             "network ping 0 -S 0",
             "network ping 0 -S 2m",
             "network ping 0 -n 0",
+            "preflight --max-skew 0",
             "pool destroy",
             "system stop -r x",
             "system stop -r 0 --rank-hosts a",

@@ -8,6 +8,7 @@ use daos_proto::host::firmware_svc_client::FirmwareSvcClient;
 use daos_proto::host::host_svc_client::HostSvcClient;
 use daos_proto::host::layer_svc_client::LayerSvcClient;
 use daos_proto::host::plugin_svc_client::PluginSvcClient;
+use daos_proto::host::preflight_svc_client::PreflightSvcClient;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::{COMPONENT_HEADER, PROTOCOL_VERSION, VERSION_HEADER};
 use std::time::Duration;
@@ -29,6 +30,9 @@ pub(crate) type LayerClient = LayerSvcClient<InterceptedService<Channel, Identif
 
 /// A client of a host's plugins, one by one.
 pub(crate) type PluginClient = PluginSvcClient<InterceptedService<Channel, Identify>>;
+
+/// A client of what nodes must have in common.
+pub(crate) type PreflightClient = PreflightSvcClient<InterceptedService<Channel, Identify>>;
 
 /// A client of what the DAOS control plane asks of one host.
 pub(crate) type CtlClient = CtlSvcClient<InterceptedService<Channel, Identify>>;
@@ -73,6 +77,11 @@ pub(crate) fn layer_client(channel: Channel) -> LayerClient {
 /// A client of a host's plugins, one by one.
 pub(crate) fn plugin_client(channel: Channel) -> PluginClient {
     PluginSvcClient::with_interceptor(channel, Identify)
+}
+
+/// A client of what nodes must have in common.
+pub(crate) fn preflight_client(channel: Channel) -> PreflightClient {
+    PreflightSvcClient::with_interceptor(channel, Identify)
 }
 
 /// A client of what the DAOS control plane asks of one host.

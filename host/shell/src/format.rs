@@ -1,5 +1,7 @@
 //! `storage format`: plan, question, progress, results.
 
+mod proposed;
+
 use crate::ask::confirmed;
 use crate::cli::{Cli, FormatArgs};
 use crate::connect::{HostClient, host_client};
@@ -10,6 +12,7 @@ use anyhow::bail;
 use daos_proto::host::{
     FormatPlan, FormatStorageRequest, FormatTarget, Kind, format_storage_event::Event,
 };
+use daos_report::ProposedPlan;
 use daos_report::{Envelope, FormatRow, bytes, print_json};
 use indicatif::MultiProgress;
 use serde::Serialize;
@@ -24,6 +27,9 @@ const WARNING: &str = "This is a destructive operation and storage devices speci
 struct Outcome {
     results: Vec<FormatRow>,
     engines_started: u32,
+    /// Engines that the host has planned, because its configuration names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proposed: Option<ProposedPlan>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -41,6 +47,7 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
         nvme_format: args.nvme_format,
         plan_only: true,
         plan_id: String::new(),
+        accept_plan: String::new(),
     };
     let answers = {
         let request = request.clone();
@@ -83,7 +90,8 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
         return finish(cli, outcomes, args.dry_run);
     }
 
-    let refused = show_plans(cli, args, &plans, &mut outcomes);
+    let mut refused = show_plans(cli, args, &plans, &mut outcomes);
+    refused |= proposed::show(cli, args, &plans, &mut outcomes);
     if args.dry_run || refused || plans.is_empty() {
         return finish(cli, outcomes, args.dry_run);
     }
@@ -104,13 +112,26 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
     let question = move |channel, host: String| {
         let mut request = request.clone();
         request.plan_only = false;
-        request.plan_id = plans.get(&host).cloned().unwrap_or_default().plan_id;
+        let plan = plans.get(&host).cloned().unwrap_or_default();
+        request.plan_id = plan.plan_id;
+        // What was shown or named, or agreed to before.
+        request.accept_plan = plan.proposed.unwrap_or_default().hash;
         let mut shown = HostProgress::new(shown.clone(), &host);
         async move { Ok(format(host_client(channel), request, &mut shown).await) }
     };
     for (host, answer) in fanout::ask_each(cli, &chosen, Patience::Work, question).await {
         match answer {
-            Ok(outcome) => drop(outcomes.insert(host, outcome)),
+            Ok(outcome) => {
+                let before = outcomes.remove(&host).unwrap_or_default();
+                let proposed = before.proposed;
+                outcomes.insert(
+                    host,
+                    Outcome {
+                        proposed,
+                        ..outcome
+                    },
+                );
+            }
             Err(error) => fail(&mut outcomes, &host, error),
         }
     }

@@ -18,6 +18,7 @@ mod manage;
 mod ping;
 mod plugin;
 mod pool;
+mod preflight;
 mod progress;
 mod query;
 mod reach;
@@ -44,11 +45,14 @@ fn main() -> ExitCode {
             );
             return ExitCode::SUCCESS;
         }
-        Command::Manpage => {
-            let page = clap_mangen::Man::new(Cli::command());
-            return match page.render(&mut std::io::stdout()) {
+        Command::Manpage { dir } => {
+            let out = &mut std::io::stdout();
+            return match daos_report::manual(Cli::command(), dir.as_deref(), out) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
+                Err(error) => {
+                    eprintln!("ERROR: the manual cannot be written: {error}");
+                    ExitCode::FAILURE
+                }
             };
         }
         _ => {}
@@ -116,6 +120,7 @@ async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
         Command::Pool(PoolCommand::SetProp(args)) => pool::properties::set(cli, args, hosts).await,
         Command::Storage(StorageCommand::Query(what)) => devices::run(cli, what, hosts).await,
         Command::Pool(PoolCommand::Destroy(args)) => pool::destroy::run(cli, args, hosts).await,
+        Command::Preflight(args) => preflight::run(cli, args, hosts).await,
         Command::Network(NetworkCommand::Scan(args)) => query::network_scan(cli, args, hosts).await,
         Command::Network(NetworkCommand::Ping(args)) => ping::run(cli, args, hosts).await,
         Command::Plugin(PluginCommand::List) => query::plugin_list(cli, hosts).await,
@@ -144,6 +149,6 @@ async fn simple(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> {
         Command::System(SystemCommand::LeaderQuery) => system::leader(cli, hosts).await,
         // Handled before.
         Command::Storage(StorageCommand::BurnIn(_)) => Ok(true),
-        Command::Completion { .. } | Command::Manpage => Ok(true),
+        Command::Completion { .. } | Command::Manpage { .. } => Ok(true),
     }
 }

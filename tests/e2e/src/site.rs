@@ -42,11 +42,25 @@ pub enum User {
     Caller,
     /// Someone without privileges: `nobody` if root runs the tests, else whoever runs them.
     Unprivileged,
+    /// `nobody` with the one right that helpers need for mounting, CAP_SYS_ADMIN, as a unit's `AmbientCapabilities=` gives
+    /// it. Takes root.
+    Mounter,
 }
+
+/// Starts a program as [`User::Mounter`].
+const AS_MOUNTER: [&str; 7] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=+sys_admin",
+    "--ambient-caps=+sys_admin",
+    "--",
+];
 
 impl User {
     fn becomes_nobody(self) -> bool {
-        self == Self::Unprivileged && is_root()
+        self != Self::Caller && is_root()
     }
 }
 
@@ -91,7 +105,7 @@ impl Site {
         if owner.is_some() {
             programs = programs.copied_to(&dir.path().join("bin"));
         }
-        let privileged = may_mount() && owner.is_none();
+        let privileged = may_mount() && (owner.is_none() || user == User::Mounter);
         let memory = (!privileged).then(|| PrivateDir::new(Path::new("/dev/shm"), owner));
         let mut site = Self {
             dir,
@@ -107,7 +121,10 @@ impl Site {
             certificates: None,
             has_ofi: false,
             has_own_provider: false,
-            wrapper: Vec::new(),
+            wrapper: match user {
+                User::Mounter => AS_MOUNTER.map(str::to_owned).to_vec(),
+                User::Caller | User::Unprivileged => Vec::new(),
+            },
             env: Vec::new(),
         };
         for name in ["sockets", "state", "tmp", "home", "plugins"] {
@@ -400,7 +417,7 @@ impl Site {
             .env("RUST_BACKTRACE", "1")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path());
-        if self.user.becomes_nobody() {
+        if self.user == User::Unprivileged && is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
         command

@@ -115,13 +115,14 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Top,
         "fault_path",
-        "Fault domain of the superblock and of `SystemQuery`.",
+        "Fault domain of the superblock and of `SystemQuery`, in small letters.",
         FAULT_DOMAIN,
     ),
     seen(
         Top,
         "fault_cb",
-        "Run at start; what it prints is the fault domain. One that fails stops the start.",
+        "Run at start; what it prints is the fault domain. One that fails, prints no path, is a link, setuid or setgid, or \
+         that others than root and the server's user could change, stops the start.",
         FAULT_DOMAIN,
     ),
     seen(
@@ -183,8 +184,9 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Top,
         "nr_hugepages",
-        "As many huge pages `storage prepare` reserves, unless -p says otherwise.",
-        e2e!("storage_prepare.rs::the_configuration_says_which_and_how_many"),
+        "As many huge pages `storage prepare` reserves, unless -p says otherwise, and a server whose engines use NVMe has at \
+         its start: one that root starts takes what is missing, another says what is missing.",
+        "host/server/src/preflight/tests/on_system.rs::huge_pages_are_reserved_at_start_where_somebody_says_how_many",
     ),
     seen(
         Top,
@@ -288,7 +290,8 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Top,
         "servers",
-        "One engine per entry, each with a life of its own.",
+        "One engine per entry, each with a life of its own. Without any, engines are planned, and a format asks for agreement \
+         to the plan (`planned_engines.rs`).",
         e2e!("data_path/two_engines.rs::one_that_is_killed_leaves_the_other_serving"),
     ),
     seen(

@@ -22,6 +22,13 @@ pub(super) fn enter(parent: u32) -> Result<UnixStream, String> {
             geteuid()
         ));
     }
+    if !has_own_rights(std::fs::read("/proc/self/auxv").ok().as_deref()) {
+        return Err(
+            "refusing to run with capabilities of its file, or from a file that this user may not read; take them away with \
+             `setcap -r`, and start the daemon as root, or with ambient capabilities, where devices need it"
+                .to_owned(),
+        );
+    }
     let failed = |what: &str, e: io::Error| format!("cannot {what}: {e}");
     let daemon = Pid::from_raw(i32::try_from(parent).unwrap_or(0));
     if getppid() != daemon {
@@ -44,6 +51,23 @@ pub(super) fn enter(parent: u32) -> Result<UnixStream, String> {
     Ok(stream)
 }
 
+/// Whether this process has no more rights than whoever started it: the kernel says so in the auxiliary vector, which a process
+/// that got more from its file cannot even read.
+fn has_own_rights(auxiliary: Option<&[u8]>) -> bool {
+    /// Key of the entry that is 1 for a process with rights of its file, see getauxval(3).
+    const SECURE: usize = 23;
+    const WORD: usize = size_of::<usize>();
+    let Some(auxiliary) = auxiliary else {
+        return false;
+    };
+    let word = |bytes: &[u8]| bytes.try_into().map(usize::from_ne_bytes).ok();
+    let mut entries = auxiliary.chunks_exact(2 * WORD);
+    entries.any(|entry| {
+        let (key, value) = entry.split_at(WORD);
+        word(key) == Some(SECURE) && word(value) == Some(0)
+    })
+}
+
 /// Second way to notice the end of the daemon, beside that of the connection. Not the parent-death
 /// signal: it would kill this process before it can kill what the plugin started.
 fn watch(daemon: Pid) {
@@ -60,4 +84,29 @@ pub(super) fn end_everything() {
         let _ = killpg(getpgrp(), Signal::SIGKILL);
     }
     let _ = kill(getpid(), Signal::SIGKILL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_of_the_file_are_found_in_the_auxiliary_vector() {
+        let vector = |entries: &[[usize; 2]]| -> Vec<u8> {
+            let words = entries.iter().flatten();
+            words.flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        assert!(has_own_rights(Some(&vector(&[[6, 4096], [23, 0], [0, 0]]))));
+        assert!(!has_own_rights(Some(&vector(&[
+            [6, 4096],
+            [23, 1],
+            [0, 0]
+        ]))));
+        // What is not said is not believed.
+        assert!(!has_own_rights(Some(&vector(&[[6, 23], [0, 0]]))));
+        assert!(!has_own_rights(Some(&[])) && !has_own_rights(None));
+        assert!(has_own_rights(
+            std::fs::read("/proc/self/auxv").ok().as_deref()
+        ));
+    }
 }

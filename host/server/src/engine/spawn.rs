@@ -1,4 +1,4 @@
-//! Starts an engine's process, or a responder's. The only `unsafe` of the server: what runs between fork and exec.
+//! Starts an engine's process, or a responder's. Has `unsafe` for what runs between fork and exec.
 
 use crate::owner::Owner;
 use std::ffi::OsString;
@@ -38,11 +38,20 @@ pub(crate) fn spawn(
         command.uid(owner.uid).gid(owner.gid);
     }
     let parent = nix::unistd::getpid();
-    // SAFETY: the closure runs in the forked child before exec; it makes two system calls and
+    // SAFETY: the closure runs in the forked child before exec; it makes three system calls and
     // allocates nothing.
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            // Rights that a server of an ordinary user was given are its helpers'. A kernel without such rights says so,
+            // and has none to take away.
+            nix::libc::prctl(
+                nix::libc::PR_CAP_AMBIENT,
+                nix::libc::PR_CAP_AMBIENT_CLEAR_ALL,
+                0,
+                0,
+                0,
+            );
             // The server may have died before the call above took effect.
             if nix::unistd::getppid() != parent {
                 return Err(io::Error::from(io::ErrorKind::BrokenPipe));

@@ -3,6 +3,7 @@
 use crate::fabric::{self, SYS, usable_cores};
 use crate::plugins::Plugins;
 use crate::scan;
+use daos_plugin_api::control::ClassKind;
 use daos_proto::host::{DeviceUse, Kind, StorageScanDetailRequest};
 use daos_topology::{Interface, Node, Offer};
 use std::net::TcpListener;
@@ -28,9 +29,9 @@ pub(super) struct Found {
     pub(super) bdevs: Vec<Device>,
     /// Modules of persistent memory of which nothing can be used yet.
     pub(super) unprepared: Vec<String>,
-    /// Bytes of memory that are available.
+    /// Bytes of memory to plan with, see [`memory`].
     pub(super) memory: u64,
-    /// Directory for files that stand in for block devices, and bytes that are free there.
+    /// Directory for files that stand in for block devices, and bytes that are free there: none without a plugin for them.
     pub(super) files: (PathBuf, u64),
     /// Where SCM is mounted, or where directories stand in for it.
     pub(super) scm_base: PathBuf,
@@ -111,7 +112,10 @@ pub(super) async fn gather(plugins: &Plugins) -> Found {
         bdevs,
         unprepared,
         memory: self::memory(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()),
-        files: (files.clone(), free(&files)),
+        files: match plugins.find(ClassKind::Bdev, "file") {
+            Ok(_) => (files.clone(), free(&files)),
+            Err(_) => (files, 0),
+        },
         scm_base,
         socket_dir,
         notes,
@@ -128,13 +132,15 @@ fn may_mount() -> bool {
         .is_some_and(|bits| bits >> CAP_SYS_ADMIN & 1 == 1)
 }
 
-/// `MemAvailable` in bytes.
+/// Bytes of memory to plan with: three quarters of what there is, or what is available if that is less. So a machine at
+/// rest gets the same plan each time.
 fn memory(meminfo: &str) -> u64 {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
+    let bytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+            .map_or(0, |kib| kib << 10)
+    };
+    bytes("MemAvailable:").min(bytes("MemTotal:") / 4 * 3)
 }
 
 fn free(path: &Path) -> u64 {
@@ -162,6 +168,13 @@ mod tests {
         let text = "MemTotal:       24684096 kB\nMemAvailable:   16384 kB\nBuffers: 1 kB\n";
         assert_eq!(memory(text), 16 << 20);
         assert_eq!(memory("MemTotal: 1 kB\n"), 0);
+        // What comes and goes while a machine rests does not matter.
+        let rest = |available: u64| {
+            memory(&format!(
+                "MemTotal: 4096 kB\nMemAvailable: {available} kB\n"
+            ))
+        };
+        assert_eq!((rest(3900), rest(3500)), (3 << 20, 3 << 20));
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! `config generate`: a configuration for this machine, with the reasons beside the keys.
 //!
 //! Gathers what the plugins' scans, sysfs and the file systems tell ([`gather`]), plans engines from it without
-//! looking anywhere else ([`plan`]), writes that down ([`render`]) and checks the result as `config check` would.
+//! looking anywhere else ([`plan`]), writes that down ([`render`]) and checks the result as `config check` would. A server
+//! without `servers:` plans its engines with the same code ([`propose`]).
 
 mod gather;
 mod plan;
+mod propose;
 mod render;
+
+pub(crate) use propose::{Engines, Proposal, fill};
 
 use crate::cli::{Cli, GenerateArgs, StartArgs};
 use crate::plugins::Plugins;

@@ -374,10 +374,12 @@ fn bdevs(args: &GenerateArgs, found: &Found, engines: &mut [Engine], notes: &mut
         return;
     }
     let (directory, free) = &found.files;
+    // Rounded down to a power of two, so that what comes and goes there makes no other plan.
     let size = (free / 4 / engines.len() as u64 / 1_000_000_000).min(MAX_FILE_GB);
+    let size = size.checked_ilog2().map_or(0, |power| 1 << power);
     if size == 0 {
         let why = format!(
-            "no block device is unused, and {} has no room for files instead",
+            "no block device is unused, and {} has no room for files instead (or no plugin uses them)",
             directory.display()
         );
         return memory(found, engines, &why);

@@ -43,9 +43,18 @@ pub(super) fn render(plan: &Plan, plugins_dir: Option<&Path>) -> String {
         key(&mut out, "transport_config", "{allow_insecure: true}");
     }
     key(&mut out, "provider", &quoted(&plan.provider));
-    out += "servers:\n";
+    out += &servers(plan, false);
+    out
+}
+
+/// The engines alone; each with its provider if nothing else says it.
+pub(super) fn servers(plan: &Plan, with_provider: bool) -> String {
+    let mut out = "servers:\n".to_owned();
     for (index, engine) in plan.engines.iter().enumerate() {
         self::engine(&mut out, index, engine);
+        if with_provider {
+            entry(&mut out, "provider", &quoted(&plan.provider));
+        }
     }
     out
 }

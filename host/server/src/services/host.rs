@@ -2,6 +2,7 @@
 
 use crate::burnin::Burnins;
 use crate::engine::Supervisor;
+use crate::generate::Proposal;
 use crate::launch;
 use crate::network;
 use crate::plugins::Plugins;
@@ -142,6 +143,8 @@ impl Inner {
         })?;
         let plan = || storage::plan(&self.plugins, &self.state, &self.burnins, &request);
         let mut planned = plan().await?;
+        let proposal = self.state.proposal();
+        planned.message.proposed = proposal.map(Proposal::to_message);
         events.send(Event::Plan(planned.message.clone()));
         if request.plan_only {
             return Ok(());
@@ -156,6 +159,9 @@ impl Inner {
         if let Some(first) = planned.refusal() {
             return Err(Box::new(first.clone()));
         }
+        if let Some(refused) = proposal.and_then(|p| p.refusal(&request.accept_plan)) {
+            return Err(Box::new(refused));
+        }
         let way = self.burnins.make_way(&planned.engines()).await;
         if way.stopped() {
             // Devices that a burn-in had could not be looked at before.
@@ -163,6 +169,10 @@ impl Inner {
             if let Some(first) = planned.refusal() {
                 return Err(Box::new(first.clone()));
             }
+        }
+        // Before the first byte is written: whatever interrupts the format, these engines are the ones to go on with.
+        if let Some(proposal) = proposal {
+            proposal.accept()?;
         }
         storage::execute(
             &self.plugins,

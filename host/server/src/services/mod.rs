@@ -8,6 +8,7 @@ mod layers;
 mod local;
 mod mgmt;
 mod plugin;
+mod preflight;
 mod select;
 mod system;
 
@@ -19,4 +20,5 @@ pub(crate) use layers::LayerService;
 pub(crate) use local::Local;
 pub(crate) use mgmt::MgmtService;
 pub(crate) use plugin::PluginService;
+pub(crate) use preflight::PreflightService;
 pub(crate) use system::System;

@@ -148,6 +148,31 @@ fn completions_and_manual_pages() {
         }
         let page = site.run(program, &["manpage"]).expect(0);
         assert!(page.stdout.contains(".TH"), "{page}");
+        let dir = site.make_dir(&format!("man-{program}"));
+        let shown = dir.display().to_string();
+        site.run(program, &["manpage", "--dir", &shown]).expect(0);
+        // One for the program, and one for each of its commands.
+        let help = site.run(program, &["--help"]).expect(0).stdout;
+        let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        // Lines that go on with an explanation are further in.
+        let named = commands
+            .map_while(|line| line.strip_prefix("  "))
+            .filter_map(|line| {
+                line.split(' ')
+                    .next()
+                    .filter(|name| !name.is_empty() && *name != "help")
+            });
+        let named: Vec<&str> = named.collect();
+        assert!(named.len() > 3, "{help}");
+        for command in named {
+            let page = dir.join(format!("{program}-{command}.8"));
+            let text = std::fs::read_to_string(&page)
+                .unwrap_or_else(|e| panic!("{}: {e}", page.display()));
+            assert!(text.contains(".SH SYNOPSIS"), "{text}");
+        }
+        assert!(dir.join(format!("{program}.8")).is_file());
+        site.run(program, &["manpage", "--dir", "/none/such"])
+            .expect(1);
         let page = site.run(program, &["--version"]).expect(0);
         assert!(page.stdout.starts_with(program), "{page}");
     }

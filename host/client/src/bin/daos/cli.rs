@@ -110,8 +110,12 @@ pub(crate) enum Command {
         /// Shell to complete for.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (roff).
-    Manpage,
+    /// Print the manual page (roff), or write one per command.
+    Manpage {
+        /// Directory for the pages of all commands.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<std::path::PathBuf>,
+    },
 }
 
 /// A container.

@@ -73,9 +73,9 @@ async fn run(cli: &Cli) -> anyhow::Result<Verdict> {
             output::raw(&script)?;
             Ok(Verdict::Good)
         }
-        Command::Manpage => {
+        Command::Manpage { dir } => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            daos_report::manual(Cli::command(), dir.as_deref(), &mut page)?;
             output::raw(&page)?;
             Ok(Verdict::Good)
         }

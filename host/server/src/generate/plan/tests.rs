@@ -270,7 +270,7 @@ fn without_devices_a_file_or_memory_stands_in() {
     found.bdevs.clear();
     let plan = planned(&found, "").unwrap();
     assert_eq!(plan.engines[1].bdev_list, ["/var/tmp/daos-bdev1"]);
-    assert_eq!(plan.engines[1].bdev_size, Some(12));
+    assert_eq!(plan.engines[1].bdev_size, Some(8));
     found.files.1 = 1_000_000_000;
     let plan = planned(&found, "").unwrap();
     assert_eq!(plan.engines[1].bdev_class, "malloc");

@@ -1,0 +1,219 @@
+//! A server whose configuration names no engines plans them, shows the plan, and asks before it formats.
+
+use daos_e2e::{Finished, Server, Site, User};
+use serde_json::Value;
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+const START: &[&str] = &["-o", "daos_server.yml", "start", "-i"];
+
+/// A node without `servers:`. Of the machine's own storage it is allowed nothing but memory: what a plan would take from a
+/// machine is not the tests'.
+fn site(user: User) -> Site {
+    let mut site = Site::of(user);
+    let scm = site.memory_dir().join("scm");
+    site.add_config(&format!(
+        "scm_mount_path: '{}'\nplugins: {{scm-ram: {{}}, fabric-tcp: {{}}, bdev-malloc: {{}}}}\n",
+        scm.display()
+    ));
+    site.write_config();
+    site
+}
+
+fn hash(state: &Value) -> String {
+    state["proposed"]["hash"]
+        .as_str()
+        .expect("a plan")
+        .to_owned()
+}
+
+fn format(site: &Site, more: &[&str]) -> Finished {
+    site.shell(&[&["storage", "format"], more].concat())
+}
+
+/// Answers the question of a format.
+fn answer(site: &Site, words: &str) -> Finished {
+    let mut command = site.command("daos_shell");
+    command
+        .args(["-i", "-l", &site.address(), "storage", "format"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut shell = command.spawn().expect("the shell");
+    let mut input = shell.stdin.take().expect("its input");
+    input.write_all(words.as_bytes()).expect("it reads");
+    drop(input);
+    let done = shell.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Finished {
+        line: "storage format".to_owned(),
+        code: done.status.code(),
+        stdout: text(done.stdout),
+        stderr: text(done.stderr),
+    }
+}
+
+#[track_caller]
+fn assert_nothing_is_formatted(site: &Site, server: &mut Server<'_>) {
+    let state = server.wait_phase("maintenance");
+    assert_eq!(state["proposed"]["accepted"], false, "{state:#}");
+    assert!(!site.path("state/engines.yml").exists());
+    assert!(!site.memory_dir().join("scm/0/superblock").exists());
+}
+
+#[test]
+fn the_plan_is_shown_asked_about_and_kept() {
+    for user in [User::Caller, User::Unprivileged] {
+        let site = site(user);
+        let mut server = site.start_with(START);
+        let state = server.wait_phase("maintenance");
+        let plan = hash(&state);
+        let reason = state["reason"].as_str().unwrap_or_default();
+        assert!(
+            reason.contains(&plan) && reason.contains("names no servers"),
+            "{reason}"
+        );
+        let nodes = fs::read_dir("/sys/devices/system/node").map_or(0, |entries| {
+            let name = |e: std::io::Result<fs::DirEntry>| e.ok()?.file_name().into_string().ok();
+            entries
+                .filter_map(name)
+                .filter(|n| n.starts_with("node"))
+                .count()
+        });
+        let engines = state["engines"].as_array().map_or(0, Vec::len);
+        assert_eq!(engines, nodes.max(1), "{state:#}");
+        assert!(
+            server.log().contains("  scm_class: ram"),
+            "the log shows the plan"
+        );
+
+        // Nobody agreed: not by force, not to another plan, not as tools of that control plane do it, not by a no.
+        let refused = format(&site, &["-f"]).expect(1);
+        assert!(
+            refused.stderr.contains(&format!("--accept-plan {plan}")),
+            "{refused}"
+        );
+        let refused = format(&site, &["-f", "--accept-plan", "0123456789abcdef"]).expect(1);
+        assert!(refused.stderr.contains(&plan), "{refused}");
+        let refused = as_that_control_plane(&site).expect_err("a refusal");
+        assert!(refused.contains(&plan), "{refused}");
+        let no = answer(&site, "no\n").expect(1);
+        assert!(
+            no.stdout.contains("servers:") && no.stdout.contains(&plan),
+            "{no}"
+        );
+        assert_nothing_is_formatted(&site, &mut server);
+        // Scripts find it here.
+        let dry = site
+            .shell(&["--json", "storage", "format", "--dry-run"])
+            .expect(0)
+            .json();
+        let told = &dry["response"][site.address()]["proposed"];
+        assert_eq!(told["hash"], plan.as_str(), "{dry:#}");
+        assert!(
+            told["yaml"]
+                .as_str()
+                .is_some_and(|y| y.contains("bdev_class: malloc")),
+            "{dry:#}"
+        );
+
+        // The same machine, the same plan; also after a death.
+        server.kill();
+        drop(server);
+        let mut server = site.start_with(START);
+        assert_eq!(hash(&server.wait_phase("maintenance")), plan);
+        let yes = answer(&site, "yes\n").expect(0);
+        assert!(yes.stdout.contains("engine(s) started"), "{yes}");
+        let state = server.wait_phase("ready");
+        assert_eq!(state["proposed"]["accepted"], true);
+        site.daos(&["query"]).expect(0);
+        // Agreed to once, it counts until somebody writes another down.
+        let engine = server.engine_pid(0);
+        server.kill();
+        drop(server);
+        let mut server = site.start_with(START);
+        let state = server.wait_state("started again", |s| {
+            !s["engines"].as_array().is_some_and(Vec::is_empty)
+        });
+        assert_eq!(
+            (hash(&state), &state["proposed"]["accepted"]),
+            (plan.clone(), &Value::Bool(true))
+        );
+        let _ = engine;
+        // What malloc held has ended with its engine.
+        format_again(&site, &mut server);
+        let kept = fs::read_to_string(site.path("state/engines.yml")).expect("the plan");
+        assert!(kept.starts_with("servers:"), "{kept}");
+        server.stop();
+
+        // A plan that is damaged keeps the server from starting with other engines than those on the storage.
+        fs::write(site.path("state/engines.yml"), "servers: [").expect("our file");
+        let refused = site.run("daos_server", START).expect(1);
+        assert!(
+            refused.stderr.contains("engines.yml") && refused.stderr.contains("remove the file"),
+            "{refused}"
+        );
+    }
+}
+
+/// As `--reformat` does it, without an agreement: that was given before.
+fn format_again(site: &Site, server: &mut Server<'_>) {
+    server.wait_phase("maintenance");
+    format(site, &["-f", "--reformat"]).expect(0);
+    server.wait_phase("ready");
+}
+
+#[test]
+fn an_agreement_on_the_command_line_is_enough() {
+    let site = site(User::Unprivileged);
+    let mut server = site.start_with(START);
+    let plan = hash(&server.wait_phase("maintenance"));
+    format(&site, &["-f", "--accept-plan", &format!("ffff,{plan}")]).expect(0);
+    server.wait_phase("ready");
+    server.stop();
+}
+
+#[test]
+fn where_nothing_can_be_planned_the_server_says_why() {
+    let mut site = Site::of(User::Unprivileged);
+    // Without a provider no engine is reached.
+    site.add_config("plugins: {scm-ram: {}, bdev-malloc: {}}\n");
+    site.set_iface("lo");
+    site.choose_fabric();
+    site.write_config();
+    let mut server = site.start_with(START);
+    let state = server.wait_phase("maintenance");
+    let reason = state["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("none can be planned"), "{reason}");
+    assert!(state["proposed"].is_null(), "{state:#}");
+    let refused = format(&site, &["-f"]).expect(1);
+    assert!(refused.text().contains("names no servers"), "{refused}");
+    server.stop();
+}
+
+/// A format by `ctl.CtlSvc`, which has no word for an agreement.
+fn as_that_control_plane(site: &Site) -> Result<(), String> {
+    use daos_proto::ctl::{
+        FormatNvmeReq, FormatScmReq, StorageFormatReq, ctl_svc_client::CtlSvcClient,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let endpoint = format!("http://{}", site.address());
+        let mut client = CtlSvcClient::connect(endpoint).await.expect("a connection");
+        let request = StorageFormatReq {
+            nvme: Some(FormatNvmeReq::default()),
+            scm: Some(FormatScmReq::default()),
+            reformat: true,
+            ..StorageFormatReq::default()
+        };
+        let answer = client.storage_format(request).await;
+        answer.map(drop).map_err(|status| {
+            let fault = daos_proto::host::Fault::from_status(&status);
+            fault.map_or_else(|| status.to_string(), |fault| fault.to_string())
+        })
+    })
+}
