@@ -130,11 +130,8 @@ impl Subject {
     fn read(cli: &Cli, exe: &Path) -> anyhow::Result<Self> {
         let overrides = cli.start.overrides(&StartArgs::default(), &cli.globals);
         let explicit = cli.globals.config.as_deref();
-        let file = match daos_config::locate(explicit, exe) {
-            Ok(file) => Some(file),
-            // Without a file there is nothing wrong with it.
-            Err(_) => None,
-        };
+        // Without a file there is nothing wrong with it.
+        let file = daos_config::locate(explicit, exe).ok();
         let mut found = Vec::new();
         let loaded = file.as_ref().map(|file| Config::load(file, &overrides));
         let mut config = match loaded {

@@ -1,5 +1,6 @@
 //! The machine as the checks see it: files of the kernel and of the system below a prefix, and what no file tells.
 
+use kernel_tables::Mounted;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -171,24 +172,21 @@ impl Node {
             .collect()
     }
 
+    /// What is mounted.
+    pub(super) fn mounts(&self) -> Vec<Mounted> {
+        let table = fs::read(self.path("/proc/self/mountinfo")).unwrap_or_default();
+        kernel_tables::mounts(&table)
+    }
+
     /// Type of the file system that holds a path, by the table of mounts.
     pub(super) fn file_system(&self, path: &Path) -> Option<String> {
-        let mounts = self.read("/proc/self/mounts")?;
-        let mut best: Option<(usize, String)> = None;
-        for line in mounts.lines() {
-            let mut fields = line.split(' ').skip(1);
-            let (Some(point), Some(kind)) = (fields.next(), fields.next()) else {
-                continue;
-            };
-            // Blanks are written as octal numbers, see fstab(5).
-            let point = PathBuf::from(point.replace("\\040", " "));
-            let depth = point.components().count();
-            // Of two on one point the later one counts.
-            if path.starts_with(&point) && best.as_ref().is_none_or(|(most, _)| depth >= *most) {
-                best = Some((depth, kind.to_owned()));
-            }
-        }
-        best.map(|(_, kind)| kind)
+        let above = self
+            .mounts()
+            .into_iter()
+            .filter(|mounted| path.starts_with(&mounted.at));
+        // Of two on one point the later one counts.
+        let innermost = above.max_by_key(|mounted| mounted.at.components().count());
+        innermost.map(|mounted| mounted.kind)
     }
 
     /// The part of a path that is there.

@@ -369,12 +369,7 @@ pub(super) fn privileges(node: &Node, config: &Config, wanted: &Wanted) -> Vec<F
 }
 
 fn is_mounted(node: &Node, path: &Path) -> bool {
-    let mounts = node.read("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().any(|line| {
-        line.split(' ')
-            .nth(1)
-            .is_some_and(|point| Path::new(point) == path)
-    })
+    node.mounts().iter().any(|mounted| mounted.at == path)
 }
 
 pub(super) fn ports(node: &Node, config: &Config) -> Vec<Finding> {

@@ -136,11 +136,10 @@ pub(super) fn hugepages(node: &Node, wanted: &Wanted) -> Finding {
     let remedy = format!("sudo daos_server storage prepare --nvme-only -p {need}");
     if have >= need {
         let free = free.map_or_else(String::new, |free| format!(", {free} of them free"));
-        let mounted = node.read("/proc/self/mounts").is_some_and(|mounts| {
-            mounts
-                .lines()
-                .any(|l| l.split(' ').nth(2) == Some("hugetlbfs"))
-        });
+        let mounted = node
+            .mounts()
+            .iter()
+            .any(|mounted| mounted.kind == "hugetlbfs");
         if !mounted {
             return HUGEPAGES.fail(
                 format!("{have} of {}{free}, but no hugetlbfs is mounted", bytes(size)),

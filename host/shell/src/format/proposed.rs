@@ -48,9 +48,7 @@ pub(super) fn show(
 /// Why the plan of a host cannot be gone by; none if it can, or if that is still to be asked.
 fn refusal(args: &FormatArgs, proposed: Option<&ProposedPlan>) -> Option<String> {
     let named = &args.accept_plan;
-    let Some(proposed) = proposed else {
-        return None;
-    };
+    let proposed = proposed?;
     if named.contains(&proposed.hash) || args.dry_run {
         return None;
     }

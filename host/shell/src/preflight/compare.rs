@@ -131,8 +131,11 @@ fn account(account: &AccountFacts) -> String {
     }
 }
 
-/// What a host told, thing by thing; the flag tells that hosts may differ in it.
-fn told(facts: &FactsResponse) -> BTreeMap<String, (String, bool)> {
+/// Values by thing; the flag tells that hosts may differ in it.
+type Told = BTreeMap<String, (String, bool)>;
+
+/// What a host told, thing by thing.
+fn told(facts: &FactsResponse) -> Told {
     let fixed = |name: &str, value: &str| (name.to_owned(), (value.to_owned(), false));
     let mut told = BTreeMap::from([
         fixed("version of the server", &facts.version),
@@ -160,7 +163,7 @@ fn told(facts: &FactsResponse) -> BTreeMap<String, (String, bool)> {
 }
 
 fn items(answers: &BTreeMap<String, Answer>) -> Vec<Item> {
-    let told: Vec<(&String, BTreeMap<String, (String, bool)>)> = answers
+    let told: Vec<(&String, Told)> = answers
         .iter()
         .map(|(host, answer)| (host, self::told(&answer.facts)))
         .collect();

@@ -152,10 +152,13 @@ fn privileges_follow_what_is_configured() {
         change(&mut node);
         place::privileges(&node, &config(RAM), &Wanted::default())
     };
-    let disk = ("/proc/self/mounts", "/dev/sda / ext4 rw 0 0\n");
+    let disk = (
+        "/proc/self/mountinfo",
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n",
+    );
     let tmpfs = (
-        "/proc/self/mounts",
-        "/dev/sda / ext4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n",
+        "/proc/self/mountinfo",
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:31 / /mnt rw - tmpfs tmpfs rw\n",
     );
     let other = |node: &mut Node| {
         me(node);

@@ -59,11 +59,11 @@ fn hugepages_are_enough_or_not() {
             MEMORY,
             (&format!("{PAGES}/nr_hugepages"), pages),
             (&format!("{PAGES}/free_hugepages"), "7\n"),
-            ("/proc/self/mounts", mounts),
+            ("/proc/self/mountinfo", mounts),
         ]);
         (dir, system::hugepages(&node, &nvme()), node)
     };
-    let mounted = "none /dev/hugepages hugetlbfs rw 0 0\n";
+    let mounted = "30 1 0:30 / /dev/hugepages rw - hugetlbfs none rw\n";
     assert_found(
         &have("1024\n", mounted).1,
         Good,
@@ -104,7 +104,10 @@ fn huge_pages_are_reserved_at_start_where_somebody_says_how_many() {
         let (dir, mut node) = machine(&[
             MEMORY,
             (&path, pages),
-            ("/proc/self/mounts", "n /h hugetlbfs rw 0 0\n"),
+            (
+                "/proc/self/mountinfo",
+                "30 1 0:30 / /h rw - hugetlbfs none rw\n",
+            ),
         ]);
         node.euid = 0;
         let done = reserve(&node, wanted);
