@@ -4,6 +4,7 @@ use crate::state::hostname;
 use anyhow::{Context, bail};
 use daos_config::Config;
 use daos_loader::Trust;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -70,19 +71,24 @@ async fn ask(program: &Path) -> anyhow::Result<String> {
     };
     let (mut printed, mut said) = (Vec::new(), Vec::new());
     let (mut out, mut err) = (out.take(MOST + 1), err.take(MOST));
+    let printing = async {
+        out.read_to_end(&mut printed).await?;
+        // Who prints without end does not end either.
+        match printed.len() as u64 > MOST {
+            true => Err(io::Error::other(format!(
+                "it printed more than {MOST} bytes, and one line is wanted"
+            ))),
+            false => Ok(()),
+        }
+    };
     let ended = async {
-        tokio::try_join!(out.read_to_end(&mut printed), err.read_to_end(&mut said))?;
-        // Whatever is left to be printed has nobody to read it.
-        drop((out, err));
+        tokio::try_join!(printing, err.read_to_end(&mut said))?;
         child.wait().await
     };
     let status = match timeout(WITHIN, ended).await {
         Ok(status) => status?,
         Err(_) => bail!("it had not ended after {} s", WITHIN.as_secs()),
     };
-    if printed.len() as u64 > MOST {
-        bail!("it printed more than {MOST} bytes, and one line is wanted");
-    }
     if !status.success() {
         let said = String::from_utf8_lossy(&said);
         bail!("it ended with {status}: {}", said.trim());
