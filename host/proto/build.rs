@@ -6,8 +6,19 @@ use std::{env, error::Error, fs};
 use prost::Message as _;
 
 const FILES: [&str; 13] = [
-    "burnin", "ctl", "device", "drpc", "firmware", "host", "layers", "mgmt", "plugin", "preflight",
-    "rpc", "shared", "srv",
+    "burnin",
+    "ctl",
+    "device",
+    "drpc",
+    "firmware",
+    "host",
+    "layers",
+    "mgmt",
+    "plugin",
+    "preflight",
+    "rpc",
+    "shared",
+    "srv",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
