@@ -194,7 +194,7 @@ impl Plugins {
         let call = self
             .helpers
             .inspect_device(plugin, device.clone(), CallOptions::default());
-        call.await.map_err(|e| trouble(plugin, e))
+        call.await.map_err(|e| named(device, trouble(plugin, e)))
     }
 
     /// Labels a block device.
@@ -207,7 +207,7 @@ impl Plugins {
         let call = self
             .helpers
             .write_label(plugin, device.clone(), label, CallOptions::default());
-        call.await.map_err(|e| trouble(plugin, e))
+        call.await.map_err(|e| named(device, trouble(plugin, e)))
     }
 
     /// Formats a device; the code tells "has no such function" from "failed to".
@@ -292,4 +292,12 @@ pub(super) fn trouble(plugin: &PluginInfo, error: HelperError) -> Trouble {
     };
     fault.log.clone_from(&error.log);
     Box::new(fault)
+}
+
+/// The trouble of an operation on a device, with the device's name in it: a medium's error knows bytes and no names.
+fn named(device: &DeviceSpec, mut trouble: Trouble) -> Trouble {
+    if !trouble.what.contains(&device.address) {
+        trouble.what = format!("{}:{}: {}", device.class, device.address, trouble.what);
+    }
+    trouble
 }
