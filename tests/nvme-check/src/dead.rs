@@ -56,8 +56,7 @@ fn dead(plugin: &Plugin) -> Outcome {
     let mut rig = Rig::new(&device, 8)?;
     rig.must(&[Op::new(BdevOp::READ, 0, 8); 8])?;
     let corpse = kill(NVME_512)?;
-    rig.submit(&[Op::new(BdevOp::READ, 0, 8); 8])
-        .map_err(|status| format!("submit: {status}"))?;
+    rig.start(&[Op::new(BdevOp::READ, 0, 8); 8])?;
     let mut room = [daos_plugin_api::abi::Completion {
         tag: 0,
         status: Status::OK,
@@ -108,8 +107,7 @@ fn close(plugin: &Plugin) -> Outcome {
     let device = plugin.device(NVME_4096)?;
     let mut rig = Rig::new(&device, 8)?;
     let _corpse = kill(NVME_4096)?;
-    rig.submit(&[Op::new(BdevOp::READ, 0, 1); 8])
-        .map_err(|status| format!("submit: {status}"))?;
+    rig.start(&[Op::new(BdevOp::READ, 0, 1); 8])?;
     let started = Instant::now();
     drop(rig);
     let took = started.elapsed();

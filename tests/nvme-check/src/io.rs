@@ -133,14 +133,8 @@ fn in_pieces(device: &BdevDevice, pieces: &[(usize, usize)]) -> Outcome {
             }
         })
         .collect();
-    let mut request = rig.request(0, Op::new(BdevOp::WRITE, 4000, (total / block) as u64));
-    request.iov = iov.as_ptr();
-    request.iov_count = iov.len() as u32;
-    // SAFETY: the pieces lie in the rig's memory; the array outlives the completion below.
-    let taken =
-        unsafe { rig.queue.submit(&[request]) }.map_err(|status| format!("submit: {status}"))?;
-    ensure!(taken == 1, "not taken");
-    let status = rig.collect(1)?[0].status;
+    let write = Op::new(BdevOp::WRITE, 4000, (total / block) as u64);
+    let status = rig.on_pieces(write, 0, &iov)?;
     ensure!(status.is_ok(), "write in {} pieces: {status}", pieces.len());
     rig.slot(0).fill(0);
     rig.must(&[Op::new(BdevOp::READ, 4000, (total / block) as u64)])?;
@@ -210,13 +204,7 @@ fn on_memory(rig: &mut Rig, op: Op, ptr: *mut u8) -> Result<Status, String> {
         ptr,
         len: op.blocks as usize * block,
     }];
-    let mut request = rig.request(0, op);
-    request.iov = iov.as_ptr();
-    // SAFETY: array and memory outlive the completion below.
-    let taken =
-        unsafe { rig.queue.submit(&[request]) }.map_err(|status| format!("submit: {status}"))?;
-    ensure!(taken == 1, "not taken");
-    Ok(rig.collect(1)?[0].status)
+    rig.on_pieces(op, 0, &iov)
 }
 
 fn foreign_memory(plugin: &Plugin) -> Outcome {
@@ -312,17 +300,11 @@ fn malformed(plugin: &Plugin) -> Outcome {
         statuses.iter().all(|status| *status == Status::INVALID),
         "{statuses:?}"
     );
-    let mut short = rig.request(0, Op::new(BdevOp::READ, 0, 8));
     let iov = [IoVec {
         ptr: rig.slot(0).as_mut_ptr(),
         len: 7 * 512,
     }];
-    short.iov = iov.as_ptr();
-    // SAFETY: array and memory outlive the completion below.
-    let taken =
-        unsafe { rig.queue.submit(&[short]) }.map_err(|status| format!("submit: {status}"))?;
-    ensure!(taken == 1, "not taken");
-    let status = rig.collect(1)?[0].status;
+    let status = rig.on_pieces(Op::new(BdevOp::READ, 0, 8), 0, &iov)?;
     ensure!(
         status == Status::INVALID,
         "memory shorter than the range: {status}"
@@ -337,10 +319,8 @@ fn full_queue(plugin: &Plugin) -> Outcome {
         .open_queue(8, CallOptions::default())
         .map_err(|e| e.to_string())?;
     std::mem::swap(&mut rig.queue, &mut queue);
-    let taken = rig
-        .submit(&[Op::new(BdevOp::READ, 0, 1); 32])
-        .map_err(|status| format!("submit: {status}"))?;
-    ensure!(taken == 8, "a queue of depth 8 took {taken}");
+    let taken = rig.submit(&[Op::new(BdevOp::READ, 0, 1); 32]);
+    ensure!(taken == Ok(8), "a queue of depth 8 took {taken:?}");
     rig.collect(8)?;
     rig.must(&[Op::new(BdevOp::READ, 0, 1); 8])
 }
@@ -353,8 +333,7 @@ fn waits(plugin: &Plugin) -> Outcome {
         "idle: {:?}",
         rig.wait_kind()?
     );
-    rig.submit(&[Op::new(BdevOp::READ, 0, 1)])
-        .map_err(|status| format!("submit: {status}"))?;
+    rig.start(&[Op::new(BdevOp::READ, 0, 1)])?;
     ensure!(
         rig.wait_kind()? == WaitKind::BUSY,
         "outstanding: {:?}",

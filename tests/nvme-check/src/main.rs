@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! usage: nvme-check PLUGIN.so GROUP [SETTINGS]
-//!        nvme-check PLUGIN.so conformance ADDRESS [FILTER]
+//!        nvme-check PLUGIN.so conformance ADDRESS [CASE...]
 //!        nvme-check PLUGIN.so speed ADDRESS randread|randwrite|read|write BYTES DEPTH SECONDS
 //! ```
 //!
-//! Groups: `kernel`, `device`, `format`, `format-command`, `io`, `reset`, `removal`, `dead` (a process each, since the last two cost a
-//! device); `firmware` and `firmware-*` against a target on a fabric (scenario nvme-firmware); SETTINGS is the plugin's settings as JSON. `conformance` runs the suite that every backend
-//! passes on one device, or those of its cases whose name has FILTER in it. Prints a line per case and
-//! exits 1 if one failed.
+//! Groups: `kernel`, `device`, `format`, `format-command`, `io`, `reset`, `removal`, `dead` (a process each, since the last
+//! two cost a device); `firmware` and `firmware-*` against a target on a fabric (scenario nvme-firmware); SETTINGS is the
+//! plugin's settings as JSON. `conformance` runs the suite that every backend passes on one device, or those of its cases
+//! that are named (`io.model`). Prints a line per case and exits 1 if one failed.
 
 mod conformance;
 mod copies;
@@ -70,7 +70,7 @@ fn run(path: &str, group: &str, arguments: &[String]) -> Result<bool, String> {
     let cases: &[Case] = match group {
         "conformance" => {
             let address = argument(0).ok_or("which device?")?;
-            return Ok(conformance::passes(table, address, argument(1)));
+            return conformance::passes(table, address, &arguments[1..]);
         }
         "speed" => {
             let work = speed::Work::parse(arguments).ok_or("speed of what?")?;

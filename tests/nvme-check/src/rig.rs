@@ -67,7 +67,7 @@ impl Rig {
         })
     }
 
-    fn start(&self, slot: usize) -> *mut u8 {
+    fn memory_of(&self, slot: usize) -> *mut u8 {
         assert!(slot < self.slots);
         self.memory.ptr().wrapping_add(slot * SLOT)
     }
@@ -75,14 +75,14 @@ impl Rig {
     /// Memory of a slot; nothing may be outstanding on it.
     pub(crate) fn slot(&mut self, slot: usize) -> &mut [u8] {
         // SAFETY: the slot lies inside the memory, and cases touch it only while it is idle.
-        unsafe { std::slice::from_raw_parts_mut(self.start(slot), SLOT) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory_of(slot), SLOT) }
     }
 
     /// A byte of a slot, whose request may be outstanding.
     pub(crate) fn peek(&self, slot: usize, at: usize) -> u8 {
         assert!(at < SLOT);
         // SAFETY: inside the memory; a device may write it at any time, so it is read as such.
-        unsafe { self.start(slot).wrapping_add(at).read_volatile() }
+        unsafe { self.memory_of(slot).wrapping_add(at).read_volatile() }
     }
 
     /// Where the scratch of a slot is.
@@ -97,7 +97,7 @@ impl Rig {
         let block = u64::from(self.device.geometry().block_size);
         let data = matches!(op.op, BdevOp::READ | BdevOp::WRITE | BdevOp::COMPARE);
         self.iov[slot] = IoVec {
-            ptr: self.start(slot),
+            ptr: self.memory_of(slot),
             len: (op.blocks * block) as usize,
         };
         Request {
@@ -122,6 +122,32 @@ impl Rig {
             .collect();
         // SAFETY: memory, iovecs and scratch belong to the rig, which outlives the queue's use of them.
         unsafe { self.queue.submit(&requests) }
+    }
+
+    /// Submits one request for each slot from 0, which must all be taken.
+    pub(crate) fn start(&mut self, ops: &[Op]) -> Result<(), String> {
+        match self.submit(ops) {
+            Ok(taken) if taken == ops.len() => Ok(()),
+            Ok(taken) => Err(format!("submit took {taken} of {}", ops.len())),
+            Err(status) => Err(format!("submit: {status}")),
+        }
+    }
+
+    /// Runs a request of a slot on these pieces of memory, which no other one uses; its status.
+    pub(crate) fn on_pieces(
+        &mut self,
+        op: Op,
+        slot: usize,
+        iov: &[IoVec],
+    ) -> Result<Status, String> {
+        let mut request = self.request(slot, op);
+        request.iov = iov.as_ptr();
+        request.iov_count = iov.len() as u32;
+        // SAFETY: cases name memory that lives until they end, and the array outlives the completion below.
+        match unsafe { self.queue.submit(&[request]) } {
+            Ok(1) => Ok(self.collect(1)?[0].status),
+            other => Err(format!("submit: {other:?}")),
+        }
     }
 
     /// Polls until `count` completions have come.
@@ -154,12 +180,7 @@ impl Rig {
 
     /// Runs requests, one a slot, to their ends; statuses by slot.
     pub(crate) fn run(&mut self, ops: &[Op]) -> Result<Vec<Status>, String> {
-        let taken = self
-            .submit(ops)
-            .map_err(|status| format!("submit: {status}"))?;
-        if taken != ops.len() {
-            return Err(format!("submit took {taken} of {}", ops.len()));
-        }
+        self.start(ops)?;
         let completions = self.collect(ops.len())?;
         by_slot(&completions, ops.len())
     }

@@ -3,11 +3,11 @@
 # vm: --timeout 600
 hugepages 128
 bind vfio-pci "$NVME_512" "$NVME_MIXED"
-check() { "$VM_BUILD/nvme-check" "$VM_BUILD/libdaos_bdev_nvme_spdk.so" conformance "$@"; }
+cp "$VM_BUILD/nvme-check" "$VM_BUILD/libdaos_bdev_nvme_spdk.so" /mnt
+check() { /mnt/nvme-check /mnt/libdaos_bdev_nvme_spdk.so conformance "$@"; }
 check "$NVME_512"
 mark "blocks of 512 bytes"
-# A process each: an instance of a plugin is made once in a process.
-for cases in geometry identity reset "was written" model "last block" segments zeroes compare depth "many queues" batch; do
-	check "$NVME_MIXED/1" "$cases"
-done
+check "$NVME_MIXED/1" life.geometry life.identity life.reset io.write_read io.model io.first_and_last io.segments io.odd_segments \
+	ops.unclaimed ops.write_zeroes ops.large_zeroes ops.compare durable.zeroes queue.depth queue.wrong_depth queue.queue_count \
+	faults.wrong_sum faults.too_many_segments faults.mixed_batch
 mark "blocks of 4096 bytes"
