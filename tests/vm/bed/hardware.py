@@ -38,8 +38,11 @@ class Machine:
     iommu: bool = True
     nvdimm: bool = False
     power: bool = False
-    """Log what nvme-4096 is told to write, so that its power can be cut (power.py)."""
+    """Log what nvme-4096 is told to write, so that its power can be cut (power.py), behind the throttle group
+    throttle-4096."""
     pmem: modules.Modules | None = None
+    shared: bool = False
+    """Put nvme-4096 into a subsystem, whose namespaces other controllers may have."""
 
     @property
     def monitor_socket(self) -> pathlib.Path:
@@ -141,17 +144,33 @@ class Machine:
             return ["-blockdev", f"driver=raw,node-name={name},{file}"]
 
         blocks_4096 = "logical_block_size=4096,physical_block_size=4096"
+        drive = "nvme-4096"
+        slow = []
+        if self.power:
+            # Writes that wait for their turn are those that a loss of power can take.
+            drive = "disk-4096"
+            slow = [
+                "-object", "throttle-group,id=throttle-4096",
+                "-blockdev", f"driver=throttle,node-name={drive},throttle-group=throttle-4096,file=nvme-4096",
+            ]
+        last = ["-device", f"nvme,id=nvme-4096,serial=EMU4096,drive={drive},bus=slot3,{blocks_4096}"]
+        if self.shared:
+            last = [
+                "-device", "nvme-subsys,id=subsystem",
+                "-device", "nvme,id=nvme-4096,serial=EMU4096,bus=slot3,subsys=subsystem",
+                "-device", f"nvme-ns,drive={drive},bus=nvme-4096,nsid=1,shared=on,{blocks_4096}",
+            ]
         return [
             "-object", "throttle-group,id=throttle-512",
             "-blockdev", "driver=throttle,node-name=disk-512,throttle-group=throttle-512,"
             f"file.driver=raw,file.file.driver=file,file.file.filename={self.work / 'nvme-512'}",
             *raw("nvme-mixed-1"), *raw("nvme-mixed-2"),
-            *raw("nvme-4096", power.blockdev(self.work / "nvme-4096") if self.power else ""),
+            *raw("nvme-4096", power.blockdev(self.work / "nvme-4096") if self.power else ""), *slow,
             "-device", "nvme,id=nvme-512,serial=EMU0512,drive=disk-512,bus=slot1",
             "-device", "nvme,id=nvme-mixed,serial=EMUMIXED,bus=slot2",
             "-device", f"nvme-ns,drive=nvme-mixed-1,bus=nvme-mixed,nsid=1,{blocks_4096}",
             "-device", "nvme-ns,drive=nvme-mixed-2,bus=nvme-mixed,nsid=2,logical_block_size=512",
-            "-device", f"nvme,id=nvme-4096,serial=EMU4096,drive=nvme-4096,bus=slot3,{blocks_4096}",
+            *last,
         ]
 
     def _nvdimms(self) -> list[str]:

@@ -5,6 +5,8 @@ QEMU's blklogwrites node logs each write and flush in the form of the kernel's d
 followed by its data. The disk as it was before the log is kept beside it, so that the log can be replayed onto that.
 """
 
+import errno
+import os
 import pathlib
 import random
 import shutil
@@ -40,19 +42,23 @@ def _before(image: pathlib.Path) -> pathlib.Path:
 
 
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Keeps holes."""
-    size = source.stat().st_size
+    """Keeps holes, and does not read them."""
     with open(source, "rb") as old, open(target, "wb") as new:
+        size = os.fstat(old.fileno()).st_size
         new.truncate(size)
-        while True:
-            piece = old.read(1 << 20)
-            if not piece:
-                return
-            if piece.count(0) == len(piece):
-                old_at = old.tell()
-                new.seek(old_at)
-                continue
-            new.write(piece)
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(old.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # no data from there on
+                    return
+                raise
+            end = os.lseek(old.fileno(), at, os.SEEK_HOLE)
+            os.lseek(old.fileno(), at, os.SEEK_SET)
+            os.lseek(new.fileno(), at, os.SEEK_SET)
+            while at < end:
+                at += os.sendfile(new.fileno(), old.fileno(), None, end - at)
 
 
 def entries(log: bytes):

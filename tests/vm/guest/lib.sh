@@ -55,10 +55,15 @@ qmp() {
 	printf '%s\n' "$reply"
 }
 
-# throttle IOPS: limits $NVME_512 to that many requests a second; 0 lifts the limit.
-throttle() {
-	qmp "{\"execute\":\"qom-set\",\"arguments\":{\"path\":\"/objects/throttle-512\",\"property\":\"limits\",\"value\":{\"iops-total\":$1}}}" >/dev/null
+# limit GROUP WHAT IOPS: sets a limit of a throttle group; 0 lifts it.
+limit() {
+	qmp "{\"execute\":\"qom-set\",\"arguments\":{\"path\":\"/objects/$1\",\"property\":\"limits\",\"value\":{\"$2\":$3}}}" >/dev/null
 }
+
+# throttle IOPS: limits $NVME_512 to that many requests a second. throttle_writes IOPS: $NVME_4096 to that many writes; needs
+# "# vm: --power".
+throttle() { limit throttle-512 iops-total "$1"; }
+throttle_writes() { limit throttle-4096 iops-write "$1"; }
 
 # cut_power DISK SEED: what the disk was not told to keep is lost, or not, by chance. Nobody may use it meanwhile; needs
 # "# vm: --power". Prints what was written, forced and at risk.
