@@ -8,6 +8,7 @@ SITE=/mnt/site
 SITE_PLUGINS=/mnt/plugins
 SITE_USER=${SITE_USER:-65534}
 SITE_NVME=
+SITE_SAID=0
 SITE_FILE=${SITE_FILE:-libdaos_bdev_nvme_spdk.so}
 SITE_ALLOWED=${SITE_ALLOWED:-}
 
@@ -55,6 +56,8 @@ YAML
 
 # server [ARGUMENT...]: starts the server in the background; its words are in $SITE/server.log.
 server() {
+	touch "$SITE/server.log"
+	SITE_SAID=$(wc -l <"$SITE/server.log")
 	as_user "$VM_BUILD/daos_server" -o "$SITE/server.yml" start -i "$@" >>"$SITE/server.log" 2>&1 &
 	until pgrep -x daos_server >/dev/null; do sleep 0.1; done
 }
@@ -75,16 +78,32 @@ words() {
 	tail -n 60 "$SITE/server.log"
 }
 
-# await PHASE: waits until the system is in that phase.
+# said TEXT: what the server that was started last has said of that, its lines.
+said() { sed -n "$((SITE_SAID + 1)),\$s/.*\($1\).*/\1/p" "$SITE/server.log"; }
+
+# await PHASE: waits until the server says that the system is in that phase. It is not asked: each question would take the
+# time that what is waited for could have.
 await() {
-	local waited=0
-	until shell --json system query 2>/dev/null | grep -q "\"phase\": \"$1\""; do
-		waited=$((waited + 1))
-		if [ $waited -ge 240 ] || ! pgrep -x daos_server >/dev/null; then
+	local end=$((SECONDS + 240)) phases
+	until phases=$(said "server is in phase [a-z]*") && [ "${phases##* }" = "$1" ]; do
+		if [ $SECONDS -ge $end ] || ! pgrep -x daos_server >/dev/null; then
 			words
 			fail "the system is not $1"
 		fi
-		sleep 0.5
+		sleep 0.2
+	done
+}
+
+# await_said TEXT: waits until the server has said that. A system is in maintenance as soon as one of its engines is: a plan
+# that is made before the others have been looked at is out of date at once.
+await_said() {
+	local end=$((SECONDS + 240))
+	until [ -n "$(said "$1")" ]; do
+		if [ $SECONDS -ge $end ] || ! pgrep -x daos_server >/dev/null; then
+			words
+			fail "the server does not say: $1"
+		fi
+		sleep 0.2
 	done
 }
 
@@ -103,8 +122,10 @@ end_load() {
 }
 # records RANK: how many acknowledged writes are in the record.
 records() {
-	touch "$SITE/acked$1"
-	chown "$SITE_USER" "$SITE/acked$1"
+	if [ ! -e "$SITE/acked$1" ]; then
+		touch "$SITE/acked$1"
+		chown "$SITE_USER" "$SITE/acked$1"
+	fi
 	wc -l <"$SITE/acked$1"
 }
 # acknowledged RANK COUNT: waits until so many writes are in the record.

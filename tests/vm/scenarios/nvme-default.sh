@@ -1,9 +1,10 @@
 # Devices that nobody has listed: `bdev_class: nvme` without bdev_list takes what is usable at the format, and nothing that
-# comes later, until it is formatted anew.
-# vm: --timeout 600 --memory 3072
+# comes later; with two engines the NUMA nodes decide. Then NVMe Format of a namespace that other controllers may have.
+# vm: --timeout 600 --memory 3072 --shared
 . "$VM_SOURCE/tests/vm/guest/site.sh"
 modprobe -a nvme vfio-pci crc32c_generic ext4
-site_engine() {
+# config [LINE...]: one engine, with these lines more at the top of the file.
+config() {
 	site_config <<YAML
 - targets: 1
   nr_xs_helpers: 0
@@ -12,6 +13,7 @@ site_engine() {
   scm_size: 1
   bdev_class: nvme
 YAML
+	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$SITE/server.yml"
 }
 # stop: ends the server, with its engines.
 stop() {
@@ -29,7 +31,7 @@ mkfs.ext4 -q -b 4096 "$disk"
 mkdir -p /mnt/disk
 mount "$disk" /mnt/disk
 prepare_site -p 240 -w "$NVME_MIXED"
-site_engine
+config
 server
 await maintenance
 shell storage format --dry-run >$SITE/plan || { cat $SITE/plan; words; fail "dry run"; }
@@ -53,4 +55,52 @@ mark "what comes later is nobody's"
 shell system stop >/dev/null
 shell storage format --reformat --force --dry-run >$SITE/plan || { cat $SITE/plan; fail "dry run of a new format"; }
 grep -q "$NVME_4096" $SITE/plan || { cat $SITE/plan; fail "a new format does not take what is there"; }
-mark "a new format takes what there is"
+stop
+config "bdev_exclude: ['${NVME_4096//:/.}']"
+server
+await maintenance
+shell storage format --reformat --force --dry-run >$SITE/plan || { cat $SITE/plan; fail "dry run with bdev_exclude"; }
+! grep -q "$NVME_4096" $SITE/plan || { cat $SITE/plan; fail "what is excluded is planned"; }
+mark "a new format takes what there is, less what is excluded"
+
+# Other controllers may have the namespace of this one: its NVMe Format is refused before anything else is touched.
+stop
+config "bdev_include: ['$NVME_4096', '$NVME_MIXED']"
+server
+await maintenance
+! shell storage format --reformat --nvme-format --force >$SITE/format 2>&1 || fail "a shared namespace is erased"
+grep -q "other controllers may have this namespace" $SITE/format || { cat $SITE/format; words; fail "it is not said why"; }
+[ -e $SITE/scm0/superblock ] || fail "the old format is gone"
+mark "NVMe Format of a shared namespace is refused in the plan"
+stop
+
+# two FIRST-CORE FIRST-CORE: two engines that take what is usable.
+two() {
+	local engine
+	for engine in 0 1; do
+		cat <<YAML
+- targets: 1
+  nr_xs_helpers: 0
+  ${*:engine+1:1}
+  scm_mount: $SITE/scm$engine
+  scm_class: ram
+  scm_size: 1
+  bdev_class: nvme
+YAML
+	done | site_config
+}
+rm -rf "$SITE"
+two "rank: 0" "rank: 1"
+server
+await maintenance
+! shell storage format --force >$SITE/format 2>&1 || fail "somebody guesses"
+grep -q "write a bdev_list for each of the servers servers\[0\], servers\[1\]" $SITE/format || { cat $SITE/format; fail "it is not said what to write"; }
+stop
+two "first_core: 0" "first_core: 1"
+server
+await maintenance
+await_said "SCM format required on instance 1"
+shell storage format --reformat --force >$SITE/format 2>&1 || { cat $SITE/format; words; fail "format of two engines"; }
+await ready
+[ "$(told 0)" = "$NVME_MIXED/1 $NVME_MIXED/2 " ] && [ "$(told 1)" = "$NVME_4096 " ] || fail "the engines have $(told 0)and $(told 1)"
+mark "two engines, each with what is on its node"

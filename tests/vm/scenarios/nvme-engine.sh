@@ -27,7 +27,7 @@ site_config <<YAML
   bdev_list: ["$NVME_4096"]
 YAML
 server
-await maintenance
+for instance in 0 1; do await_said "SCM format required on instance $instance"; done
 mark "server started"
 shell --json storage scan >$SITE/scan
 for serial in EMU0512 EMUMIXED EMU4096; do grep -q "$serial" $SITE/scan || { cat $SITE/scan; fail "no $serial in the scan"; }; done
