@@ -5,13 +5,12 @@ use crate::driver::{Answer, Attempt, Driver, Lost, Outcome};
 use crate::error::{Error, Operation};
 use crate::locate::{Locator, View};
 use crate::pool::{Lease, Pool};
-use crate::readable::readable;
 use crate::retry::Patience;
 use crate::sequence::{Sequence, Sequences};
 use daos_plugin_api::abi::Status;
 use daos_wire::{
     ArrayRange, ObjectId, Opcode, PunchScope, REQUEST_MAX, Request, ValueKind, WireStatus,
-    target_of,
+    readable, target_of,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -47,7 +47,6 @@ mod options;
 mod ping;
 mod pool;
 mod provider;
-mod readable;
 mod retry;
 mod sequence;
 

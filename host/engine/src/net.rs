@@ -6,8 +6,8 @@ use crate::defect::Defect;
 use crate::memory::{Buffer, Scratch};
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wait};
 use daos_plugin_api::host::Endpoint;
-use daos_wire::{REPLY_TAG, REQUEST_TAG, RmaDescriptor, TAG_IGNORE};
-use std::collections::VecDeque;
+use daos_wire::{REPLY_TAG, REQUEST_TAG, RmaDescriptor, TAG_IGNORE, readable};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Completions taken at once.
@@ -19,6 +19,8 @@ const FREE: u32 = u32::MAX;
 /// How long a client may take to let an operation end. A network that drops everything ends no connection for many
 /// minutes; but who asks for the memory of one client must not keep the buffers of all.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Addresses of clients that are remembered; of more, those of clients without an operation are forgotten.
+const ADDRESSES: usize = 4096;
 /// Polls between two looks at the clock while there is something to do.
 const POLLS_PER_LOOK: u32 = 256;
 
@@ -90,6 +92,8 @@ pub struct Net {
     backlog: VecDeque<Piece>,
     /// Operations outstanding other than receives.
     working: usize,
+    /// Addresses by number, for messages.
+    addresses: HashMap<u64, Box<[u8]>>,
     /// When the clock was last looked at.
     now: Instant,
     polls: u32,
@@ -112,6 +116,7 @@ impl Net {
             free_operations: Vec::new(),
             backlog: VecDeque::new(),
             working: 0,
+            addresses: HashMap::new(),
             now: Instant::now(),
             polls: 0,
             patience: PATIENCE,
@@ -131,7 +136,21 @@ impl Net {
     /// # Errors
     /// What the plugin says.
     pub fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
-        self.endpoint.resolve(address)
+        let peer = self.endpoint.resolve(address)?;
+        if self.addresses.len() >= ADDRESSES && !self.addresses.contains_key(&peer) {
+            let busy: Vec<u64> = self.operations.iter().flatten().map(|o| o.peer).collect();
+            self.addresses.retain(|peer, _| busy.contains(peer));
+        }
+        self.addresses.entry(peer).or_insert_with(|| address.into());
+        Ok(peer)
+    }
+
+    /// A client as people know it: its address, if that is remembered.
+    fn name(&self, peer: u64) -> String {
+        match self.addresses.get(&peer) {
+            Some(address) => readable(address),
+            None => format!("peer {peer}"),
+        }
     }
 
     /// Forgets a client that cannot be reached any more.
@@ -310,18 +329,20 @@ impl Net {
             }
             let (kind, peer) = (operation.kind, operation.peer);
             if !std::mem::replace(&mut operation.is_overdue, true) {
+                let client = self.name(peer);
                 tracing::warn!(
                     ?kind,
-                    peer,
+                    client,
                     "a client takes too long: its connection is given up"
                 );
                 self.release(peer);
             } else if waited >= 3 * self.patience
                 && !std::mem::replace(&mut operation.is_kept, true)
             {
+                let client = self.name(peer);
                 tracing::warn!(
                     ?kind,
-                    peer,
+                    client,
                     "plugin {} has not completed an operation for {} s, though its peer was released",
                     self.endpoint.domain().instance().described(),
                     waited.as_secs()

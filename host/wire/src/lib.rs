@@ -23,6 +23,7 @@ mod catalogue;
 mod codec;
 mod list;
 mod placement;
+mod readable;
 mod reply;
 mod request;
 mod status;
@@ -36,6 +37,7 @@ pub use catalogue::{
 pub use codec::DecodeError;
 pub use list::{ListEntries, ListWriter};
 pub use placement::{key_hash, target_of};
+pub use readable::readable;
 pub use reply::{REPLY_HEADER, Reply};
 pub use request::{
     LIST_KEYS_LIMIT, ObjectId, Opcode, PunchScope, REQUEST_HEADER, Request, RmaDescriptor,

@@ -2,6 +2,7 @@
 
 mod domain;
 mod endpoint;
+mod glances;
 mod leftover;
 mod neighbour;
 mod operation;

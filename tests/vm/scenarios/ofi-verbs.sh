@@ -39,7 +39,9 @@ state() {
 engine() { pgrep -x daos_io_server || fail "no engine"; }
 
 state maintenance
+mark "maintenance"
 shell storage format --force >/dev/null
+mark "formatted"
 state ready
 mark "engine ready"
 grep -q libfabric "/proc/$(engine)/maps" || fail "the engine does not use libfabric"

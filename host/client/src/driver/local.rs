@@ -7,9 +7,7 @@
 use super::alarm::Alarm;
 use super::link::{Sleep, watch};
 use super::spin::{Look, Spin, give_way};
-use super::{
-    Call, Command, Driver, Loop, RingOnDrop, SPIN, Started, TICK, failed, open_link, provider,
-};
+use super::{Call, Command, Driver, Loop, RingOnDrop, Started, TICK, failed, open_link, provider};
 use crate::Error;
 use daos_plugin_api::abi::Status;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -17,7 +15,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
@@ -104,7 +102,8 @@ impl Task {
         let fault = |status: Status| format!("the endpoint failed: {status}");
         driver.link.flush().map_err(fault)?;
         let due = !driver.peers.is_idle();
-        let looks = self.is_blind && due && self.look.goes_on(SPIN);
+        let spin = due.then(|| driver.spin(Instant::now()));
+        let looks = self.is_blind && spin.is_some_and(|spin| self.look.goes_on(spin));
         let wait = if looks {
             give_way().await;
             Wait::Poll
@@ -122,7 +121,7 @@ impl Task {
                         self.watch = Some((fd.as_raw_fd(), watched));
                     }
                     self.is_blind = fd.is_none();
-                    self.rest(timer, due).await
+                    self.rest(timer, spin).await
                 }
             }
         };
@@ -139,13 +138,14 @@ impl Task {
         Ok(())
     }
 
-    /// Waits, without sleeping at first while replies are due.
-    async fn rest(&mut self, timer: Option<Duration>, due: bool) -> Wait {
+    /// Waits, without sleeping at first for the time `spin` while replies are due.
+    async fn rest(&mut self, timer: Option<Duration>, spin: Option<Duration>) -> Wait {
+        let due = spin.is_some();
         let watch = self.watch.as_ref().filter(|_| !self.is_blind);
         // Without a descriptor waiting shows nothing: then it is `turn` that looks for a moment.
         let spin = match watch {
-            Some(_) if due => Spin::begin(SPIN),
-            _ => None,
+            Some(_) => spin.and_then(Spin::begin),
+            None => None,
         };
         // Nobody waits for anything: what moves meanwhile may take its time.
         let timer = match due || watch.is_some() {

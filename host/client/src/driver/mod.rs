@@ -34,6 +34,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long to look for replies before sleeping, while some are due: about what it costs to be woken,
 /// and longer than an engine needs for a small request.
 const SPIN: Duration = Duration::from_micros(50);
+/// The same when there was no reply for [`REST`]: the engine has to be woken first, and both sides' code and data have left
+/// the caches meanwhile. To be woken, too, would come on top.
+const SPIN_AFTER_REST: Duration = Duration::from_micros(300);
+/// From which pause on an engine sleeps for sure.
+const REST: Duration = Duration::from_millis(2);
 
 /// One request to one target.
 pub(crate) struct Attempt {
@@ -282,6 +287,8 @@ struct Loop {
     crowd: Crowd,
     /// The last progress was, among others, a reply.
     replied: bool,
+    /// When the last reply came.
+    replied_at: Instant,
 }
 
 impl Loop {
@@ -294,6 +301,7 @@ impl Loop {
             quiet: None,
             crowd: Crowd::new(),
             replied: false,
+            replied_at: Instant::now(),
         }
     }
 
@@ -353,13 +361,22 @@ impl Loop {
         self.fail(queue, &cause);
     }
 
+    /// How long to look for a reply at `now` before sleeping.
+    fn spin(&self, now: Instant) -> Duration {
+        match now.duration_since(self.replied_at) < REST {
+            true => SPIN,
+            false => SPIN_AFTER_REST,
+        }
+    }
+
     /// Nothing happened: whether looking again is better than sleeping.
     fn expects_soon(&mut self) -> bool {
         if self.peers.is_idle() {
             return false;
         }
         let now = Instant::now();
-        now.duration_since(*self.quiet.get_or_insert(now)) < SPIN && !self.crowd.is_here(now)
+        let spin = self.spin(now);
+        now.duration_since(*self.quiet.get_or_insert(now)) < spin && !self.crowd.is_here(now)
     }
 
     fn obey(&mut self, command: Command) {
@@ -374,6 +391,9 @@ impl Loop {
         let mut events = std::mem::take(&mut self.events);
         let progress = self.link.poll(&mut events)?;
         self.replied = !events.is_empty();
+        if self.replied {
+            self.replied_at = Instant::now();
+        }
         for event in events.drain(..) {
             match event {
                 Event::Received(message) => self.peers.received(&message),

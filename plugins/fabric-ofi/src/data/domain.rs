@@ -6,6 +6,7 @@
 //! endpoints are busy on other threads. `libfabric/threads.rs` has the level that each provider gets.
 
 use super::endpoint::{OfiEndpoint, Parts};
+use super::glances::Glances;
 use super::leftover;
 use super::operation::SCRATCH;
 use crate::choose::choose;
@@ -97,11 +98,10 @@ impl OfiDomain {
         }
         let size = 2 * DEPTH;
         // Some providers have no wait descriptor: the host polls these by the clock.
-        let (queue, fd) = match Queue::open(&self.domain, size, true) {
-            Ok(queue) => {
-                let fd = queue.fd()?;
-                (queue, Some(fd))
-            }
+        let waitable = Queue::open(&self.domain, size, true);
+        // ofi_rxd opens such a queue, and has no descriptor even so.
+        let (queue, fd) = match waitable.and_then(|queue| Ok((queue.fd()?, queue))) {
+            Ok((fd, queue)) => (queue, Some(fd)),
             Err(errno) => {
                 tracing::debug!(%errno, provider = self.info.provider(), "no wait descriptor");
                 (Queue::open(&self.domain, size, false)?, None)
@@ -110,7 +110,8 @@ impl OfiDomain {
         let queue = Arc::new(queue);
         let vector = Arc::new(AddressVector::open(&self.domain)?);
         let endpoint = Endpoint::open(&info, queue.clone(), vector.clone())?;
-        let is_shm = self.info.provider() == "shm";
+        let provider = self.info.provider();
+        let is_shm = provider == "shm";
         Ok(OfiEndpoint::new(Parts {
             address: endpoint.name()?,
             has_text_addresses: self.info.has_text_addresses(),
@@ -123,6 +124,7 @@ impl OfiDomain {
             // prov/shm/src/smr_util.c: what removing a peer resets is not what adding one looks at, and a message to the
             // next one may crash it. Numbers go round, but for the last one given.
             are_neighbours: is_shm,
+            glances: provider.ends_with(";ofi_rxm").then(Glances::of_environment),
             settings: self.settings,
         }))
     }

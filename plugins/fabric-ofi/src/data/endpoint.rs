@@ -1,12 +1,15 @@
 //! An endpoint: peers, operations, completions, sleeping.
 
+mod progress;
+
+use super::glances::Glances;
 use super::neighbour::Refusal;
 use super::operation::{
     Op, Outstanding, Stage, completion_of, has_scratch, inject, name_of, status_of,
 };
 use super::pause::Pause;
 use super::peers::{Peers, Place};
-use crate::libfabric::{AddressVector, BATCH, Endpoint, Entries, Errno, Outcome, Queue, Read, sys};
+use crate::libfabric::{AddressVector, BATCH, Endpoint, Entries, Errno, Queue, sys};
 use crate::settings::Settings;
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wait};
 use daos_plugin_api::sdk::FabricEndpoint;
@@ -20,12 +23,6 @@ const NO_PEER: sys::fi_addr_t = sys::fi_addr_t::MAX;
 /// connect again and again, as ofi_rxm does, never ends them by itself; and whoever sends needs its memory back.
 /// Long enough for a lost packet of the handshake to be sent again.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long the provider may keep an operation towards a peer that was released, where it answers in the order of
-/// operations: one that waits for a process that is dead, or stopped, keeps back the ends of all later ones.
-const ABANDONED: Duration = Duration::from_secs(10);
-/// Failures within this time of one that was told are told to the debug log only: a connection that
-/// breaks fails everything on it.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// What an endpoint is made of.
 pub(super) struct Parts {
@@ -44,6 +41,8 @@ pub(super) struct Parts {
     /// Peers are processes of this machine. The provider answers in the order of operations, and may take a number that
     /// it gives again for a connection to the peer that had it before.
     pub(super) are_neighbours: bool,
+    /// For a descriptor that may miss connections.
+    pub(super) glances: Option<Glances>,
     pub(super) settings: Settings,
 }
 
@@ -64,7 +63,10 @@ pub struct OfiEndpoint {
     depth: usize,
     inject: Option<usize>,
     are_neighbours: bool,
+    glances: Option<Glances>,
     entries: Entries,
+    /// The last look at the queue gave nothing.
+    drained: bool,
     done: VecDeque<FabricCompletion>,
     failure_told: Option<Instant>,
     /// Since when there is an operation as [`ABANDONED`] says.
@@ -88,6 +90,8 @@ impl OfiEndpoint {
             depth: parts.depth,
             inject: parts.inject,
             are_neighbours: parts.are_neighbours,
+            glances: parts.glances,
+            drained: false,
             entries: Box::new([sys::fi_cq_tagged_entry::default(); BATCH]),
             done: VecDeque::new(),
             failure_told: None,
@@ -288,76 +292,6 @@ impl OfiEndpoint {
         self.done.push_back(completion);
     }
 
-    fn completed(&mut self, entry: &sys::fi_cq_tagged_entry) {
-        // SAFETY: every context given to the provider is an operation, completed once.
-        let Some(op) = (unsafe { Op::from_context(entry.op_context) }) else {
-            return;
-        };
-        let operation = op.get();
-        let mut completion = operation.completion(Status::OK);
-        if operation.request.op == FabricOp::RECV {
-            completion.tag = entry.tag;
-            completion.len = entry.len.min(operation.request.len) as u64;
-        }
-        self.end(op, completion);
-    }
-
-    fn failed(&mut self, outcome: &Outcome) {
-        // SAFETY: as in `completed`.
-        let Some(op) = (unsafe { Op::from_context(outcome.context) }) else {
-            return;
-        };
-        let (operation, failure) = (op.get(), &outcome.failure);
-        let status = match status_of(operation.request.op, failure.errno) {
-            // Providers also flush what they have like this when a connection breaks.
-            Status::CANCELLED if !operation.is_cancelled => Status::UNREACHABLE,
-            status => status,
-        };
-        if status != Status::CANCELLED {
-            let op = name_of(operation.request.op);
-            let now = Instant::now();
-            if self
-                .failure_told
-                .is_none_or(|told| now.duration_since(told) >= QUIET)
-            {
-                self.failure_told = Some(now);
-                tracing::warn!("a {op} ended as {status}: {failure}");
-            } else {
-                tracing::debug!("a {op} ended as {status}: {failure}");
-            }
-        }
-        let mut completion = operation.completion(status);
-        if operation.request.op == FabricOp::RECV {
-            completion.tag = outcome.tag;
-            completion.len = outcome.len.min(operation.request.len) as u64;
-        }
-        self.end(op, completion);
-    }
-
-    /// Fails for good if the provider is blocked by a peer that does not come back.
-    fn look_after_abandoned(&mut self) -> Result<(), Status> {
-        if self
-            .abandoned
-            .is_none_or(|since| since.elapsed() < ABANDONED)
-        {
-            return Ok(());
-        }
-        let is_abandoned = |op: &Op| {
-            op.get().request.op != FabricOp::RECV && self.peers.is_released(op.get().request.peer)
-        };
-        let count = self.outstanding.iter().filter(is_abandoned).count();
-        if count > 0 {
-            tracing::error!(
-                operations = count,
-                "the provider waits for a process that was killed or is stopped, and would keep back all that follows; \
-                 a new endpoint is needed"
-            );
-            return Err(Status::IO);
-        }
-        self.abandoned = None;
-        Ok(())
-    }
-
     /// Cancels an operation as far as the provider can.
     fn cancel_op(&mut self, op: Op) {
         match op.get().stage {
@@ -427,28 +361,10 @@ impl FabricEndpoint for OfiEndpoint {
             self.retry();
         }
         self.look_after_abandoned()?;
-        while self.done.len() < completions.len() {
-            let room = (completions.len() - self.done.len()).min(BATCH);
-            match self.queue.read(&mut self.entries, room) {
-                Ok(Read::Completed(count)) => {
-                    for at in 0..count {
-                        let entry = self.entries[at];
-                        self.completed(&entry);
-                    }
-                    // A layer such as ofi_rxm reads its queue one by one: only a read that gives nothing has made all the
-                    // progress that there is, and who sleeps on a descriptor must have made it. Who looks by the clock
-                    // looks again soon.
-                    if count == 0 || count < room && self.fd.is_none() {
-                        break;
-                    }
-                }
-                Ok(Read::Failed(outcome)) => self.failed(&outcome),
-                Err(errno) => {
-                    tracing::error!(%errno, "cannot read the completion queue");
-                    return Err(errno.status());
-                }
-            }
+        if let Some(glances) = &mut self.glances {
+            glances.polled();
         }
+        self.collect(completions.len())?;
         if !self.done.is_empty() {
             self.pause.reset();
         }
@@ -479,14 +395,22 @@ impl FabricEndpoint for OfiEndpoint {
         let Some(fd) = self.fd else {
             return Wait::timer(self.pause.take());
         };
-        match self.queue.try_wait() {
+        // Who sleeps on a descriptor must have made all the progress that there is. A failure is told by the next poll.
+        if !self.drained && (self.collect(BATCH).is_err() || !self.done.is_empty()) {
+            return Wait::BUSY;
+        }
+        if self.queue.try_wait().is_err() {
+            return Wait::BUSY;
+        }
+        let glance = self.glances.as_mut().map(Glances::next);
+        let timeout_us = match self.deferred.is_empty() {
+            true => glance.unwrap_or_default(),
             // No descriptor announces that a deferred operation can go on.
-            Ok(()) if !self.deferred.is_empty() => Wait {
-                timeout_us: self.pause.take(),
-                ..Wait::fd(fd)
-            },
-            Ok(()) => Wait::fd(fd),
-            Err(_) => Wait::BUSY,
+            false => self.pause.take(),
+        };
+        Wait {
+            timeout_us,
+            ..Wait::fd(fd)
         }
     }
 }

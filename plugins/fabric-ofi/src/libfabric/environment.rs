@@ -17,13 +17,16 @@ const VARIABLES: &[&CStr] = &[
     // room for 16 times a provider's queue (384 for verbs) is ample.
     c"FI_UNIVERSE_SIZE=16",
     // ofi_rxm looks at the connections that come and go every 10 ms by default, while its queue is read: each of the steps
-    // of a new one waits for that, awake, since the descriptor announces it all the while. And in 1.17 the step before
-    // sleeping takes the announcement back whether it was looked at or not: it is noticed with the next message then. 0 is
-    // each time that there is no message.
-    c"FI_OFI_RXM_CM_PROGRESS_INTERVAL=0",
+    // of a new one waits for that, awake, since the descriptor announces it all the while. To look each time that there
+    // is no message (0) makes all messages slower by a sixth. Microseconds.
+    c"FI_OFI_RXM_CM_PROGRESS_INTERVAL=100",
     // The threads of provider sockets look for work for 10 ms before they sleep, one per endpoint on each side, and who
     // uses the endpoint waits for the core: an exchange took 3 ms on two cores, of CPU time, too, instead of 0.1.
     c"FI_SOCKETS_PE_WAITTIME=0",
+    // Who sends the first message waits inside of that call until the connection is there, for 15 s where nobody answers;
+    // and then goes on as if it were, while the kernel still tries. It can do so at once: what is sent waits, and fails
+    // with the connection. Milliseconds.
+    c"FI_SOCKETS_CONN_TIMEOUT=1",
 ];
 
 unsafe extern "C" {

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Where an address leads, if its form is known: fabric-tcp's, the socket addresses of libfabric's providers over IP, or
-/// text; else its bytes in hexadecimal.
-pub(crate) fn readable(address: &[u8]) -> String {
+/// Where a fabric address leads, if its form is known: fabric-tcp's, the socket addresses of libfabric's providers over IP,
+/// or text (of `shm`, with the process); else its bytes in hexadecimal.
+pub fn readable(address: &[u8]) -> String {
     if let Some(socket) = socket(address) {
         return socket.to_string();
     }
