@@ -48,30 +48,11 @@ impl FabricPlugin for FabricOfi {
 }
 
 fn validate(request: &ClassRequest) -> Result<()> {
-    let wrong = |key: &str, value: &Value, remedy: &str| {
-        Error::new(Status::INVALID, format!("{key} is {value}")).remedy(remedy)
-    };
-    let text = |key: &str, remedy: &str| match request.config.get(key) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_str())),
-        Some(other) => Err(wrong(key, other, remedy)),
-    };
-    let provider = text("provider", "set it to the name of a provider")?;
-    let interface = text(
-        "fabric_iface",
-        "set it to the name or the address of a network interface",
-    )?;
-    match request.config.get("fabric_iface_port") {
-        Some(port) if port.as_u64().is_none_or(|port| port > u16::MAX.into()) => {
-            let remedy = "set it to a port number up to 65535, 0 for any";
-            return Err(wrong("fabric_iface_port", port, remedy));
-        }
-        _ => {}
-    }
+    let asked = fabric_interfaces::asked(request)?;
     // A class that is not the family's is the provider's own name.
     let class = Some(request.class.as_str()).filter(|class| *class != "ofi");
-    match provider.or(class) {
-        Some(provider) => choose(provider, interface.unwrap_or_default())
+    match asked.provider.or(class) {
+        Some(provider) => choose(provider, asked.interface.unwrap_or_default())
             .map(drop)
             .map_err(|error| Error {
                 status: Status::INVALID,

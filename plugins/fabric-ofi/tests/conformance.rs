@@ -81,6 +81,12 @@ const UNEXPECTED: &str = "a message that meets no receive is kept until one is o
 const GONE: &str = "resolving a peer that is gone does not wait, and a send to it ends";
 const CLOSING: &str = "closing an endpoint with operations outstanding leaves their memory alone";
 const OTHERS: &str = "a peer that goes away does not disturb the others";
+const REFUSED: &[&str] = &[
+    "a remote access with a wrong key is refused",
+    "a remote access beyond the registration is refused",
+    "a remote access without the right to it is refused",
+    "a remote access to an ended registration is refused",
+];
 const THREADS: &str = "two endpoints on two threads exchange messages and remote accesses";
 const PRESSURE: &str = "thousands of messages pass under back-pressure, none lost, none twice";
 
@@ -229,14 +235,15 @@ fn native_tcp() {
 fn verbs_with_rxm() {
     // A refused access leaves the two endpoints without a connection for good (1.17); the access itself is
     // refused, which is what the cases look at first. A message that is too long: a crash.
-    let deviations = [
-        TRUNCATED,
-        "a remote access with a wrong key is refused",
-        "a remote access beyond the registration is refused",
-        "a remote access without the right to it is refused",
-        "a remote access to an ended registration is refused",
-    ];
-    check("ofi+verbs;ofi_rxm", &deviations);
+    check("ofi+verbs;ofi_rxm", &[&[TRUNCATED], REFUSED].concat());
+}
+
+#[test]
+fn udp_with_rxd() {
+    // A refused access is never answered, and a peer that is gone is tried for ever, also while the endpoint is closed. A
+    // message that is too long is cut without a word.
+    let endless = [TRUNCATED, GONE, CLOSING, OTHERS];
+    check("ofi+udp;ofi_rxd", &[&endless, REFUSED].concat());
 }
 
 #[test]

@@ -484,6 +484,8 @@ providers! {
     // even if the RECV of a later message is there (also with a larger FI_NET_MAX_SAVED).
     net = "ofi+net": messages, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
     sockets = "ofi+sockets": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
+    // Nothing of peers that go away: it tries them for ever, and closing its endpoint waits for that.
+    udp_rxd = "ofi+udp;ofi_rxd": messages, matching, remote_memory, cancelling, sleeping, spellings;
     // Not `dead_peers`: an endpoint of the same process that is closed takes its memory along, and
     // shm 1.17 crashes on it; `processes` kills a peer as it happens in real life.
     shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, spellings, processes, killed_owner, unmapped, abandoned, many_peers, leftovers;

@@ -45,28 +45,12 @@ impl FabricPlugin for FabricTcp {
 }
 
 fn validate(request: &ClassRequest) -> Result<()> {
-    let wrong = |key: &str, value: &Value, remedy: &str| {
-        Error::new(Status::INVALID, format!("{key} is {value}")).remedy(remedy)
-    };
-    match request.config.get("fabric_iface") {
-        Some(Value::String(name)) => {
-            interfaces::choose(name).map_err(|error| Error {
-                status: Status::INVALID,
-                ..error
-            })?;
-        }
-        None => {}
-        Some(other) => {
-            let remedy = "set it to the name or the address of a network interface";
-            return Err(wrong("fabric_iface", other, remedy));
-        }
-    }
-    match request.config.get("fabric_iface_port") {
-        Some(port) if port.as_u64().is_none_or(|port| port > u16::MAX.into()) => {
-            let remedy = "set it to a port number up to 65535, 0 for any";
-            Err(wrong("fabric_iface_port", port, remedy))
-        }
-        _ => Ok(()),
+    match interfaces::asked(request)?.interface {
+        Some(name) => interfaces::choose(name).map(drop).map_err(|error| Error {
+            status: Status::INVALID,
+            ..error
+        }),
+        None => Ok(()),
     }
 }
 

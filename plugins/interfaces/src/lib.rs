@@ -1,5 +1,9 @@
-//! Network interfaces of this machine: listing them, and choosing one by name or address. Shared by
-//! the fabric plugins.
+//! Network interfaces of this machine: listing them, and choosing one by name or address; and what every config of a fabric
+//! may ask for. Shared by the fabric plugins.
+
+mod asked;
+
+pub use asked::{Asked, asked};
 
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};

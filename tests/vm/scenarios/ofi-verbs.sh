@@ -64,7 +64,7 @@ check "at once"
 mark "put and get"
 # In a container of its own.
 bench() { daos bench --verify "$@" | grep verified; }
-bench --ops 60 --keys 32 --depth 8 --seed 1
+bench --ops 24 --keys 16 --depth 8 --seed 1
 mark "bench"
 
 first=$(engine)
@@ -73,6 +73,5 @@ kill -9 "$first"
 check "after the engine was killed"
 [ "$(engine)" != "$first" ] || fail "it is the same engine"
 state ready
-bench --ops 30 --keys 16 --depth 4 --size 64KiB..1MiB --seed 2
-check "at the end"
+bench --ops 12 --keys 8 --depth 4 --size 64KiB..1MiB --seed 2
 mark "engine killed and back"
