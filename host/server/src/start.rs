@@ -339,8 +339,10 @@ async fn report_phase(state: Arc<State>, health: HealthReporter) {
                 "{name}: {reason}{hint}"
             )));
         }
-        // Waiting for an administrator is a service that has started, too.
-        if !told_ready && matches!(phase, ServerPhase::Ready | ServerPhase::Maintenance) {
+        // Waiting for an administrator, or for the system's access point, is a service that has started, too.
+        let waits = state.engines().iter().any(|engine| engine.waits_to_join);
+        let started = waits || matches!(phase, ServerPhase::Ready | ServerPhase::Maintenance);
+        if !told_ready && started {
             told_ready = true;
             notify(sd_notify::NotifyState::Ready);
         }

@@ -39,6 +39,8 @@ pub(crate) struct EngineStatus {
     pub(crate) uri: String,
     pub(crate) targets: u32,
     pub(crate) drpc_socket: String,
+    /// It is ready, and waits for the access point to take it.
+    pub(crate) waits_to_join: bool,
     /// Stamp of its start, by its own clock.
     pub(crate) incarnation: u64,
     pub(crate) restarts: u32,
@@ -63,6 +65,7 @@ impl EngineStatus {
             uri: String::new(),
             targets: 0,
             drpc_socket: String::new(),
+            waits_to_join: false,
             incarnation: 0,
             restarts: 0,
             restart_at_ms: 0,
@@ -77,6 +80,7 @@ impl EngineStatus {
         self.reason = reason.into();
         self.hint.clear();
         self.fault = None;
+        self.waits_to_join = false;
         self.restart_at_ms = 0;
         self.failed_targets.clear();
         self.since_ms = now_ms();

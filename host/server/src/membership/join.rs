@@ -61,7 +61,7 @@ pub(crate) async fn join(
         Place::Elsewhere(elsewhere) => {
             let waits = |why: &str| {
                 let reason = format!("it waits to join the system: {why}");
-                state.update(index, |e| e.reason = reason);
+                state.update(index, |e| (e.reason, e.waits_to_join) = (reason, true));
             };
             let (rank, version) = elsewhere.join(newcomer, waits).await.map_err(refused)?;
             Ok(Joined { rank, version })

@@ -15,7 +15,7 @@ use daos_proto::shared::ras_event::Value;
 use daos_proto::shared::{ClusterEventReq, RankResult};
 use daos_proto::{NO_RANK, mgmt};
 use futures_util::future::join_all;
-use member::{control_address, described};
+use member::{Without, control_address, described};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ use uuid::Uuid;
 const HOST_WITHIN: Duration = Duration::from_secs(120);
 /// Event of an engine that died.
 const ENGINE_DIED: u32 = 2;
+/// Most characters of an event that are logged.
+const LOGGED: usize = 400;
 /// Fault number of a rank that an administrator has excluded.
 const ADMIN_EXCLUDED: i32 = 622;
 
@@ -101,8 +103,14 @@ impl System {
     /// There is no system here.
     pub(super) fn members(&self) -> Result<Vec<SystemMember>, Status> {
         let local = self.local.all();
+        let without = Without {
+            address: &self.host.state.control_addr,
+            undecided: self.local.is_undecided(),
+        };
         let members = self.exists()?.all().into_iter();
-        Ok(members.map(|member| described(member, &local)).collect())
+        Ok(members
+            .map(|member| described(member, &local, without))
+            .collect())
     }
 
     /// Takes an engine of another server in.
@@ -149,7 +157,7 @@ impl System {
             rank = event.rank,
             host = event.hostname,
             "event: {}",
-            event.msg
+            event.msg.chars().take(LOGGED).collect::<String>()
         );
         let Some(Value::EngineStateInfo(info)) = &event.value else {
             return Ok(());
@@ -312,8 +320,13 @@ impl System {
         force: bool,
     ) -> Vec<RankResult> {
         let local: Vec<String> = self.local.all().into_iter().map(|m| m.uuid).collect();
-        let (here, elsewhere): (Vec<_>, Vec<_>) =
+        let (here, others): (Vec<_>, Vec<_>) =
             members.iter().partition(|m| local.contains(&m.uuid));
+        // Of this server, but no longer among its engines: an erasure that was cut short, or another configuration.
+        let address = &self.host.state.control_addr;
+        let (gone, elsewhere): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|m| m.addr == *address);
+        let gone = gone.iter().map(|m| without_engine(m.rank, address, action));
         let mut by_host: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for member in elsewhere {
             by_host.entry(&member.addr).or_default().push(member.rank);
@@ -325,7 +338,7 @@ impl System {
         let (own, theirs) = tokio::join!(self.on_this(&here, action, force), join_all(calls));
         let mut results: Vec<RankResult> = theirs.into_iter().flatten().collect();
         self.take_note(&results, action);
-        results.extend(own);
+        results.extend(gone.chain(own));
         results.sort_by_key(|result| result.rank);
         results
     }
@@ -398,13 +411,25 @@ impl System {
             .copied()
             .filter(|rank| !results.iter().any(|result| result.rank == *rank))
             .collect();
-        let why = "its server has no such rank";
-        results.extend(all_failed(&silent, address, action, "unresponsive", why));
+        results.extend(
+            silent
+                .iter()
+                .map(|rank| without_engine(*rank, address, action)),
+        );
         for result in &mut results {
             address.clone_into(&mut result.addr);
         }
         results
     }
+}
+
+/// The result of a rank that its server does not have: of one that shall await a format, it does.
+fn without_engine(rank: u32, address: &str, action: Action) -> RankResult {
+    let done = match action {
+        Action::Reset => Ok("awaitformat"),
+        _ => Err(("errored", "its server has no such rank".to_owned())),
+    };
+    result(rank, address, action, done)
 }
 
 fn all_failed(

@@ -144,6 +144,30 @@ fn two_servers_are_one_system() {
 }
 
 #[test]
+fn an_erasure_that_was_cut_short_can_be_finished() {
+    let site = Site::with_file();
+    let other = joiner(&site);
+    let mut server = site.start();
+    let mut second = other.start();
+    make_system(&site, &mut server, &other, &mut second);
+    site.shell(&["system", "stop", "-r", "0-1"]).expect(0);
+    second.kill();
+    drop(second);
+    let done = site.shell(&["system", "erase", "-f"]).expect(1);
+    assert!(done.stderr.contains("ERROR: rank 1: "), "{done}");
+    assert_eq!(states(&site), ["awaitformat", "unresponsive"]);
+    let mut second = other.start();
+    second.wait_phase("ready");
+    wait_states(&site, &["awaitformat", "joined"]);
+    site.shell(&["system", "stop", "-r", "1"]).expect(0);
+    site.shell(&["system", "erase", "-f"]).expect(0);
+    let gone = site.shell(&["system", "query", "--members"]).expect(1);
+    assert!(gone.stderr.contains("system is uninitialized"), "{gone}");
+    second.stop();
+    server.stop();
+}
+
+#[test]
 fn two_servers_are_one_system_over_tls() {
     let mut site = Site::with_file();
     site.use_certificates();

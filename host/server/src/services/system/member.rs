@@ -6,10 +6,26 @@ use daos_proto::mgmt::SystemMember;
 use std::net::SocketAddr;
 use tonic::Status;
 
+/// How members of this server are told that are none of its engines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Without<'a> {
+    /// Its control address.
+    pub(super) address: &'a str,
+    /// The storage of an engine is still being looked at.
+    pub(super) undecided: bool,
+}
+
 /// A member as the protocol tells it; one of this server's engines, as it is now.
-pub(super) fn described(member: Member, local: &[SystemMember]) -> SystemMember {
+pub(super) fn described(
+    member: Member,
+    local: &[SystemMember],
+    without: Without<'_>,
+) -> SystemMember {
     let uuid = member.uuid.to_string();
     let live = local.iter().find(|engine| engine.uuid == uuid);
+    let is_gone = live.is_none()
+        && member.address == without.address
+        && member.standing != Standing::AdminExcluded;
     let serves = |engine: &SystemMember| engine.state == Standing::Joined.name();
     let live = live.filter(|engine| match member.standing {
         Standing::AdminExcluded => false,
@@ -30,6 +46,13 @@ pub(super) fn described(member: Member, local: &[SystemMember]) -> SystemMember 
         last_update: rfc3339(member.since_ms),
         ..SystemMember::default()
     };
+    if is_gone {
+        let (state, info) = match without.undecided {
+            true => ("starting", "its storage is being checked"),
+            false => ("awaitformat", "its server has no such engine now"),
+        };
+        (told.state, told.info) = (state.to_owned(), info.to_owned());
+    }
     if let Some(engine) = live {
         told.addr.clone_from(&engine.addr);
         told.state.clone_from(&engine.state);
@@ -109,11 +132,25 @@ mod tests {
             addr: "b:1".to_owned(),
             ..SystemMember::default()
         };
-        let told = |standing, state| described(member(standing), &[engine(state)]).state;
+        let elsewhere = Without {
+            address: "x:1",
+            undecided: false,
+        };
+        let told = |standing, state| described(member(standing), &[engine(state)], elsewhere).state;
         assert_eq!(told(Standing::Joined, "stopped"), "stopped");
         assert_eq!(told(Standing::AdminExcluded, "joined"), "adminexcluded");
         assert_eq!(told(Standing::Excluded, "stopped"), "excluded");
         assert_eq!(told(Standing::Excluded, "joined"), "joined");
-        assert_eq!(described(member(Standing::Errored), &[]).state, "errored");
+        let alone = |standing, address, undecided| {
+            let without = Without { address, undecided };
+            described(member(standing), &[], without).state
+        };
+        assert_eq!(alone(Standing::Errored, "x:1", false), "errored");
+        assert_eq!(alone(Standing::Joined, "a:1", false), "awaitformat");
+        assert_eq!(alone(Standing::Joined, "a:1", true), "starting");
+        assert_eq!(
+            alone(Standing::AdminExcluded, "a:1", false),
+            "adminexcluded"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Certificates that nobody should have, and calls that no program of ours makes.
 
+use crate::raw::Raw;
 use daos_certs::{Authority, Files, Identity, Role, Validity, client_config, create};
 use daos_e2e::Site;
-use prost::bytes::{Buf as _, BufMut as _};
 use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use tonic::Request;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
@@ -60,47 +59,8 @@ pub(super) async fn channel(site: &Site, tls: Arc<ClientConfig>) -> Result<Chann
     daos_certs::connect(endpoint, &address, Some(tls)).await
 }
 
-/// Sends bytes as they are, and takes whatever comes.
-#[derive(Default)]
-struct Raw(&'static [u8]);
-
-impl Codec for Raw {
-    type Encode = ();
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self(self.0)
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self(self.0)
-    }
-}
-
-impl Encoder for Raw {
-    type Item = ();
-    type Error = tonic::Status;
-
-    fn encode(&mut self, (): (), buffer: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
-        buffer.put_slice(self.0);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = tonic::Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, tonic::Status> {
-        buffer.advance(buffer.remaining());
-        Ok(Some(()))
-    }
-}
-
 /// No message begins like this: whoever may call the method is told so, and nothing is done.
-const NONSENSE: &[u8] = &[0xff; 12];
+const NONSENSE: [u8; 12] = [0xff; 12];
 
 /// Calls a method with a request that cannot be understood.
 pub(super) async fn knock(
@@ -108,7 +68,7 @@ pub(super) async fn knock(
     method: &str,
     claims: &str,
 ) -> Result<(), tonic::Status> {
-    with(channel, method, claims, Raw(NONSENSE)).await
+    with(channel, method, claims, Raw(NONSENSE.to_vec())).await
 }
 
 /// Calls a method with an empty request.
@@ -117,7 +77,7 @@ pub(super) async fn call(
     method: &str,
     claims: &str,
 ) -> Result<(), tonic::Status> {
-    with(channel, method, claims, Raw(&[])).await
+    with(channel, method, claims, Raw(Vec::new())).await
 }
 
 async fn with(
