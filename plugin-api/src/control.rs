@@ -201,7 +201,8 @@ pub struct DeviceSpec {
     pub size: u64,
     /// State when listed.
     pub state: DeviceState,
-    /// Explains the state: who uses it, what is missing.
+    /// Explains the state: who uses it, what is missing. Of a present device: foreign content that a format would destroy,
+    /// where that is known without opening it; empty otherwise.
     #[serde(default)]
     pub detail: String,
     /// The class config it came from.
