@@ -132,25 +132,18 @@ impl Subject {
         let explicit = cli.globals.config.as_deref();
         // Without a file there is nothing wrong with it.
         let file = daos_config::locate(explicit, exe).ok();
-        let mut found = Vec::new();
-        let loaded = file.as_ref().map(|file| Config::load(file, &overrides));
-        let mut config = match loaded {
-            Some(Ok(loaded)) => {
-                found = loaded.warnings;
-                loaded.config
-            }
-            Some(Err(errors)) => {
-                found = errors.diagnostics;
-                Config::default()
-            }
-            None => Config::default(),
+        // Without a file, or with a wrong one, the command line still counts.
+        let bare = || {
+            let loaded = Config::parse("", "the command line", &overrides);
+            loaded.map(|loaded| loaded.config).unwrap_or_default()
         };
-        if file.is_none() || found.iter().any(Diagnostic::is_error) {
-            let insecure = overrides.insecure;
-            config.plugins_dir = overrides.plugins_dir;
-            config.state_dir = overrides.state_dir;
-            config.transport_config.allow_insecure = insecure;
-        }
+        let (mut config, found) = match &file {
+            None => (bare(), Vec::new()),
+            Some(file) => match Config::load(file, &overrides) {
+                Ok(loaded) => (loaded.config, loaded.warnings),
+                Err(errors) => (bare(), errors.diagnostics),
+            },
+        };
         config.resolve_paths(&std::env::current_dir()?);
         let is_root = nix::unistd::geteuid().is_root();
         let state_dir = config

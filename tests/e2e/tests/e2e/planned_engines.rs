@@ -1,6 +1,6 @@
 //! A server whose configuration names no engines plans them, shows the plan, and asks before it formats.
 
-use daos_e2e::{Finished, Server, Site, User};
+use daos_e2e::{Finished, Port, Server, Site, User};
 use serde_json::Value;
 use std::fs;
 use std::io::Write as _;
@@ -10,15 +10,18 @@ const START: &[&str] = &["-o", "daos_server.yml", "start", "-i"];
 
 /// A node without `servers:`. Of the machine's own storage it is allowed nothing but memory: what a plan would take from a
 /// machine is not the tests'.
-fn site(user: User) -> Site {
+fn site(user: User) -> (Site, Port) {
     let mut site = Site::of(user);
+    // So that no other test stands in the way of the first port, or looks for it.
+    let port = Port::reserve();
     let scm = site.memory_dir().join("scm");
     site.add_config(&format!(
-        "scm_mount_path: '{}'\nplugins: {{scm-ram: {{}}, fabric-tcp: {{}}, bdev-malloc: {{}}}}\n",
-        scm.display()
+        "scm_mount_path: '{}'\nfabric_iface_port: {}\nplugins: {{scm-ram: {{}}, fabric-tcp: {{}}, bdev-malloc: {{}}}}\n",
+        scm.display(),
+        port.number()
     ));
     site.write_config();
-    site
+    (site, port)
 }
 
 fn hash(state: &Value) -> String {
@@ -65,7 +68,7 @@ fn assert_nothing_is_formatted(site: &Site, server: &mut Server<'_>) {
 #[test]
 fn the_plan_is_shown_asked_about_and_kept() {
     for user in [User::Caller, User::Unprivileged] {
-        let site = site(user);
+        let (site, _port) = site(user);
         let mut server = site.start_with(START);
         let state = server.wait_phase("maintenance");
         let plan = hash(&state);
@@ -129,7 +132,6 @@ fn the_plan_is_shown_asked_about_and_kept() {
         assert_eq!(state["proposed"]["accepted"], true);
         site.daos(&["query"]).expect(0);
         // Agreed to once, it counts until somebody writes another down.
-        let engine = server.engine_pid(0);
         server.kill();
         drop(server);
         let mut server = site.start_with(START);
@@ -140,7 +142,6 @@ fn the_plan_is_shown_asked_about_and_kept() {
             (hash(&state), &state["proposed"]["accepted"]),
             (plan.clone(), &Value::Bool(true))
         );
-        let _ = engine;
         // What malloc held has ended with its engine.
         format_again(&site, &mut server);
         let kept = fs::read_to_string(site.path("state/engines.yml")).expect("the plan");
@@ -166,7 +167,7 @@ fn format_again(site: &Site, server: &mut Server<'_>) {
 
 #[test]
 fn an_agreement_on_the_command_line_is_enough() {
-    let site = site(User::Unprivileged);
+    let (site, _port) = site(User::Unprivileged);
     let mut server = site.start_with(START);
     let plan = hash(&server.wait_phase("maintenance"));
     format(&site, &["-f", "--accept-plan", &format!("ffff,{plan}")]).expect(0);

@@ -100,11 +100,9 @@ fn a_directory_in_run_is_made_again_or_not() {
     let at = |files: &[(&str, &str)]| {
         let mut all = vec![("/run/daos_server/x", ""), ("/state/x", "")];
         all.extend_from_slice(files);
-        let (dir, mut node) = machine(&all);
-        me(&mut node);
-        // As an ordinary user who owns the directory.
-        node.user_of = |_| Some(("somebody".to_owned(), 1, 1));
-        let config = config("socket_dir: /run/daos_server\nuser_name: daos\n");
+        // As an ordinary user.
+        let (dir, node) = machine(&all);
+        let config = config("socket_dir: /run/daos_server\n");
         mode(&dir, "run/daos_server", 0o777);
         let found = place::directories(&node, &config, Some(Path::new("/state")));
         let lost = found
@@ -117,7 +115,7 @@ fn a_directory_in_run_is_made_again_or_not() {
     assert_found(&lost, Warn, "tmpfiles.d/daos_server.conf");
     lost.fix.unwrap().apply(&node).unwrap();
     let written = fs::read_to_string(dir.path().join("etc/tmpfiles.d/daos_server.conf")).unwrap();
-    assert_eq!(written, "d /run/daos_server 0755 somebody 1000 -\n");
+    assert_eq!(written, "d /run/daos_server 0755 daos 1000 -\n");
     assert!(
         at(&[("/etc/tmpfiles.d/daos_server.conf", &written)])
             .2
