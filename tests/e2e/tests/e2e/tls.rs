@@ -1,7 +1,6 @@
 //! The control plane with certificates: who gets in, who does not, and what both are told.
 
 mod rig;
-mod rotation;
 
 use crate::telemetry::{scrape, value};
 use daos_certs::{Authority, Identity, Role, Validity, client_config};
