@@ -79,8 +79,8 @@ impl FabricEndpoint for PuppetEndpoint {
         vec![1]
     }
 
-    fn resolve(&mut self, _: &[u8]) -> std::result::Result<u64, Status> {
-        Ok(7)
+    fn resolve(&mut self, address: &[u8]) -> std::result::Result<u64, Status> {
+        Ok(address.try_into().map_or(7, u64::from_le_bytes))
     }
 
     fn release(&mut self, _: u64) -> std::result::Result<(), Status> {
@@ -243,4 +243,20 @@ fn replies_that_never_end_are_told_once_nothing_can_come_in() {
         std::thread::sleep(Duration::from_millis(30));
         third.look_at_clock().expect("a receive is offered");
     }
+}
+
+#[test]
+fn clients_are_named_by_address_and_those_at_work_are_not_forgotten() {
+    let (mut net, mut messages) = net(1);
+    assert_eq!(net.resolve(b"fi_shm://17:0\0"), Ok(7));
+    assert_eq!(net.name(7), "fi_shm://17:0");
+    assert_eq!(net.name(8), "peer 8");
+    net.send(1, messages.remove(0), 10, 7);
+    for client in 100..100 + 2 * ADDRESSES as u64 {
+        assert_eq!(net.resolve(&client.to_le_bytes()), Ok(client));
+        assert!(net.addresses.len() <= ADDRESSES);
+        assert_ne!(net.name(client), format!("peer {client}"));
+    }
+    assert_eq!(net.name(7), "fi_shm://17:0");
+    assert_eq!(net.name(100), "peer 100");
 }
