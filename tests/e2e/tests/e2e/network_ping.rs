@@ -156,7 +156,7 @@ fn what_cannot_be_measured_is_said_with_what_to_do() {
     let host = site.address();
     server.wait_phase("maintenance");
     let early = ping(&site, &["0"]).expect(1);
-    assert!(early.stderr.contains("not formatted"), "{early}");
+    assert!(early.stderr.contains("storage format"), "{early}");
     server.make_ready();
     let refused = |args: &[&str], words: &[&str]| {
         let done = ping(&site, args).expect(1);
@@ -164,7 +164,7 @@ fn what_cannot_be_measured_is_said_with_what_to_do() {
             assert!(done.stderr.contains(word), "{word:?} in {done}");
         }
     };
-    refused(&["7"], &["rank 7", "[0]", "system query"]);
+    refused(&["7"], &["no rank 7", "system query --members"]);
     refused(&["0", "-t", "9"], &["\"9\"", "counted from 0"]);
     refused(&["0", "-p", "shm"], &["rank 0 uses provider", "by name"]);
     refused(
