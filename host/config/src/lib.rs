@@ -52,7 +52,7 @@ pub use model::{
     TransportConfig,
 };
 pub use overrides::Overrides;
-pub use paths::{default_plugins_dir, default_state_dir, locate, search_paths};
+pub use paths::{SYSTEM_PATHS, default_plugins_dir, default_state_dir, locate, search_paths};
 pub use tree::MAX_FILE_BYTES;
 pub use validate::is_fault_path;
 pub use values::normalise_pci;

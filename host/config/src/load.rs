@@ -41,6 +41,12 @@ impl Config {
         Self::parse_bytes(&bytes, &name, overrides)
     }
 
+    /// Whether it was read from where the configuration of a host is, see [`SYSTEM_PATHS`](crate::SYSTEM_PATHS).
+    #[must_use]
+    pub fn is_the_systems(&self) -> bool {
+        crate::SYSTEM_PATHS.contains(&self.origin.source.name())
+    }
+
     /// Checks the bytes of a file; `name` is what findings call it.
     ///
     /// # Errors

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Code, ConfigErrors, Diagnostic};
 
+/// Where the configuration of a host is, in this order: what `daos_server_privileged` reads, and no other.
+pub const SYSTEM_PATHS: [&str; 2] = ["/etc/daos_server.conf", "/etc/daos/daos_server.yml"];
+
 /// Where the configuration is looked for without `-o/--config`, in this order:
 /// `/etc/daos_server.conf`, `/etc/daos/daos_server.yml`, and `../etc/daos_server.yml` seen
 /// from the directory of the program `exe`.
 #[must_use]
 pub fn search_paths(exe: &Path) -> Vec<PathBuf> {
-    let mut paths = vec![
-        PathBuf::from("/etc/daos_server.conf"),
-        PathBuf::from("/etc/daos/daos_server.yml"),
-    ];
+    let mut paths: Vec<_> = SYSTEM_PATHS.iter().map(PathBuf::from).collect();
     paths.extend(beside_bin(exe, "etc/daos_server.yml"));
     paths
 }

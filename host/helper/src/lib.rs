@@ -33,6 +33,7 @@ pub use pool::{
     CallOptions, Cancel, Growth, HelperCounts, HelperPool, PoolOptions, Progress, ProgressFn,
     ReportFn,
 };
+pub use protocol::Start;
 
 /// Reads frames as both ends of the connection do, for the fuzz target.
 #[doc(hidden)]

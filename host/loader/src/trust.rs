@@ -96,7 +96,10 @@ impl Trust {
 
     /// Checks a directory that names are looked up in. It need not exist, but then nobody else may
     /// be able to make it; the sticky bit does not help here, since it keeps nobody from adding.
-    pub(crate) fn search_directory(self, path: &Path) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// It cannot be looked at, or others could change what is found there.
+    pub fn search_directory(self, path: &Path) -> Result<(), Refusal> {
         let existing = path
             .ancestors()
             .find_map(|p| p.canonicalize().ok())

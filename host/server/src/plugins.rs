@@ -69,7 +69,7 @@ impl Plugins {
         let settings = plugins
             .map(|(name, plugin)| (name.clone(), plugin.settings.clone()))
             .collect();
-        let helpers = calls::pool(&policy, state.clone(), settings)
+        let helpers = calls::pool(config, &policy, state.clone(), settings)
             .context("cannot find out the path of this program")?;
         Ok(Self {
             catalogue: RwLock::new(Arc::new(catalogue)),

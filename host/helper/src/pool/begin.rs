@@ -26,7 +26,7 @@ impl Inner {
             log_level: String::new(),
         };
         let part = self.metrics.part(&name);
-        let mut session = Session::start(&self.options, &name, part)?;
+        let mut session = Session::start(&self.options, &fresh, part)?;
         match session.load(start, self.options.load_deadline).await {
             Ok(()) => Ok(session),
             Err(mut ended) => {

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use session::{Ended, Listener, Session};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -30,6 +30,8 @@ use tracing::level_filters::LevelFilter;
 pub struct PoolOptions {
     /// The helper program.
     pub program: PathBuf,
+    /// The one that has rights, for plugins from files that declare some; `None` = helpers have this process's rights.
+    pub privileged: Option<PathBuf>,
     /// Where quarantine and incidents are kept; `None` = nowhere, nothing is quarantined or remembered.
     pub state: Option<StateDir>,
     /// Allow list of the config.
@@ -56,6 +58,7 @@ impl PoolOptions {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
+            privileged: None,
             state: None,
             allow: None,
             settings: BTreeMap::new(),
@@ -65,6 +68,15 @@ impl PoolOptions {
             log_lines: 10,
             growth: Growth::default(),
             log_mask: Arc::new(watch::Sender::new(Mask::new(LevelFilter::current()))),
+        }
+    }
+
+    /// The program that serves a plugin.
+    fn program_of(&self, plugin: &PluginInfo) -> &Path {
+        let needs_rights = !plugin.is_built_in() && !plugin.manifest.privileges.is_empty();
+        match &self.privileged {
+            Some(program) if needs_rights => program,
+            _ => &self.program,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::error::{Cause, Death};
 use crate::frame;
 use crate::operation::Operation;
 use crate::protocol::{Event, Request, Start};
+use daos_loader::PluginInfo;
 use daos_plugin_api::abi::Status;
 use daos_telemetry::{Mask, Part};
 use serde_json::Value;
@@ -79,9 +80,15 @@ impl Drop for Session {
 
 impl Session {
     /// Starts a process; its plugin is not loaded yet.
-    pub(super) fn start(options: &PoolOptions, plugin: &str, part: Part) -> Result<Self, Ended> {
+    pub(super) fn start(
+        options: &PoolOptions,
+        plugin: &PluginInfo,
+        part: Part,
+    ) -> Result<Self, Ended> {
+        let program = options.program_of(plugin);
+        let plugin = plugin.name();
         let failed = |e: io::Error| {
-            let program = options.program.display();
+            let program = program.display();
             Ended::unusable(Cause::Start(format!(
                 "cannot start {program}: {e}; install it beside daos_server"
             )))
@@ -90,7 +97,7 @@ impl Session {
             process,
             connection,
             output,
-        } = process::start(&options.program, plugin, &options.environment).map_err(failed)?;
+        } = process::start(program, plugin, &options.environment).map_err(failed)?;
         connection.set_nonblocking(true).map_err(failed)?;
         let stream = tokio::net::UnixStream::from_std(connection).map_err(failed)?;
         let (read_half, writer) = stream.into_split();

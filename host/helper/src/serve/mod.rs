@@ -14,7 +14,7 @@ mod mount_files;
 use crate::error::PluginError;
 use crate::operation::Operation;
 use crate::protocol::{Event, Request, Start, VERSION};
-use daos_loader::{LoadError, Policy, load};
+use daos_loader::{LoadError, PluginInfo, Policy, load};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::host::{CallOptions, ControlOp, Instance, InstanceOptions};
 use daos_plugin_api::sdk::Error;
@@ -22,7 +22,7 @@ use daos_telemetry::{Mask, Masks};
 use link::Link;
 use metrics::Reporter;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -32,10 +32,58 @@ use tracing::level_filters::LevelFilter;
 /// Exit code of a helper that could not begin to serve.
 pub const EXIT_UNUSABLE: u8 = 2;
 
+/// What a process of a plugin believes of what the daemon tells it.
+pub trait Authority {
+    /// What is loaded, when the daemon says `start`.
+    fn subject(&self, start: Start) -> Subject;
+
+    /// An operation as it is carried out. Called on the thread that does so, right before.
+    ///
+    /// # Errors
+    /// It is not carried out.
+    fn admit(&self, instance: &Instance, operation: Operation) -> Result<Operation, Error>;
+}
+
+/// A plugin to load.
+#[derive(Debug)]
+pub struct Subject {
+    /// As it was inspected.
+    pub plugin: PluginInfo,
+    /// What it must satisfy.
+    pub policy: Policy,
+    /// Its settings.
+    pub settings: Map<String, Value>,
+}
+
+/// Believes the daemon, whose rights it has.
+struct Daemon;
+
+impl Authority for Daemon {
+    fn subject(&self, start: Start) -> Subject {
+        Subject {
+            plugin: start.plugin,
+            policy: Policy {
+                allow: start.allow,
+                ..Policy::default()
+            },
+            settings: start.settings,
+        }
+    }
+
+    fn admit(&self, _: &Instance, operation: Operation) -> Result<Operation, Error> {
+        Ok(operation)
+    }
+}
+
 /// Serves the daemon that started this process, over its standard input. Returns the exit code.
 pub fn run(plugin: &str, parent: u32) -> u8 {
+    run_with(plugin, parent, Box::new(Daemon))
+}
+
+/// Likewise, but believes only what `authority` does.
+pub fn run_with(plugin: &str, parent: u32, authority: Box<dyn Authority>) -> u8 {
     match confine::enter(parent) {
-        Ok(stream) => serve(plugin, stream),
+        Ok(stream) => serve(plugin, stream, &*authority),
         Err(message) => {
             eprintln!("daos_server_helper: {message}");
             EXIT_UNUSABLE
@@ -68,7 +116,7 @@ struct Cancellation {
     last: AtomicU64,
 }
 
-fn serve(plugin: &str, stream: std::os::unix::net::UnixStream) -> u8 {
+fn serve(plugin: &str, stream: std::os::unix::net::UnixStream, authority: &dyn Authority) -> u8 {
     let cancellation = Arc::new(Cancellation::default());
     let masks = Masks::new(Mask::new(LevelFilter::INFO));
     let (sender, work) = channel();
@@ -92,10 +140,10 @@ fn serve(plugin: &str, stream: std::os::unix::net::UnixStream) -> u8 {
     let _ = masks.overlay(&start.log_level);
     let reporter = Reporter::start(&link);
     link.send(&Event::Loading);
-    match begin(plugin, *start, &masks, &reporter) {
+    match begin(plugin, *start, authority, &masks, &reporter) {
         Ok(instance) => {
             link.send(&Event::Ready);
-            work_off(&instance, &link, &work, &cancellation, &reporter);
+            work_off(&instance, authority, &link, &work, &cancellation, &reporter);
             0
         }
         Err(event) => {
@@ -144,6 +192,7 @@ fn read(
 fn begin(
     plugin: &str,
     start: Start,
+    authority: &dyn Authority,
     masks: &Masks,
     reporter: &Reporter,
 ) -> Result<Instance, Event> {
@@ -156,11 +205,9 @@ fn begin(
             start.protocol
         )));
     }
-    let policy = Policy {
-        allow: start.allow,
-        ..Policy::default()
-    };
-    let loaded = load(&start.plugin, &policy).map_err(|e: LoadError| refused(e.to_string()))?;
+    let subject = authority.subject(start);
+    let loaded =
+        load(&subject.plugin, &subject.policy).map_err(|e: LoadError| refused(e.to_string()))?;
     let mut options = if loaded.info.is_built_in() {
         InstanceOptions::built_in()
     } else {
@@ -168,12 +215,13 @@ fn begin(
     };
     options.log = Some(masks.plugin_log(plugin));
     options.metrics = Some(Arc::clone(&reporter.keeper) as _);
-    Instance::create(loaded.table, options.settings(start.settings))
+    Instance::create(loaded.table, options.settings(subject.settings))
         .map_err(|e| Event::Failed { error: e.into() })
 }
 
 fn work_off(
     instance: &Instance,
+    authority: &dyn Authority,
     link: &Link,
     work: &Receiver<Work>,
     cancellation: &Cancellation,
@@ -199,7 +247,9 @@ fn work_off(
             progress: Some(&progress),
         };
         let report = |document: Value| link.send(&Event::Report { id, document });
-        let result = execute(instance, operation, options, &report);
+        let result = authority
+            .admit(instance, operation)
+            .and_then(|operation| execute(instance, operation, options, &report));
         cancellation.current.store(0, Ordering::SeqCst);
         reporter.tell();
         let event = match result {

@@ -1,6 +1,7 @@
 //! Calls to plugins through their helpers, with failures as the administrator sees them.
 
 use super::{Plugins, Trouble};
+use daos_config::Config;
 use daos_helper::{
     CallOptions, Cause, DeviceInspection, HelperError, HelperPool, LabelRequest, LabelWritten,
     MountFile, PoolOptions, Progress,
@@ -15,20 +16,35 @@ use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::Fault;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The helpers of this host's plugins.
 pub(super) fn pool(
+    config: &Config,
     policy: &Policy,
     state: StateDir,
     settings: BTreeMap<String, Map<String, Value>>,
 ) -> std::io::Result<HelperPool> {
     let mut options = PoolOptions::beside_current_exe()?;
+    options.privileged = privileged(config, &options.program);
     options.state = Some(state);
     options.allow.clone_from(&policy.allow);
     options.settings = settings;
     options.environment.extend(daos_media::steps::environment());
     Ok(HelperPool::new(options))
+}
+
+/// The program with rights, beside the one without: for a daemon that is not root's and works as the configuration of
+/// the host says.
+fn privileged(config: &Config, helper: &Path) -> Option<PathBuf> {
+    let program = helper.with_file_name("daos_server_privileged");
+    let found = std::fs::metadata(&program).ok()?;
+    let has_rights = found.uid() == 0 && found.mode() & 0o4000 != 0;
+    let may_run = nix::unistd::access(&program, nix::unistd::AccessFlags::X_OK).is_ok();
+    let is_wanted = !nix::unistd::geteuid().is_root() && config.is_the_systems();
+    (is_wanted && has_rights && may_run).then_some(program)
 }
 
 impl Plugins {
