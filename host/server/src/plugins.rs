@@ -20,6 +20,7 @@ mod calls;
 mod detail;
 pub(crate) mod firmware;
 
+pub(crate) use calls::privileged_helper;
 pub(crate) use detail::Surroundings;
 
 /// A failure to tell the administrator.

@@ -10,6 +10,7 @@ use std::time::Duration;
 const PROGRAMS: &[&str] = &[
     "daos_server",
     "daos_server_helper",
+    "daos_server_privileged",
     "daos_io_server",
     "daos_shell",
     "daos",
@@ -17,6 +18,7 @@ const PROGRAMS: &[&str] = &[
 const PACKAGES: &[&str] = &[
     "daos-server",
     "daos-helper",
+    "daos-privileged",
     "daos-engine",
     "daos-shell",
     "daos-client",

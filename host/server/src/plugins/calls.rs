@@ -28,7 +28,7 @@ pub(super) fn pool(
     settings: BTreeMap<String, Map<String, Value>>,
 ) -> std::io::Result<HelperPool> {
     let mut options = PoolOptions::beside_current_exe()?;
-    options.privileged = privileged(config, &options.program);
+    options.privileged = privileged_helper(config, &options.program);
     options.state = Some(state);
     options.allow.clone_from(&policy.allow);
     options.settings = settings;
@@ -36,10 +36,10 @@ pub(super) fn pool(
     Ok(HelperPool::new(options))
 }
 
-/// The program with rights, beside the one without: for a daemon that is not root's and works as the configuration of
+/// The helper with rights, beside this program: for a daemon that is not root's and works as the configuration of
 /// the host says.
-fn privileged(config: &Config, helper: &Path) -> Option<PathBuf> {
-    let program = helper.with_file_name("daos_server_privileged");
+pub(crate) fn privileged_helper(config: &Config, exe: &Path) -> Option<PathBuf> {
+    let program = exe.with_file_name("daos_server_privileged");
     let found = std::fs::metadata(&program).ok()?;
     let has_rights = found.uid() == 0 && found.mode() & 0o4000 != 0;
     let may_run = nix::unistd::access(&program, nix::unistd::AccessFlags::X_OK).is_ok();

@@ -4,6 +4,7 @@ use super::Wanted;
 use super::finding::{Check, Finding};
 use super::fix::{Fix, Step};
 use super::node::{Known, Node, ends_with};
+use crate::plugins::privileged_helper;
 use crate::port_holder;
 use daos_config::Config;
 use std::fs;
@@ -304,7 +305,7 @@ pub(super) fn privileges(node: &Node, config: &Config, wanted: &Wanted) -> Vec<F
         return vec![PRIVILEGES.ok("root: storage can be mounted and prepared")];
     }
     let user = node.name_of(node.euid);
-    let may_mount = node.may(SYS_ADMIN);
+    let may_mount = node.may(SYS_ADMIN) || a_helper_may(config);
     let mut findings = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {
         let kind = node.file_system(&server.scm_mount).unwrap_or_default();
@@ -324,8 +325,8 @@ pub(super) fn privileges(node: &Node, config: &Config, wanted: &Wanted) -> Vec<F
         findings.extend(finding.map(|found| {
             PRIVILEGES.fail(
                 found,
-                "start the server as root with user_name (its unit does), or put scm_class ram onto a tmpfs that is there, \
-                 such as /dev/shm",
+                "start the server as root with user_name (its unit does), install daos_server_privileged with rights, or put \
+                 scm_class ram onto a tmpfs that is there, such as /dev/shm",
             )
         }));
         if server.bdev_class == "kdev" {
@@ -366,6 +367,12 @@ pub(super) fn privileges(node: &Node, config: &Config, wanted: &Wanted) -> Vec<F
         });
     }
     findings
+}
+
+/// Whether what declares that it needs rights gets them: from `daos_server_privileged`, for plugins that are files.
+fn a_helper_may(config: &Config) -> bool {
+    config.plugins_dir.is_some()
+        && std::env::current_exe().is_ok_and(|exe| privileged_helper(config, &exe).is_some())
 }
 
 fn is_mounted(node: &Node, path: &Path) -> bool {
