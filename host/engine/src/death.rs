@@ -78,20 +78,37 @@ extern "C" fn on_exit() {
 extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some(index) = SIGNALS.iter().position(|(known, _)| *known == signal) {
         // SAFETY: the kernel's; it is asked for with SA_SIGINFO.
-        let address = unsafe { info.as_ref().map_or(0, |info| info.si_addr().addr()) };
-        if signal != libc::SIGBUS || !mapped::tell_failure(PREFIX, address) {
+        let (code, address) = unsafe {
+            info.as_ref()
+                .map_or((0, 0), |info| (info.si_code, info.si_addr().addr()))
+        };
+        // What a process sends has no address.
+        let of_memory = signal == libc::SIGBUS && code > 0;
+        if !of_memory || !mapped::tell_failure(PREFIX, address) {
             say(SIGNALS[index].1);
         }
-        // SAFETY: stored by `announce`. Returning repeats the fault (or the abort goes on), now under the action
-        // that was there before.
+        // SAFETY: stored by `announce`. Returning repeats a fault (or the abort goes on), now under the action that was
+        // there before. What was only sent is sent once more, to end the process - what was there before may count on a
+        // repetition, as the standard library's watch over stacks does; it waits until this function returns.
         unsafe {
-            libc::sigaction(
-                signal,
-                (*BEFORE.0.get())[index].as_ptr(),
-                std::ptr::null_mut(),
-            )
+            if is_sent(signal, code) {
+                libc::signal(signal, libc::SIG_DFL);
+                libc::raise(signal);
+            } else {
+                libc::sigaction(
+                    signal,
+                    (*BEFORE.0.get())[index].as_ptr(),
+                    std::ptr::null_mut(),
+                );
+            }
         };
     }
+}
+
+/// Whether nothing happens again when the handler of a signal returns: a process has sent it, or the kernel has found
+/// broken memory that this process has not accessed yet.
+fn is_sent(signal: libc::c_int, code: libc::c_int) -> bool {
+    code <= 0 || (signal == libc::SIGBUS && code == libc::BUS_MCEERR_AO)
 }
 
 /// Writes the line if this thread is in a plugin. Async-signal-safe: no memory, no locks.

@@ -1,13 +1,13 @@
 //! The program itself: killed without warning, restarted, and asked for everything it acknowledged.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod deaths;
 
 use common::{Shape, Storage, container, runtime, value};
 use daos_client::ObjectId;
 use daos_drpc::methods::{host, mgmt, module, srv};
 use daos_drpc::{Client, Module, Refusal, Reply, Request, Router, Server};
-use daos_engine::engine::Engine;
-use daos_engine::error::exit;
 use daos_proto::host::EnginePools;
 use daos_proto::mgmt::pool_property::Value;
 use daos_proto::mgmt::{
@@ -121,65 +121,6 @@ async fn load(uri: EngineUri, round: u64, acknowledged: Acknowledged, maybe: Ack
             .insert(key, (seed, bytes.len()));
         maybe.lock().unwrap().remove(&key);
     }
-}
-
-#[test]
-fn a_region_that_cannot_be_accessed_ends_the_engine_with_its_place_and_is_not_used_again() {
-    let storage = Storage::format(Shape {
-        targets: 1,
-        ..Shape::default()
-    });
-    let said = storage.dir().join("said");
-    let stderr = std::fs::File::create(&said).expect("a file");
-    let mut process = Process::start_with(&storage, stderr.into());
-    let rt = runtime();
-    let acknowledged = Acknowledged::default();
-    let uri = process.uri.clone();
-    rt.spawn(load(
-        uri,
-        1,
-        Arc::clone(&acknowledged),
-        Acknowledged::default(),
-    ));
-    let begun = std::time::Instant::now();
-    while acknowledged.lock().unwrap().len() < 20 {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "nothing is acknowledged"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    // Under load the next store comes before the look at the files.
-    let region = storage.mount.join("regions/target-0.log");
-    let log = std::fs::File::options()
-        .write(true)
-        .open(&region)
-        .expect("the log");
-    let whole = log.metadata().expect("a file").len();
-    log.set_len(4096).expect("cut");
-    let status = process.child.wait().expect("it ends");
-    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    let words = std::fs::read_to_string(&said).expect("its words");
-    assert_eq!(signal, Some(Signal::SIGBUS as i32), "{status}: {words}");
-    let line = words.lines().find(|line| line.contains("SIGBUS at 0x"));
-    let line = line.expect("last words");
-    let place = format!(" of the region {} cannot be accessed", region.display());
-    assert!(
-        line.starts_with("daos_io_server: ") && line.contains(&place),
-        "{line}"
-    );
-    // Also when everything seems to be there again.
-    log.set_len(whole).expect("mended");
-    let error = Engine::start(&storage.options()).err().expect("refused");
-    assert_eq!(error.code, exit::STORAGE, "{error}");
-    assert!(
-        error
-            .text
-            .contains("target 0: the region is marked as failed: SIGBUS"),
-        "{error}"
-    );
-    let mark = storage.mount.join("regions/target-0.log.failed");
-    assert!(error.text.contains(&mark.display().to_string()), "{error}");
 }
 
 #[test]
