@@ -24,6 +24,8 @@ mod marker;
 mod persist;
 pub mod prepare;
 mod storage;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod traced;
 
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatReport, FormatRequest, ScanReport};
