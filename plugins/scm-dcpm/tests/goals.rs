@@ -128,6 +128,38 @@ fn from_memory_mode_to_namespaces_and_back_with_a_boot_between() {
 }
 
 #[test]
+fn a_boot_on_half_of_the_goals_is_no_end() {
+    for at in 0..2 {
+        let mut machine = Machine::dcpm(2, 2);
+        machine.killed = Some((Place::Within, at));
+        assert!(go(&mut machine, wish(Direction::Prepare)).is_err());
+        machine.killed = None;
+        machine.reboot();
+        let half = (0..4).filter(|m| machine.dimm(*m).goal.is_some()).count();
+        assert_eq!(half, 1, "the BIOS refuses it");
+        let report = prepare(&mut machine);
+        assert!(
+            report.reboot_required && report.faults.is_empty(),
+            "{report:?}"
+        );
+        machine.reboot();
+        assert_eq!(prepare(&mut machine).namespaces.len(), 2);
+        machine.killed = Some((Place::Within, machine.changes + 5));
+        // Namespaces are gone by then, and one of the goals is half made.
+        assert!(go(&mut machine, wish(Direction::Release)).is_err());
+        machine.killed = None;
+        machine.reboot();
+        let report = reset(&mut machine);
+        assert!(
+            report.reboot_required && report.faults.is_empty(),
+            "{report:?}"
+        );
+        machine.reboot();
+        assert!((0..4).all(|m| machine.dimm(m).memory == DIMM));
+    }
+}
+
+#[test]
 fn killed_anywhere_the_next_run_finishes_it() {
     for place in [Place::Before, Place::Within] {
         for at in 0..2 {
@@ -188,7 +220,7 @@ fn who_changes_his_mind_before_the_boot_keeps_what_there_was() {
 #[test]
 fn a_module_that_cannot_take_part_leaves_its_socket_as_it_is_and_no_other() {
     type Ail = fn(&mut machine::ipmctl::Dimm);
-    let cases: [(Ail, &str); 10] = [
+    let cases: [(Ail, &str); 11] = [
         (|d| d.health = "Critical", "health is Critical"),
         (|d| d.health = "Fatal failure", "health is Fatal failure"),
         (|d| d.health = "Non-functional", "health is Non-functional"),
@@ -198,7 +230,14 @@ fn a_module_that_cannot_take_part_leaves_its_socket_as_it_is_and_no_other() {
         (|d| d.lock = "Locked", "LockState=Unlocked"),
         (|d| d.lock = "Unlocked, Frozen", "LockState=Disabled"),
         (|d| d.violation = "Yes", "population violation"),
-        (|d| d.app_direct = DIMM, "the set is broken"),
+        (
+            |d| d.app_direct = DIMM,
+            "the set is broken, or was not mapped",
+        ),
+        (
+            |d| d.configuration = "Failed - Broken interleave",
+            "belongs to an interleaved set that is not all there",
+        ),
     ];
     for (ail, words) in cases {
         let mut machine = Machine::dcpm(2, 2);

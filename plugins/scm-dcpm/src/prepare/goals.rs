@@ -4,7 +4,7 @@
 //! socket as it is; other sockets go on.
 
 use super::inventory::{Inventory, Region};
-use super::ipmctl::{Dimm, Goal, elements};
+use super::ipmctl::{Dimm, Dimms, Goal, elements};
 use super::plan::Plan;
 use super::step::{Mode, Step};
 use super::tools::{Program, Tools};
@@ -26,13 +26,15 @@ pub(super) fn prepare(
         let dimms = inventory.dimms.of_socket(socket);
         let goals = inventory.dimms.goals_of(socket);
         let has_region = has_region(inventory, &dimms);
-        if let Some(fault) = refused_by_bios(socket, &goals) {
+        if let Some(fault) = refused_by_bios(socket, &goals, able(&dimms)) {
             plan.faults.push(fault);
             continue;
         }
         if !goals.is_empty() {
             // A reset that was not followed by a boot, and a command that was killed half-way, are taken back.
-            if goals.iter().all(|goal| goal.app_direct > 0)
+            if goals
+                .iter()
+                .all(|goal| goal.app_direct > 0 && !goal.has_failed())
                 && (has_region || goals.len() == able(&dimms))
             {
                 plan.reboot_required = true;
@@ -82,11 +84,12 @@ pub(super) fn reset(inventory: &Inventory, tools: &mut dyn Tools, plan: &mut Pla
             continue;
         }
         let gone: Vec<String> = gone.iter().map(|one| one.namespace.dev.clone()).collect();
-        if let Some(fault) = refused_by_bios(socket, &goals) {
+        if let Some(fault) = refused_by_bios(socket, &goals, able(&dimms)) {
             plan.faults.push(fault);
             continue;
         }
-        let in_use = !regions.is_empty() || dimms.iter().any(|dimm| dimm.app_direct > 0);
+        let holds = |dimm: &&Dimm| dimm.app_direct > 0 || Dimms::in_broken_set(dimm);
+        let in_use = !regions.is_empty() || dimms.iter().any(holds);
         if !goals.is_empty() {
             let wanted =
                 goals.iter().all(|goal| goal.app_direct == 0) && goals.len() == able(&dimms);
@@ -234,8 +237,13 @@ fn set_goal(
     Ok(())
 }
 
-fn refused_by_bios(socket: u32, goals: &[&Goal]) -> Option<PrepareFault> {
+/// Why goals are not made again, of a socket with so many modules that are `able` to have one.
+fn refused_by_bios(socket: u32, goals: &[&Goal], able: usize) -> Option<PrepareFault> {
     let goal = goals.iter().find(|goal| goal.has_failed())?;
+    if goals.len() < able {
+        // The power went while they were made: the others never got theirs.
+        return None;
+    }
     // Made again it would be refused again, at each boot.
     Some(PrepareFault {
         address: String::new(),
@@ -268,20 +276,30 @@ fn no_part(socket: u32, dimm: &Dimm, mode: Mode) -> Option<PrepareFault> {
 
 /// Modules that have been made a set which the kernel does not show.
 fn broken_set(socket: u32, dimms: &[&Dimm]) -> Option<PrepareFault> {
-    let dimm = dimms.iter().find(|dimm| dimm.app_direct > 0)?;
-    Some(PrepareFault {
+    let fault = |dimm: &Dimm, cause: String| {
+        PrepareFault {
         address: dimm.id.clone(),
         what: format!("the modules of socket {socket} are left as they are"),
-        cause: format!(
-            "module {} has {} MiB of App Direct Mode, and the kernel shows no region of it: the set is broken, or \
-             was not mapped",
-            dimm.id,
-            dimm.app_direct >> 20
-        ),
+        cause,
         remedy: "look at `ipmctl show -a -region` and put a missing module back; if what the modules hold may go: \
                  `daos_server storage prepare --scm-only --reset`, and a reboot"
             .to_owned(),
-    })
+    }
+    };
+    if let Some(dimm) = dimms.iter().find(|dimm| Dimms::in_broken_set(dimm)) {
+        let cause = format!(
+            "module {} belongs to an interleaved set that is not all there: the set is broken",
+            dimm.id
+        );
+        return Some(fault(dimm, cause));
+    }
+    let dimm = dimms.iter().find(|dimm| dimm.app_direct > 0)?;
+    let cause = format!(
+        "module {} has {} MiB of App Direct Mode, and the kernel shows no region of it: the set is broken, or was not mapped",
+        dimm.id,
+        dimm.app_direct >> 20
+    );
+    Some(fault(dimm, cause))
 }
 
 /// A remark about modules that are in no region although their socket has one.

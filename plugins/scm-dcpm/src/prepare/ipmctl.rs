@@ -46,6 +46,8 @@ pub struct Dimm {
     pub manageability: String,
     /// `No`, or `Yes`: it sits where the BIOS does not interleave it.
     pub violation: String,
+    /// What its present configuration is worth: `Valid`, `Not configured`, `Failed - Broken interleave`, ...
+    pub configuration: String,
 }
 
 /// App Direct capacity that is one range of addresses.
@@ -94,7 +96,8 @@ pub(super) const SHOW: [&[&str]; 3] = [
         "nvmxml",
         "-d",
         "DimmID,DimmHandle,DimmUID,SocketID,PartNumber,DeviceLocator,FWVersion,Capacity,MemoryCapacity,\
-         AppDirectCapacity,HealthState,HealthStateReason,LockState,ManageabilityState,PopulationViolation",
+         AppDirectCapacity,HealthState,HealthStateReason,LockState,ManageabilityState,PopulationViolation,\
+         ConfigurationStatus",
         "-dimm",
     ],
     &["show", "-u", "B", "-o", "nvmxml", "-a", "-region"],
@@ -203,6 +206,7 @@ impl Dimms {
                 lock: of("LockState"),
                 manageability: of("ManageabilityState"),
                 violation: of("PopulationViolation"),
+                configuration: of("ConfigurationStatus"),
             });
         })?;
         elements(text, "Region", &mut |of| {
@@ -224,6 +228,11 @@ impl Dimms {
                 status: of("Status"),
             });
         })
+    }
+
+    /// Whether a module belongs to a set that is not all there: none of it is mapped, and what it holds is not lost yet.
+    pub(super) fn in_broken_set(dimm: &Dimm) -> bool {
+        dimm.configuration.contains("Broken interleave")
     }
 
     /// Sockets that have modules, in order.

@@ -117,8 +117,16 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
+/// What `ipmctl` shows, or why that is not known.
+type Shown = std::result::Result<Dimms, Error>;
+
 /// What is there. Of what `ipmctl` shows only the first `shown` parts are asked for, as each takes a second.
 pub(super) fn list(tools: &mut dyn Tools, shown: usize) -> Result<Inventory> {
+    list_with(tools, shown, None)
+}
+
+/// The same where what `ipmctl` shows may be `known` already.
+fn list_with(tools: &mut dyn Tools, shown: usize, known: Option<Shown>) -> Result<Inventory> {
     if !tools.has_memory() {
         return Ok(Inventory::default());
     }
@@ -136,7 +144,7 @@ pub(super) fn list(tools: &mut dyn Tools, shown: usize) -> Result<Inventory> {
         .iter()
         .any(|module| module.id.starts_with(ipmctl::VENDOR))
     {
-        match dimms(tools, shown) {
+        match known.unwrap_or_else(|| dimms(tools, shown)) {
             Ok(dimms) => inventory.dimms = dimms,
             Err(error) => inventory.dimms_unknown = Some(error),
         }
@@ -185,8 +193,15 @@ pub fn run(
     let mut faults: Vec<PrepareFault> = Vec::new();
     // What failed is not tried again, and no other step is done to it.
     let mut given_up: Vec<String> = Vec::new();
+    // What ndctl does changes nothing of it.
+    let mut known: Option<Shown> = None;
     for _ in 0..ROUNDS {
-        let mut plan = plan_of(tools, wish)?;
+        let inventory = list_with(tools, ipmctl::SHOW.len(), known)?;
+        let mut plan = plan_of(&inventory, tools, wish)?;
+        known = Some(match inventory.dimms_unknown {
+            None => Ok(inventory.dimms),
+            Some(error) => Err(error),
+        });
         plan.steps.retain(|step| step.is_possible(&given_up));
         if wish.mode != PrepareMode::Apply || plan.steps.is_empty() {
             if wish.mode == PrepareMode::Plan {
@@ -211,6 +226,9 @@ pub fn run(
             let command = step.command();
             let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
             let program = step.program();
+            if program == Program::Ipmctl {
+                known = None;
+            }
             let said = tools.run(program, &arguments)?;
             let Some(cause) = failure(program, &said) else {
                 steps.push(stated(step, StepState::Done));
@@ -251,11 +269,10 @@ fn failure(program: Program, said: &Said) -> Option<String> {
     })
 }
 
-fn plan_of(tools: &mut dyn Tools, wish: Wish) -> Result<Plan> {
-    let inventory = list(tools, ipmctl::SHOW.len())?;
+fn plan_of(inventory: &Inventory, tools: &mut dyn Tools, wish: Wish) -> Result<Plan> {
     match wish.direction {
-        Direction::Prepare => plan::plan(&inventory, tools, wish.namespaces),
-        Direction::Release => back::plan(&inventory, tools),
+        Direction::Prepare => plan::plan(inventory, tools, wish.namespaces),
+        Direction::Release => back::plan(inventory, tools),
     }
 }
 

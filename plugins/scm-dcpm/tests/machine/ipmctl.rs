@@ -30,6 +30,7 @@ pub(crate) struct Dimm {
     pub(crate) lock: &'static str,
     pub(crate) manageability: &'static str,
     pub(crate) violation: &'static str,
+    pub(crate) configuration: &'static str,
     pub(crate) set_health: &'static str,
     pub(crate) goal: Option<Goal>,
     pub(crate) firmware: &'static str,
@@ -81,6 +82,7 @@ impl Machine {
                     lock: "Disabled",
                     manageability: "Manageable",
                     violation: "No",
+                    configuration: "Valid",
                     set_health: "Healthy",
                     goal: None,
                     firmware: "01.02.00.5435",
@@ -267,12 +269,13 @@ impl Machine {
                 "  <Dimm>\n   <DimmID>{id}</DimmID>\n   <Capacity>{DIMM} B</Capacity>\n   \
                  <HealthState>{}</HealthState>\n   <HealthStateReason>None</HealthStateReason>\n   \
                  <LockState>{}</LockState>\n   <ManageabilityState>{}</ManageabilityState>\n   \
-                 <PopulationViolation>{}</PopulationViolation>\n   <DimmHandle>{id}</DimmHandle>\n   \
+                 <PopulationViolation>{}</PopulationViolation>\n   \
+                 <ConfigurationStatus>{}</ConfigurationStatus>\n   <DimmHandle>{id}</DimmHandle>\n   \
                  <DimmUID>{}</DimmUID>\n   <SocketID>0x{:04x}</SocketID>\n   \
                  <PartNumber>NMA1XBD128GQS</PartNumber>\n   <DeviceLocator>CPU1_DIMM_A2</DeviceLocator>\n   \
                  <FWVersion>01.02.00.5435</FWVersion>\n   <MemoryCapacity>{} B</MemoryCapacity>\n   \
                  <AppDirectCapacity>{} B</AppDirectCapacity>\n  </Dimm>\n",
-                dimm.health, dimm.lock, dimm.manageability, dimm.violation, dimm.uid(), dimm.socket(),
+                dimm.health, dimm.lock, dimm.manageability, dimm.violation, dimm.configuration, dimm.uid(), dimm.socket(),
                 dimm.memory, dimm.app_direct, id = dimm.id(),
             )
         });
