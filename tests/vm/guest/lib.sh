@@ -97,11 +97,15 @@ module() {
 	qmp "{\"execute\":\"module\",\"arguments\":{\"handle\":\"$1\",\"state\":\"$2\"}}" >/dev/null
 }
 
-# pmem_modules: loads the kernel's modules for persistent memory modules.
+# pmem_modules [MODULE...]: loads the kernel's modules for persistent memory modules, and others; after this none can be loaded.
 pmem_modules() {
-	modprobe -a crc32c_generic ext4 nfit nd_pmem dax_pmem 2>/dev/null
+	local folder
+	modprobe -a crc32c_generic ext4 nfit nd_pmem dax_pmem "$@" 2>/dev/null
 	udevadm settle 2>/dev/null || true
 	ndctl wait-scrub >/dev/null 2>&1 || true
+	# For each command that ipmctl sends to a module libndctl looks up which of the kernel's modules drive what, anew:
+	# where there are none, that takes no time.
+	for folder in /lib/modules /etc/modprobe.d /usr/lib/modprobe.d; do mount -t tmpfs none $folder; done
 }
 
 # fail_io DISK read|write: from now on each read or write of a disk (nvme-mixed-1, nvme-mixed-2) fails as on a medium that
