@@ -218,6 +218,20 @@ impl Config {
                 .is_some_and(|list| list.get("x-default").is_some_and(|d| d == "usable"))
     }
 
+    /// Whether the SCM of a server is chosen for it: its device is not written down, and the class says that it
+    /// then takes one that is usable (`"x-default": "usable"` at `scm_list` in its schema).
+    #[must_use]
+    pub fn takes_usable_scm(&self, server: usize, schemas: &[ClassSchema]) -> bool {
+        let Some(entry) = self.servers.get(server) else {
+            return false;
+        };
+        entry.scm_list.is_empty()
+            && self
+                .class_of(server, ClassKind::Scm, schemas)
+                .and_then(|class| schema::property(&class.schema, "scm_list"))
+                .is_some_and(|list| list.get("x-default").is_some_and(|d| d == "usable"))
+    }
+
     /// The allowed declarations of a server's class.
     fn declared<'s>(
         &self,

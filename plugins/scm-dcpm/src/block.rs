@@ -3,8 +3,10 @@
 use daos_media::signature::{self, Content};
 use daos_plugin_api::sdk::{Error, Result};
 use rustix::fs::{major, minor};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +59,29 @@ impl BlockDevice {
         }))
     }
 
+    /// The devices with direct access whose file system is ours and has an identifier (of [`id_of`]).
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) fn made_for(id: &str) -> Result<Vec<PathBuf>> {
+        let names = fs::read_dir("/sys/class/block").into_iter().flatten();
+        let mut found = Vec::new();
+        for name in names.flatten() {
+            if !has_dax(&name.path()) {
+                continue;
+            }
+            let path = Path::new("/dev").join(name.file_name());
+            let file = File::open(&path).map_err(|e| {
+                Error::io(format!("cannot read {}", path.display()), e).remedy("run as root")
+            })?;
+            if is_ours(&file) && identifier(&file).is_some_and(|own| own == id) {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// Whether the kernel offers direct access to its memory.
     pub(crate) fn has_dax(&self) -> bool {
         has_dax(&self.sysfs)
@@ -83,10 +108,46 @@ impl BlockDevice {
     }
 }
 
-/// Whether the superblock of an ext4 is there that carries our label (offsets of Linux
+/// Identifier of the file system that is made for a mount point: by it the namespace is found again, whatever name the kernel
+/// gives it.
+pub(crate) fn id_of(mount: &Path) -> String {
+    let mut hash = Sha256::new();
+    hash.update(LABEL.as_bytes());
+    hash.update([0]);
+    hash.update(mount.as_os_str().as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    // RFC 9562: version 8, whose contents are its maker's affair.
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    uuid(&bytes)
+}
+
+fn uuid(bytes: &[u8; 16]) -> String {
+    let mut text = String::new();
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text += &format!("{byte:02x}");
+    }
+    text
+}
+
+/// Where an ext4 has its superblock, by which the offsets below are meant (Linux
 /// Documentation/filesystems/ext4/super.rst).
+const SUPERBLOCK: u64 = 1024;
+
+/// Identifier of an ext4.
+fn identifier(file: &File) -> Option<String> {
+    const UUID: u64 = 0x68;
+    let mut bytes = [0; 16];
+    file.read_exact_at(&mut bytes, SUPERBLOCK + UUID).ok()?;
+    Some(uuid(&bytes))
+}
+
+/// Whether the superblock of an ext4 is there that carries our label.
 fn is_ours(file: &File) -> bool {
-    const SUPERBLOCK: u64 = 1024;
     const MAGIC: (u64, [u8; 2]) = (0x38, [0x53, 0xef]);
     const VOLUME_NAME: u64 = 0x78;
     let (mut magic, mut name) = ([0; 2], [0; 16]);
@@ -188,6 +249,21 @@ mod tests {
         assert!(!image([0x53, 0xef], "daos"));
         assert!(!image([0x53, 0xef], "daos-scm-dcpm-2"));
         assert!(!image([0x53, 0xee], LABEL));
+    }
+
+    #[test]
+    fn a_file_system_is_known_by_its_mount_point() {
+        let id = id_of(Path::new("/mnt/daosa/0"));
+        assert_eq!((id.len(), &id[14..15]), (36, "8"), "{id}");
+        assert_eq!(id, id_of(Path::new("/mnt/daosa/0")));
+        assert_ne!(id, id_of(Path::new("/mnt/daosa/1")));
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("image");
+        let mut bytes = vec![0; 4096];
+        bytes[1024 + 0x68..1024 + 0x78].copy_from_slice(&[0xab; 16]);
+        fs::write(&path, bytes).expect("an image");
+        let own = identifier(&File::open(path).expect("an image")).expect("one");
+        assert_eq!(own, "abababab-abab-abab-abab-abababababab");
     }
 
     #[test]

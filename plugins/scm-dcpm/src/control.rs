@@ -1,6 +1,6 @@
 //! The control face: devices, format, mount, unmount.
 
-use crate::block::{BlockDevice, Medium};
+use crate::block::{BlockDevice, Medium, id_of};
 use crate::ext4;
 use crate::manifest::Settings;
 use crate::marker::{Contents, Directory, Marker};
@@ -13,12 +13,30 @@ use daos_plugin_api::sdk::{CallContext, Error, Result};
 use rustix::fs::OFlags;
 use scm_files::mounts;
 use scm_files::tree::{free_space, make_directory};
+use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-pub(crate) fn devices(request: ClassRequest) -> Result<DeviceSpec> {
-    let settings = Settings::parse(&request.class, &request.config)?;
+pub(crate) fn devices(mut request: ClassRequest) -> Result<DeviceSpec> {
+    let mut settings = Settings::parse(&request.class, &request.config)?;
+    if settings.source.is_none() {
+        let Some(device) = formatted_for(&settings.mount)? else {
+            return Ok(DeviceSpec {
+                class: request.class,
+                index: 0,
+                address: settings.mount.display().to_string(),
+                size: 0,
+                state: DeviceState::Absent,
+                detail: String::new(),
+                config: request.config,
+            });
+        };
+        // From here on it is as if it were written there.
+        let list = Value::from(vec![device.display().to_string()]);
+        request.config.insert("scm_list".to_owned(), list);
+        settings.source = Some(device);
+    }
     let source = Source::of(&settings)?;
     let (state, detail) = match source.inspect(&settings.mount)? {
         State::Blank => (DeviceState::Absent, String::new()),
@@ -53,10 +71,34 @@ pub(crate) fn devices(request: ClassRequest) -> Result<DeviceSpec> {
     })
 }
 
+/// The namespace that holds the file system made for a mount point.
+///
+/// # Errors
+/// Several do, or they cannot be read.
+fn formatted_for(mount: &Path) -> Result<Option<PathBuf>> {
+    let found = BlockDevice::made_for(&id_of(mount))?;
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        several => {
+            let names: Vec<String> = several.iter().map(|d| d.display().to_string()).collect();
+            Err(Error::new(
+                Status::INVALID,
+                format!(
+                    "{} hold file systems that were made for {}",
+                    names.join(" and "),
+                    mount.display()
+                ),
+            )
+            .remedy("name the right one under scm_list, or, if its contents may go, wipefs --all the other"))
+        }
+    }
+}
+
 /// What is foreign, and where: what was found on a device does not say on which.
 fn foreign(settings: &Settings, source: &Source, what: String) -> String {
     match source {
-        Source::Device(_) => format!("{} holds {what}", settings.source.display()),
+        Source::Device(_) => format!("{} holds {what}", settings.shown()),
         _ => what,
     }
 }
@@ -175,7 +217,7 @@ fn format_device(
         idle(device)?;
         call.check_cancelled()?;
         call.progress(0, steps, "making an ext4 file system");
-        ext4::make(device)?;
+        ext4::make(device, &id_of(path))?;
         call.progress(1, steps, "mounting it with direct access");
         ext4::mount(&device.path, path)
     })();
@@ -293,7 +335,7 @@ fn other_node(settings: &Settings, path: &Path) -> Result<Option<String>> {
             format!(
                 "{} is memory of NUMA node {node}, and the engine is pinned to node {wanted}: each \
                  access goes through the other socket",
-                settings.source.display()
+                settings.shown()
             )
         }))
 }
@@ -331,7 +373,7 @@ pub(crate) fn lost(settings: &Settings) -> Error {
         Status::NOT_FOUND,
         format!(
             "there is no storage of ours on {} for {}",
-            settings.source.display(),
+            settings.shown(),
             settings.mount.display()
         ),
     )

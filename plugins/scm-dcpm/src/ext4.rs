@@ -22,7 +22,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 }
 
 /// Options of mkfs.ext4 for a device of `size` bytes.
-fn options(size: u64) -> Vec<String> {
+fn options(size: u64, id: &str) -> Vec<String> {
     /// A file system for a few large files: one inode per so many bytes.
     const LARGE: u64 = 64 << 20;
     /// Yet enough inodes for small ones.
@@ -34,6 +34,8 @@ fn options(size: u64) -> Vec<String> {
         "-F",
         "-L",
         LABEL,
+        "-U",
+        id,
         // Direct access needs blocks as large as pages.
         "-b",
         "4096",
@@ -57,8 +59,8 @@ fn options(size: u64) -> Vec<String> {
     .collect()
 }
 
-/// Makes the file system. Whatever the device held is gone.
-pub(crate) fn make(device: &BlockDevice) -> Result<()> {
+/// Makes the file system, with that identifier. Whatever the device held is gone.
+pub(crate) fn make(device: &BlockDevice, id: &str) -> Result<()> {
     let shown = device.path.display();
     let failed = || Error::new(Status::IO, format!("cannot make a file system on {shown}"));
     let program = program("mkfs.ext4").ok_or_else(|| {
@@ -67,7 +69,7 @@ pub(crate) fn make(device: &BlockDevice) -> Result<()> {
             .remedy("apt-get install e2fsprogs")
     })?;
     let output = Command::new(&program)
-        .args(options(device.size))
+        .args(options(device.size, id))
         .arg(&device.path)
         .env_clear()
         .stdin(Stdio::null())
@@ -154,7 +156,7 @@ mod tests {
     #[test]
     fn small_devices_get_inodes_too() {
         let ratio = |size: u64| -> u64 {
-            let options = options(size);
+            let options = options(size, "id");
             options.last().expect("a ratio").parse().expect("a number")
         };
         assert_eq!(ratio(64 << 20), 64 << 10);

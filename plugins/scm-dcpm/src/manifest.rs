@@ -31,8 +31,8 @@ struct Keys {
 pub(crate) struct Settings {
     /// Absolute, without `..`.
     pub(crate) mount: PathBuf,
-    /// What `scm_list` names: a block device, or a directory. Absolute.
-    pub(crate) source: PathBuf,
+    /// What `scm_list` names: a block device, or a directory. Absolute. `None` = what was formatted for `mount`.
+    pub(crate) source: Option<PathBuf>,
     /// Bytes; only a directory has and needs a limit.
     pub(crate) size: Option<u64>,
     /// Node of the engine.
@@ -63,14 +63,20 @@ impl Settings {
             .cause("it is not an absolute path below / without \"..\"")
             .remedy("set scm_mount to a path such as /mnt/daos0"));
         }
-        let [source] = <[PathBuf; 1]>::try_from(keys.scm_list).map_err(|list| {
-            invalid(format!(
-                "scm_list has {} entries, and class dcpm takes exactly one",
-                list.len()
-            ))
-            .remedy("name one namespace per engine: scm_list: [/dev/pmem0]")
-        })?;
-        if !is_plain(&source) || source.parent().is_none() {
+        let source = match keys.scm_list.as_slice() {
+            [] => None,
+            [source] => Some(source.clone()),
+            list => {
+                return Err(invalid(format!(
+                    "scm_list has {} entries, and class dcpm takes one",
+                    list.len()
+                ))
+                .remedy("name one namespace per engine: scm_list: [/dev/pmem0]"));
+            }
+        };
+        if let Some(source) = &source
+            && (!is_plain(source) || source.parent().is_none())
+        {
             return Err(invalid(format!(
                 "{} in scm_list is no absolute path without \"..\"",
                 source.display()
@@ -100,6 +106,14 @@ impl Settings {
             size,
             numa_node: keys.pinned_numa_node,
         })
+    }
+
+    /// What `scm_list` names, for people.
+    pub(crate) fn shown(&self) -> String {
+        match &self.source {
+            Some(source) => source.display().to_string(),
+            None => "any namespace".to_owned(),
+        }
     }
 }
 
@@ -153,8 +167,14 @@ mod tests {
     fn a_device_needs_no_size() {
         let settings = parse(json!({"scm_mount": "/mnt/x", "scm_list": ["/dev/pmem0"]}));
         let settings = settings.expect("valid");
-        assert_eq!(settings.source, Path::new("/dev/pmem0"));
+        assert_eq!(settings.source.as_deref(), Some(Path::new("/dev/pmem0")));
         assert_eq!(settings.size, None);
+        for none in [
+            json!({"scm_mount": "/mnt/x"}),
+            json!({"scm_mount": "/mnt/x", "scm_list": []}),
+        ] {
+            assert_eq!(parse(none).expect("valid").source, None);
+        }
         let settings = parse(json!({"scm_mount": "/mnt/x", "scm_list": ["/x"], "scm_size": 3}));
         assert_eq!(settings.expect("valid").size, Some(3 << 30));
     }
@@ -162,8 +182,6 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for config in [
-            json!({"scm_mount": "/mnt/x"}),
-            json!({"scm_mount": "/mnt/x", "scm_list": []}),
             json!({"scm_mount": "/mnt/x", "scm_list": ["/dev/pmem0", "/dev/pmem1"]}),
             json!({"scm_mount": "/mnt/x", "scm_list": ["pmem0"]}),
             json!({"scm_mount": "/mnt/x", "scm_list": [""]}),

@@ -47,7 +47,12 @@ impl Source {
     /// # Errors
     /// INVALID or NOT_SUPPORTED for what can never be persistent memory.
     pub(crate) fn of(settings: &Settings) -> Result<Self> {
-        let source = &settings.source;
+        let Some(source) = &settings.source else {
+            return Ok(Self::Missing(format!(
+                "no namespace was formatted for {}, and scm_list names none",
+                settings.mount.display()
+            )));
+        };
         let shown = source.display();
         let device = match BlockDevice::at(source) {
             Ok(device) => device,

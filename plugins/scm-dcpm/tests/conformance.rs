@@ -16,8 +16,7 @@ fn run(base: &Path, persist: &str) {
     let mut target = Target::new(ClassKind::Scm, "dcpm", config)
         .nonsense(json!({"scm_mount": mount, "scm_list": [dir.path()]}))
         .nonsense(json!({"scm_mount": "/elsewhere", "scm_list": [dir.path()], "scm_size": 1}))
-        .nonsense(json!({"scm_mount": mount, "scm_list": [], "scm_size": 1}))
-        .nonsense(json!({"scm_mount": mount, "scm_size": 1}));
+        .nonsense(json!({"scm_mount": mount, "scm_list": [dir.path(), "/mnt"], "scm_size": 1}));
     target.settings = Map::from_iter([("persist".to_owned(), Value::from(persist))]);
     check(thunks::table::<ScmDcpm>(), target);
 }

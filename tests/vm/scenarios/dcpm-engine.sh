@@ -1,5 +1,5 @@
 # The programs on persistent memory: prepared, scanned, formatted, started; values in and out; killed under load; the power
-# lost under load, twice; the wrong devices; a bad block; a reset. Two engines, a namespace each, on two nodes.
+# lost under load, twice; the wrong devices; blocks that go bad under an engine, and are bad at a start; a reset. Two engines, a namespace each, on two nodes.
 # vm: --nvdimm --boots 3 --timeout 900 --memory 3072
 SITE_USER=0
 SITE_FILE=libdaos_scm_dcpm.so
@@ -16,24 +16,24 @@ mkdir -p /mnt/kept
 mount -o sync "$memory" /mnt/kept
 plugins
 prepare() { "$VM_BUILD/daos_server" --plugins-dir "$SITE_PLUGINS" storage prepare --scm-only "$@"; }
+# config [DEVICE DEVICE]: two engines on these devices; without them each on one that is chosen for it.
 config() {
 	site_config <<YAML
 - targets: 2
   nr_xs_helpers: 0
   pinned_numa_node: 0
-  scm_mount: /mnt/scm0
   scm_class: dcpm
-  scm_list: [$1]
   bdev_class: kdev
   bdev_list: [$(disk "$NVME_MIXED" 1)]
+  ${1:+scm_list: [$1]}
 - targets: 1
   nr_xs_helpers: 0
   pinned_numa_node: 1
-  scm_mount: /mnt/scm1
   scm_class: dcpm
-  scm_list: [$2]
   bdev_class: kdev
   bdev_list: [$(disk "$NVME_4096" 1)]
+  ${2:+scm_list: [$2]}
+scm_mount_path: /mnt/daosa
 YAML
 }
 of_node() { ndctl list -N -U "$1" | sed -n 's|.*"blockdev":"\([^"]*\)".*|/dev/\1|p'; }
@@ -59,7 +59,7 @@ if [ "$VM_BOOT" = 1 ]; then
 	mark "wrong devices refused"
 fi
 read -r first second </mnt/kept/devices
-config "$first" "$second"
+config
 server
 
 if [ "$VM_BOOT" = 1 ]; then
@@ -75,8 +75,10 @@ if [ "$VM_BOOT" = 1 ]; then
 	shell storage format --force >$SITE/format || { cat $SITE/format; words; fail "format"; }
 	cat $SITE/format
 	await ready
+	# Each has the namespace of its node.
+	for place in "$first /mnt/daosa/0" "$second /mnt/daosa/1"; do grep -q "^$place ext4" /proc/mounts || { cat /proc/mounts; fail "not $place"; }; done
 	for rank in 0 1; do
-		grep -q " /mnt/scm$rank ext4 .*nosuid,nodev,noexec.*dax" /proc/mounts || { cat /proc/mounts; fail "scm$rank is not mounted as it should be"; }
+		grep -q " /mnt/daosa/$rank ext4 .*nosuid,nodev,noexec.*dax" /proc/mounts || { cat /proc/mounts; fail "engine $rank has nothing mounted as it should be"; }
 	done
 	grep -rq "direct access, durable by clwb" $SITE/server.log /tmp/daos*.log || { words; ls /tmp; fail "the engine does not say how it persists"; }
 	mark "formatted"
@@ -98,7 +100,7 @@ if [ "$VM_BOOT" = 1 ]; then
 	# In use by an engine, nothing is taken away.
 	status=0
 	prepare --reset -f >/run/said 2>&1 || status=$?
-	[ $status = 4 ] && grep -q "mounted at /mnt/scm0" /run/said || { cat /run/said; fail "a reset under an engine"; }
+	[ $status = 4 ] && grep -q "mounted at /mnt/daosa/0" /run/said || { cat /run/said; fail "a reset under an engine"; }
 else
 	await ready
 	for rank in 0 1; do [ ! -e /mnt/kept/acked$rank ] || cp /mnt/kept/acked$rank $SITE/; done
@@ -125,15 +127,84 @@ if [ "$VM_BOOT" -lt 3 ]; then
 	lose_power
 fi
 
+# state N: state, reason and process of an engine.
+state() {
+	shell --json system query | python3 -c 'import json, sys
+engine = next(iter(json.load(sys.stdin)["response"]["hosts"].values()))["engines"][int(sys.argv[1])]
+print(engine["state"], engine.get("pid"), engine.get("reason"))' "$1"
+}
+# died N DEVICE: waits until an engine has ended by memory that cannot be accessed, and says where that is.
+died() {
+	local waited=0
+	until state "$1" >/run/state && grep -q "^errored .*SIGBUS at 0x.* of the region /mnt/daosa/$1/regions/target-0.log cannot be accessed (sector [0-9]* of $2)" /run/state; do
+		waited=$((waited + 1))
+		[ $waited -lt 120 ] || { cat /run/state; words; fail "engine $1 did not end with its place"; }
+		sleep 0.5
+	done
+	cat /run/state
+	grep -q "SIGBUS at 0x.* of the region" /mnt/daosa/$1/regions/target-0.log.failed || fail "the region of engine $1 is not marked"
+}
+# stored N: stores in an engine until that ends.
+stored() { daos workload write --rank $1 --pool pool$1 --cont work --acked /run/acked$1 --depth 8 --count 100000 --size 1..64KiB --seed 40 >/dev/null 2>&1 & }
+
+# Blocks go bad under a running engine: the kernel refuses access to what is not mapped yet, which is a signal to whoever stores.
+region=/mnt/daosa/0/regions/target-0.log
+filefrag -b512 -v $region | awk '$1 ~ /^[0-9]+:$/ { gsub(/[.:]/, " "); print $2, $4, $6 }' >/run/extents
+cat /run/extents
+# All but the first 2 MiB, which may be one page. The kernel keeps 512 ranges of 512 sectors.
+awk -v left=65536 '{ skip = $1 < 4096 ? 4096 - $1 : 0; n = $3 - skip; if (n > left) n = left; if (n > 0) { print $2 + skip, n; left -= n } }' /run/extents >/run/bad
+[ -s /run/bad ] || fail "no blocks of the region are known"
+while read -r sector count; do
+	for ((done = 0; done < count; done += 512)); do echo "$((sector + done)) $((count - done < 512 ? count - done : 512))"; done
+done </run/bad | while read -r line; do echo "$line" >"/sys/block/${first#/dev/}/badblocks"; done
+status=0
+dd if=$region of=/dev/null bs=1M 2>/run/said || status=$?
+[ $status -ne 0 ] && grep -q "Input/output error" /run/said || { cat /run/said; fail "pread of a bad block succeeds"; }
+stored 0
+died 0 "$first"
+sector=$(sed -n 's/.*(sector \([0-9]*\) of .*/\1/p' /run/state)
+awk -v at="$sector" '$1 <= at && at < $1 + $2 { found = 1 } END { exit !found }' /run/bad || fail "sector $sector is none of the bad ones"
+end_load
+mark "a bad block ends the engine with its place"
+# Memory that the kernel finds broken before anybody accesses it is taken out of use: a signal to whoever has it mapped.
+page=$(python3 - "$(engine 1)" <<'PYTHON'
+import struct, sys
+pid = sys.argv[1]
+for line in open(f"/proc/{pid}/maps"):
+    if "regions/target-0.log" in line:
+        start = int(line.split("-")[0], 16)
+        break
+with open(f"/proc/{pid}/pagemap", "rb") as pages:
+    for page in range(16384):
+        pages.seek((start // 4096 + page) * 8)
+        entry, = struct.unpack("<Q", pages.read(8))
+        if entry >> 63:
+            print(hex((entry & ((1 << 55) - 1)) << 12))
+            break
+PYTHON
+)
+[ -n "$page" ] || fail "no page of engine 1 is mapped"
+echo "$page" >/sys/devices/system/memory/hard_offline_page || fail "the kernel does not take the page $page out of use"
+died 1 "$second"
+mark "a page that is taken out of use ends the engine with its place"
+# Neither is started again by itself, nor by hand.
+shell system start >/run/said 2>&1 || true
+for rank in 0 1; do
+	waited=0
+	until state $rank >/run/state && grep -q "^storage-mismatch .*marked as failed: SIGBUS" /run/state; do
+		waited=$((waited + 1))
+		[ $waited -lt 120 ] || { cat /run/said /run/state; words; fail "engine $rank is started on a region that failed"; }
+		sleep 0.5
+	done
+done
+! engines || fail "an engine runs on a region that failed"
 pkill -x daos_server
 while pgrep daos_server >/dev/null || engines >/dev/null; do sleep 0.1; done
-# A bad block in a region is told by the engine that does not start, rather than by a signal.
-region=$(find /mnt/scm0/regions -type f | sort | head -n 1)
-sector=$(filefrag -b512 -v "$region" | awk '$1 == "0:" { sub(/[.].*/, "", $4); print $4 }')
-echo "$sector 8" >"/sys/block/${first#/dev/}/badblocks"
+# Without the marks, a bad block in a region is told by the engine that does not start, rather than by a signal.
+rm /mnt/daosa/{0,1}/regions/target-0.log.failed
 server
 waited=0
-until grep -rqs "cannot be read at byte 0" $SITE/server.log /tmp/daos*.log; do
+until grep -rqs "cannot be read at byte" $SITE/server.log /tmp/daos*.log; do
 	waited=$((waited + 1))
 	[ $waited -lt 240 ] || { words; fail "a bad block is not told"; }
 	sleep 0.5
@@ -141,7 +212,7 @@ done
 pkill -x daos_server
 while pgrep daos_server >/dev/null || engines >/dev/null; do sleep 0.1; done
 mark "bad block told"
-for rank in 0 1; do umount /mnt/scm$rank; done
+for rank in 0 1; do umount /mnt/daosa/$rank; done
 prepare --reset -f
 [ -z "$(ndctl list -N)" ] || fail "a reset left namespaces"
 mark "reset"

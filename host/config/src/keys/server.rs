@@ -99,7 +99,10 @@ pub(super) const KEYS: &[KeySpec] = &[
         .example("dcpm"),
     server("scm_list", Kind::List)
         .default("none")
-        .doc("SCM devices; class dcpm takes exactly one.")
+        .doc(
+            "SCM devices; class dcpm takes one. Without it, the namespace that was formatted for scm_mount, and for a \
+              format one that nobody uses, of the engine's NUMA node where there is one.",
+        )
         .example("[/dev/pmem0]"),
     server("scm_size", int(1, MAX_GB))
         .default("none")

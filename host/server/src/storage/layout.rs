@@ -1,5 +1,6 @@
 //! The devices of an engine as its configuration and its plugins name them.
 
+use super::chosen_scm;
 use super::usable::{Which, effective};
 use crate::engine::Start;
 use crate::fabric::Fabric;
@@ -40,7 +41,8 @@ pub(super) async fn layout(
     index: usize,
     which: Which,
 ) -> Result<Layout, Trouble> {
-    let config = effective(plugins, config, index, which).await?;
+    let config = chosen_scm::effective(plugins, config, index).await?;
+    let config = effective(plugins, &config, index, which).await?;
     let mut layout = scm_layout(plugins, &config, index).await?;
     layout.bdev = listed(plugins, &config, index).await?;
     Ok(layout)

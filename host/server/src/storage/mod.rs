@@ -1,6 +1,7 @@
 //! An engine's storage: what is there, what a format would do, doing it.
 
 mod assess;
+mod chosen_scm;
 mod content;
 mod execute;
 mod layout;
