@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(orders) => ExitCode::from(daos_helper::serve::run_with(
             &arguments.plugin,
             arguments.parent,
-            Box::new(orders),
+            &orders,
         )),
         Err(why) => {
             eprintln!("daos_server_privileged: {why}");

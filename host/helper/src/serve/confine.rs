@@ -1,4 +1,4 @@
-//! What a helper does to itself before anything else: it refuses to be setuid, ties its life to the
+//! What a helper does to itself before anything else: it refuses rights of its file, ties its life to the
 //! daemon's, and hides its connection from the plugin.
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -9,8 +9,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// Prepares this process; returns the connection that came as standard input.
-pub(super) fn enter(parent: u32) -> Result<UnixStream, String> {
+/// Refuses rights that whoever started this process lacks.
+pub(super) fn refuse_rights() -> Result<(), String> {
     // This program takes a plugin's path, settings and allow list from whoever starts it, and has
     // plugins built in. With another's rights that would be a way to run anything as root. A
     // privileged helper is a program of its own, which reads a root-owned config instead.
@@ -29,6 +29,11 @@ pub(super) fn enter(parent: u32) -> Result<UnixStream, String> {
                 .to_owned(),
         );
     }
+    Ok(())
+}
+
+/// Prepares this process; returns the connection that came as standard input.
+pub(super) fn enter(parent: u32) -> Result<UnixStream, String> {
     let failed = |what: &str, e: io::Error| format!("cannot {what}: {e}");
     let daemon = Pid::from_raw(i32::try_from(parent).unwrap_or(0));
     if getppid() != daemon {

@@ -77,18 +77,24 @@ impl Authority for Daemon {
 
 /// Serves the daemon that started this process, over its standard input. Returns the exit code.
 pub fn run(plugin: &str, parent: u32) -> u8 {
-    run_with(plugin, parent, Box::new(Daemon))
+    match connect(parent) {
+        Ok(stream) => serve(plugin, stream, &Daemon),
+        Err(message) => unusable(&message),
+    }
 }
 
-/// Likewise, but believes only what `authority` does.
-pub fn run_with(plugin: &str, parent: u32, authority: Box<dyn Authority>) -> u8 {
+/// Likewise, but believes only what `authority` does. The process may have rights that its daemon lacks: `authority` sees
+/// to it that they are used for nothing else than what it admits.
+pub fn run_with(plugin: &str, parent: u32, authority: &dyn Authority) -> u8 {
     match confine::enter(parent) {
-        Ok(stream) => serve(plugin, stream, &*authority),
-        Err(message) => {
-            eprintln!("daos_server_helper: {message}");
-            EXIT_UNUSABLE
-        }
+        Ok(stream) => serve(plugin, stream, authority),
+        Err(message) => unusable(&message),
     }
+}
+
+fn unusable(message: &str) -> u8 {
+    eprintln!("daos_server_helper: {message}");
+    EXIT_UNUSABLE
 }
 
 /// Ties this process to the one that started it, for other work than serving a daemon, and gives the
@@ -97,6 +103,7 @@ pub fn run_with(plugin: &str, parent: u32, authority: Box<dyn Authority>) -> u8 
 /// # Errors
 /// A sentence: it runs setuid, its parent is gone, or its standard input is no connection.
 pub fn connect(parent: u32) -> Result<std::os::unix::net::UnixStream, String> {
+    confine::refuse_rights()?;
     confine::enter(parent)
 }
 
