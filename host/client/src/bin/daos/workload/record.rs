@@ -74,6 +74,29 @@ pub(crate) struct Run {
     pub(crate) acknowledged: u64,
     /// Newest acknowledged version of each key.
     pub(crate) newest: BTreeMap<u64, u64>,
+    /// Who wrote to the same place afterwards.
+    pub(crate) successors: Vec<Successor>,
+}
+
+/// A later run in the same place: what it had under way when it ended may be there, acknowledged or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Successor {
+    seed: u64,
+    keys: u64,
+    sizes: Sizes,
+}
+
+impl Successor {
+    /// The first value that it wrote under a key, if it wrote one. Of a key without an acknowledgement only that one can
+    /// have been under way.
+    pub(crate) fn first(&self, key: u64) -> Option<Pattern> {
+        (key < self.keys).then_some(Pattern {
+            seed: self.seed,
+            key,
+            version: key,
+            sizes: self.sizes,
+        })
+    }
 }
 
 impl Run {
@@ -103,6 +126,7 @@ impl Run {
             sizes: format!("{}..{}", take("min")?, take("max")?).parse().ok()?,
             acknowledged: 0,
             newest: BTreeMap::new(),
+            successors: Vec::new(),
         };
         fields.is_empty().then_some(run)
     }
@@ -117,7 +141,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Run>> {
     parse(&text).with_context(|| format!("{} is no record of a workload", path.display()))
 }
 
-fn parse(text: &str) -> anyhow::Result<Vec<Run>> {
+pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let Some(line) = line.strip_suffix(';') else {
@@ -151,6 +175,11 @@ fn supersede(runs: &mut [Run]) {
             let place = |run: &Run| (run.pool, run.container, run.object);
             if place(run) == place(later) {
                 run.newest.retain(|key, _| !later.newest.contains_key(key));
+                run.successors.push(Successor {
+                    seed: later.seed,
+                    keys: later.keys,
+                    sizes: later.sizes,
+                });
             }
         }
     }

@@ -150,6 +150,15 @@ fn judge(run: &Run, version: u64, value: &[u8]) -> Result<Found, String> {
     if version.checked_add(run.keys).is_some_and(is) {
         return Ok(Found::Newer);
     }
+    // The same of those who wrote there afterwards and have no acknowledgement of this key.
+    let key = version % run.keys;
+    let firsts = run.successors.iter().filter_map(|s| s.first(key));
+    if firsts
+        .map(|first| first.value())
+        .any(|first| first == value)
+    {
+        return Ok(Found::Newer);
+    }
     let mut older = version;
     while let Some(earlier) = older.checked_sub(run.keys) {
         if is(earlier) {
@@ -177,6 +186,7 @@ mod tests {
             sizes: "100".parse().unwrap(),
             acknowledged: 0,
             newest: BTreeMap::new(),
+            successors: Vec::new(),
         };
         let judge = |value: Vec<u8>| judge(&run, 19, &value);
         assert!(matches!(
@@ -193,5 +203,24 @@ mod tests {
         damaged[7] ^= 4;
         let damaged = judge(damaged).err().unwrap();
         assert!(damaged.contains("the first at 7"), "{damaged}");
+    }
+
+    #[test]
+    fn what_a_later_writer_had_under_way_is_no_loss() {
+        let line = |seed: u64| {
+            format!(
+                "run v1 seed={seed} pool={0} container={0} object=0.1 keys=8 min=100 max=100;\n",
+                Uuid::nil()
+            )
+        };
+        let text = format!("{}ack 3;\nack 4;\n{}ack 4;\n", line(5), line(6));
+        let runs = crate::workload::record::parse(&text).unwrap();
+        let [earlier, later] = &runs[..] else {
+            panic!("{runs:?}")
+        };
+        let of = |version: u64| judge(earlier, 3, &later.pattern(version).value());
+        assert!(matches!(of(3), Ok(Found::Newer)));
+        assert!(of(11).is_err(), "its second value of that key");
+        assert!(of(4).is_err(), "another key");
     }
 }
