@@ -113,6 +113,10 @@ impl Plugin for MemoryBdev {
 
     fn format(&self, _: CallContext<'_>, request: FormatRequest) -> Result<FormatReport> {
         let disk = self.disk(&request.device)?;
+        if *lock(&disk.open) {
+            let what = format!("{} is open", request.device.address);
+            return Err(Error::new(Status::BUSY, what));
+        }
         lock(&disk.bytes).fill(0);
         Ok(FormatReport::default())
     }
