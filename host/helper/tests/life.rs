@@ -299,7 +299,6 @@ fn the_program_explains_itself_when_run_by_hand() {
 #[test]
 fn a_setuid_helper_refuses_to_run() {
     use std::os::unix::fs::MetadataExt as _;
-    use std::os::unix::process::CommandExt as _;
     let name = "a_setuid_helper_refuses_to_run";
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
         println!("NOT RUN {name}: needs root to make a setuid file");
@@ -310,23 +309,7 @@ fn a_setuid_helper_refuses_to_run() {
     let program = scratch.path().join("helper");
     std::fs::copy(env!("CARGO_BIN_EXE_daos_server_helper"), &program).unwrap();
     fixture_files::chmod(&program, 0o4755);
-    let run = || {
-        Command::new(&program)
-            .args(["bdev-malloc", "--parent", &std::process::id().to_string()])
-            .stdin(Stdio::null())
-            .uid(65534)
-            .gid(65534)
-            .output()
-    };
-    // Another test that starts a process at this moment holds the copy open for writing.
-    let output = loop {
-        match run() {
-            Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            result => break result.unwrap(),
-        }
-    };
+    let output = run_as_nobody(&program);
     let text = String::from_utf8_lossy(&output.stderr);
     let no_setuid = mounted_nosuid(scratch.path());
     if no_setuid {
@@ -340,7 +323,6 @@ fn a_setuid_helper_refuses_to_run() {
 #[test]
 fn a_helper_whose_file_has_capabilities_refuses_to_run() {
     use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::process::CommandExt as _;
     let name = "a_helper_whose_file_has_capabilities_refuses_to_run";
     let scratch = tempfile::tempdir().unwrap();
     fixture_files::chmod(scratch.path(), 0o755);
@@ -368,26 +350,30 @@ fn a_helper_whose_file_has_capabilities_refuses_to_run() {
         println!("NOT RUN {name}: files cannot have capabilities here, or only root can give them");
         return;
     }
-    let run = || {
-        Command::new(&program)
+    let output = run_as_nobody(&program);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("capabilities of its file"), "{text}");
+}
+
+/// Runs a copy of the program as an ordinary user's, without a connection.
+fn run_as_nobody(program: &std::path::Path) -> std::process::Output {
+    use std::os::unix::process::CommandExt as _;
+    loop {
+        let run = Command::new(program)
             .args(["bdev-malloc", "--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .uid(65534)
             .gid(65534)
-            .output()
-    };
-    // Another test that starts a process at this moment holds the copy open for writing.
-    let output = loop {
-        match run() {
+            .output();
+        match run {
+            // Another test that starts a process at this moment holds the copy open for writing.
             Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            result => break result.unwrap(),
+            result => return result.unwrap(),
         }
-    };
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text.contains("capabilities of its file"), "{text}");
+    }
 }
 
 fn mounted_nosuid(path: &std::path::Path) -> bool {
