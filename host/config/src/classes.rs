@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use daos_plugin_api::control::provider_class;
+use daos_plugin_api::control::{self, Manifest, provider_class};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,6 +66,29 @@ pub struct ClassSchema {
     /// Runtimes that the plugin brings and that a process can have only once.
     #[serde(default)]
     pub exclusive: Vec<String>,
+}
+
+impl From<control::ClassKind> for ClassKind {
+    fn from(kind: control::ClassKind) -> Self {
+        match kind {
+            control::ClassKind::Scm => Self::Scm,
+            control::ClassKind::Bdev => Self::Bdev,
+            control::ClassKind::Fabric => Self::Fabric,
+        }
+    }
+}
+
+impl ClassSchema {
+    /// The classes that a plugin's manifest declares.
+    pub fn all_of(manifest: &Manifest) -> impl Iterator<Item = Self> {
+        manifest.classes.iter().map(|class| Self {
+            kind: class.kind.into(),
+            class: class.name.clone(),
+            plugin: manifest.name.clone(),
+            schema: class.schema.clone(),
+            exclusive: manifest.exclusive.clone(),
+        })
+    }
 }
 
 impl ServerConfig {

@@ -47,6 +47,19 @@ impl Config {
         crate::SYSTEM_PATHS.contains(&self.origin.source.name())
     }
 
+    /// The plugins that may be used, each with the accepted SHA-256 digests of its file (none = any file); `None` = there
+    /// is no list, and all may.
+    #[must_use]
+    pub fn allowed_plugins<L: FromIterator<(String, Vec<String>)>>(&self) -> Option<L> {
+        let plugins = self.plugins.as_ref()?;
+        let entries = plugins.iter();
+        Some(
+            entries
+                .map(|(name, p)| (name.clone(), p.sha256.clone()))
+                .collect(),
+        )
+    }
+
     /// Checks the bytes of a file; `name` is what findings call it.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What is done of what a daemon asks.
 
-use crate::{orders, rights};
+use crate::{places, rights};
 use daos_helper::serve::{Authority, Subject};
 use daos_helper::{Operation, Start};
 use daos_loader::{PluginInfo, Policy, Trust};
@@ -18,6 +18,8 @@ pub(crate) struct Orders {
     pub(crate) policy: Policy,
     /// Settings of the plugin.
     pub(crate) settings: Map<String, Value>,
+    /// Why nothing is done with rights: others than root could make the places in the settings lead elsewhere.
+    pub(crate) doubt: Option<String>,
     /// Classes with the keys that engines of this host have.
     pub(crate) classes: Vec<ClassRequest>,
     /// What the plugin declares that it needs.
@@ -40,23 +42,30 @@ impl Authority for Orders {
 
     fn admit(&self, instance: &Instance, operation: Operation) -> Result<Operation, Error> {
         // Files below a mount are the daemon's own: it could have put links there.
-        let with_rights = !matches!(
+        let is_daemons = matches!(
             operation,
             Operation::ReadMountFile { .. }
                 | Operation::WriteMountFile { .. }
                 | Operation::RemoveMountFile { .. }
         );
-        let own = |device: &DeviceSpec| self.device(instance, device);
+        let mut doubt = self.doubt.clone();
+        let mut own = |device: &DeviceSpec| self.device(instance, device, &mut doubt);
         let admitted = match operation {
             Operation::Scan => Operation::Scan,
-            Operation::Validate(request) => Operation::Validate(self.class(&request)?.clone()),
-            Operation::Devices(request) => Operation::Devices(self.class(&request)?.clone()),
+            Operation::Validate(request) => {
+                Operation::Validate(self.class(&request, &mut doubt)?.clone())
+            }
+            Operation::Devices(request) => {
+                Operation::Devices(self.class(&request, &mut doubt)?.clone())
+            }
             Operation::Prepare(_) | Operation::Release(_) => {
                 return Err(self
                     .refused("devices are made ready, and given back, by root alone")
                     .remedy("run `daos_server storage prepare` as root (sudo)"));
             }
-            Operation::Firmware(request) => Operation::Firmware(self.query(instance, request)?),
+            Operation::Firmware(request) => {
+                Operation::Firmware(self.query(instance, request, &mut doubt)?)
+            }
             Operation::Format(mut request) => {
                 request.device = own(&request.device)?;
                 Operation::Format(request)
@@ -95,8 +104,10 @@ impl Authority for Orders {
                 Operation::BurnIn(request)
             }
         };
-        rights::use_them(self.capabilities, with_rights)
-            .map_err(|why| self.refused("nothing can be done").cause(why))?;
+        if let Some(why) = &doubt {
+            tracing::warn!("done with the rights of the daemon's user only: {why}");
+        }
+        self.use_rights(!is_daemons && doubt.is_none())?;
         Ok(admitted)
     }
 }
@@ -109,32 +120,58 @@ impl Orders {
         )
     }
 
+    fn use_rights(&self, yes: bool) -> Result<(), Error> {
+        rights::use_them(self.capabilities, yes)
+            .map_err(|why| self.refused("nothing can be done").cause(why))
+    }
+
     /// The class with its keys, if this host has it so.
-    fn class(&self, request: &ClassRequest) -> Result<&ClassRequest, Error> {
-        self.classes.iter().find(|c| *c == request).ok_or_else(|| {
+    fn class(
+        &self,
+        request: &ClassRequest,
+        doubt: &mut Option<String>,
+    ) -> Result<&ClassRequest, Error> {
+        let own = self.classes.iter().find(|c| *c == request).ok_or_else(|| {
             self.refused(&format!(
                 "class {} is not used with these keys",
                 request.class
             ))
             .cause(format!("{} says otherwise", self.path.display()))
             .remedy("write the keys there, with the devices themselves, and use that configuration")
-        })
+        })?;
+        *doubt = doubt
+            .take()
+            .or_else(|| places::doubt(&own.config, None, self.root));
+        Ok(own)
     }
 
-    /// The device that one of the classes has by that address and number, as the plugin lists it.
-    fn device(&self, instance: &Instance, asked: &DeviceSpec) -> Result<DeviceSpec, Error> {
-        rights::use_them(self.capabilities, true)
-            .map_err(|why| self.refused("nothing can be done").cause(why))?;
+    /// The devices of a class, as the plugin lists them.
+    fn devices(&self, instance: &Instance, class: &ClassRequest) -> Result<Vec<DeviceSpec>, Error> {
+        let doubt = places::doubt(&class.config, None, self.root);
+        self.use_rights(self.doubt.is_none() && doubt.is_none())?;
+        instance.devices(class, CallOptions::default())
+    }
+
+    /// The device that one of the classes has by that address and number, as the plugin lists it; and the `doubt`
+    /// whether it may be touched with rights.
+    fn device(
+        &self,
+        instance: &Instance,
+        asked: &DeviceSpec,
+        doubt: &mut Option<String>,
+    ) -> Result<DeviceSpec, Error> {
         for class in self.classes.iter().filter(|c| c.class == asked.class) {
-            let devices = instance.devices(class, CallOptions::default())?;
+            let devices = self.devices(instance, class)?;
             let same = |d: &&DeviceSpec| (d.index, &d.address) == (asked.index, &asked.address);
             let Some(own) = devices.iter().find(same) else {
                 continue;
             };
-            orders::check_place(&own.address, self.root).map_err(|why| {
-                self.refused(&format!("{} is not touched with rights", own.address))
-                    .cause(why)
-            })?;
+            // The keys that the plugin hands on are its own words; those of the configuration count, too.
+            for keys in [&class.config, &own.config] {
+                *doubt = doubt
+                    .take()
+                    .or_else(|| places::doubt(keys, Some(&own.address), self.root));
+            }
             return Ok(own.clone());
         }
         Err(self
@@ -151,6 +188,7 @@ impl Orders {
         &self,
         instance: &Instance,
         request: Map<String, Value>,
+        doubt: &mut Option<String>,
     ) -> Result<Map<String, Value>, Error> {
         let parsed = serde_json::from_value(Value::Object(request.clone()));
         let Ok(FirmwareRequest::Query { device }) = parsed else {
@@ -159,8 +197,11 @@ impl Orders {
                 .remedy("run daos_server as root for the time of the update"));
         };
         for class in &self.classes {
-            let devices = instance.devices(class, CallOptions::default())?;
+            let devices = self.devices(instance, class)?;
             if devices.iter().any(|d| d.address == device) {
+                *doubt = doubt
+                    .take()
+                    .or_else(|| places::doubt(&class.config, Some(&device), self.root));
                 return Ok(request);
             }
         }

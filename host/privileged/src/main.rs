@@ -8,7 +8,7 @@
 mod authority;
 mod environment;
 mod orders;
-mod paths;
+mod places;
 mod rights;
 
 use authority::Orders;

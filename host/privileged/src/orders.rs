@@ -1,10 +1,10 @@
 //! What the system's administrator has ordered: the configuration of the host, read as root.
 
 use crate::authority::Orders;
-use crate::{paths, rights};
-use daos_config::{ClassKind as ConfigKind, ClassSchema, Config, Overrides, SYSTEM_PATHS};
-use daos_loader::{AllowList, Catalogue, PluginInfo, Policy, Quarantine, Trust};
-use daos_plugin_api::control::{ClassKind, ClassRequest};
+use crate::{places, rights};
+use daos_config::{ClassKind, ClassSchema, Config, Overrides, SYSTEM_PATHS};
+use daos_loader::{Catalogue, PluginInfo, Policy, Quarantine, Trust};
+use daos_plugin_api::control::ClassRequest;
 use nix::unistd::{Uid, User};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ impl Orders {
         })?;
         let policy = Policy {
             trust: root,
-            allow: allow_list(&config),
+            allow: config.allowed_plugins(),
             quarantine: Quarantine::default(),
         };
         let found = find(&directory, plugin, &policy)?;
@@ -32,12 +32,14 @@ impl Orders {
             .map_err(|why| format!("plugin {plugin}: {why}"))?;
         let classes = classes(&config, &found);
         let settings = config.plugins.iter().flatten();
-        let settings = settings.filter(|(name, _)| *name == plugin);
+        let settings = settings
+            .filter(|(name, _)| *name == plugin)
+            .map(|(_, p)| p.settings.clone())
+            .next()
+            .unwrap_or_default();
         Ok(Self {
-            settings: settings
-                .map(|(_, p)| p.settings.clone())
-                .next()
-                .unwrap_or_default(),
+            doubt: places::doubt(&settings, None, root),
+            settings,
             plugin: found,
             policy,
             classes,
@@ -84,12 +86,6 @@ fn may_call(config: &Config, caller: Uid) -> Result<(), String> {
     }
 }
 
-fn allow_list(config: &Config) -> Option<AllowList> {
-    let plugins = config.plugins.as_ref()?;
-    let entry = |(name, p): (&String, &daos_config::PluginConfig)| (name.clone(), p.sha256.clone());
-    Some(plugins.iter().map(entry).collect())
-}
-
 fn find(directory: &Path, plugin: &str, policy: &Policy) -> Result<PluginInfo, String> {
     let catalogue = Catalogue::build(Some(directory), [], policy);
     if let Some(found) = catalogue.get(plugin) {
@@ -108,40 +104,18 @@ fn find(directory: &Path, plugin: &str, policy: &Policy) -> Result<PluginInfo, S
 
 /// The classes of this plugin that engines of this host have, as a daemon would ask for them.
 fn classes(config: &Config, plugin: &PluginInfo) -> Vec<ClassRequest> {
-    let mut requests = Vec::new();
-    for class in &plugin.manifest.classes {
-        let kind = match class.kind {
-            ClassKind::Scm => ConfigKind::Scm,
-            ClassKind::Bdev => ConfigKind::Bdev,
-            ClassKind::Fabric => continue,
-        };
-        let schema = ClassSchema {
-            kind,
-            class: class.name.clone(),
-            plugin: plugin.name().to_owned(),
-            schema: class.schema.clone(),
-            exclusive: Vec::new(),
-        };
-        for server in &config.servers {
-            if server.class_name(kind) == Some(&class.name) {
-                requests.push(ClassRequest {
-                    class: class.name.clone(),
-                    config: server.class_section(&schema),
-                });
-            }
-        }
-    }
-    requests
-}
-
-/// Whether what a class works on may be touched with rights.
-///
-/// # Errors
-/// A path that others could make lead elsewhere.
-pub(crate) fn check_place(address: &str, root: Trust) -> Result<(), String> {
-    match address.starts_with('/') {
-        // What stands for no path (PCI addresses, NUMA nodes) leads nowhere else.
-        false => Ok(()),
-        true => paths::check(Path::new(address), root),
-    }
+    let used = |schema: ClassSchema| {
+        let servers = config.servers.iter();
+        let requests = servers
+            .filter(|server| server.class_name(schema.kind) == Some(&schema.class))
+            .map(|server| ClassRequest {
+                class: schema.class.clone(),
+                config: server.class_section(&schema),
+            });
+        requests.collect::<Vec<_>>()
+    };
+    ClassSchema::all_of(&plugin.manifest)
+        .filter(|schema| schema.kind != ClassKind::Fabric)
+        .flat_map(used)
+        .collect()
 }

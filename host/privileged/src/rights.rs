@@ -63,10 +63,7 @@ pub(crate) fn keep_only(kept: &CapabilitySet) -> Result<(), String> {
         inheritable: *kept,
     };
     thread::set_capabilities(None, sets).map_err(|e| failed("give capabilities up", e))?;
-    for capability in kept.iter() {
-        thread::configure_capability_in_ambient_set(capability, true)
-            .map_err(|e| failed("hand capabilities on", e))?;
-    }
+    hand_on(*kept)?;
     thread::set_no_new_privs(true)
         .map_err(|e| failed("give up the rights of other programs", e))?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
@@ -74,17 +71,29 @@ pub(crate) fn keep_only(kept: &CapabilitySet) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether what comes next on this thread is done with the capabilities, or as the caller alone could do it.
+/// Hands capabilities on to programs that this thread runs.
+fn hand_on(kept: CapabilitySet) -> Result<(), String> {
+    kept.iter().try_for_each(|capability| {
+        thread::configure_capability_in_ambient_set(capability, true)
+            .map_err(|e| format!("cannot hand capabilities on: {e}"))
+    })
+}
+
+/// Whether what comes next on this thread, and in programs that it runs, is done with the capabilities, or as the caller
+/// alone could do it.
 ///
 /// # Errors
 /// The system refuses.
 pub(crate) fn use_them(kept: CapabilitySet, yes: bool) -> Result<(), String> {
+    let used = if yes { kept } else { CapabilitySet::empty() };
+    // What is not inheritable leaves the ambient set by itself (capabilities(7)).
     let sets = CapabilitySets {
-        effective: if yes { kept } else { CapabilitySet::empty() },
+        effective: used,
         permitted: kept,
-        inheritable: kept,
+        inheritable: used,
     };
-    thread::set_capabilities(None, sets).map_err(|e| format!("cannot change capabilities: {e}"))
+    thread::set_capabilities(None, sets).map_err(|e| format!("cannot change capabilities: {e}"))?;
+    hand_on(used)
 }
 
 #[cfg(test)]

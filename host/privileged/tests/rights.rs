@@ -368,13 +368,25 @@ fn child_that_owns_the_way() {
     runtime.block_on(async {
         let mut class = user.class();
         let place = user.site.join("theirs/mnt").display().to_string();
-        class.config.insert("scm_mount".to_owned(), place.into());
+        class
+            .config
+            .insert("scm_mount".to_owned(), place.clone().into());
         let devices = user
             .pool
             .devices(&user.plugin, class, CallOptions::default());
         let device = devices.await.expect("devices")[0].clone();
-        let told = user.call(format_of(device)).await;
-        User::refused(told, "others than root could exchange");
+        // The way leads into what is root's.
+        symlink(user.site.join("mnt"), &place).expect("the user's directory");
+        let told = user.call(format_of(device.clone())).await;
+        assert!(told.is_err(), "{told:?}");
+        std::fs::remove_file(&place).expect("the user's directory");
+        // As far as the user could do it alone; that is a directory, and a tmpfs is not to be had.
+        let told = user
+            .call(format_of(device))
+            .await
+            .map_err(|e| e.to_string());
+        assert!(told.is_err_and(|e| e.contains("tmpfs")));
+        assert!(!is_mounted(Path::new(&place)) && !is_mounted(&user.site.join("mnt")));
         user.pool.end().await;
     });
 }

@@ -26,15 +26,6 @@ pub(crate) use detail::Surroundings;
 /// A failure to tell the administrator.
 pub(crate) type Trouble = Box<Fault>;
 
-/// The allow list in the configuration; `None` = every plugin may be used.
-pub(crate) fn allow_list(config: &Config) -> Option<AllowList> {
-    let entry = |(name, p): (&String, &daos_config::PluginConfig)| (name.clone(), p.sha256.clone());
-    config
-        .plugins
-        .as_ref()
-        .map(|p| p.iter().map(entry).collect())
-}
-
 /// The plugins of this host.
 pub(crate) struct Plugins {
     /// Read anew when a plugin leaves quarantine.
@@ -62,7 +53,7 @@ impl Plugins {
         };
         let policy = Policy {
             trust: Trust::current(),
-            allow: allow_list(config),
+            allow: config.allowed_plugins(),
             quarantine: state.quarantine()?,
         };
         let catalogue = Catalogue::build(dir.as_deref(), daos_builtins::all(), &policy);
@@ -133,19 +124,9 @@ impl Plugins {
 
     /// What the plugins say about their classes' keys.
     pub(crate) fn schemas(&self) -> Vec<ClassSchema> {
-        let mut schemas = Vec::new();
-        for plugin in &self.catalogue().plugins {
-            for class in &plugin.manifest.classes {
-                schemas.push(ClassSchema {
-                    kind: config_kind(class.kind),
-                    class: class.name.clone(),
-                    plugin: plugin.name().to_owned(),
-                    schema: class.schema.clone(),
-                    exclusive: plugin.manifest.exclusive.clone(),
-                });
-            }
-        }
-        schemas
+        let catalogue = self.catalogue();
+        let manifests = catalogue.plugins.iter().map(|p| &p.manifest);
+        manifests.flat_map(ClassSchema::all_of).collect()
     }
 
     /// The usable plugin of that name.
@@ -259,15 +240,6 @@ impl Plugins {
             faults: Vec::new(),
             notes: catalogue.notes.clone(),
         }
-    }
-}
-
-/// The configuration's name for a kind of class.
-pub(crate) fn config_kind(kind: ClassKind) -> daos_config::ClassKind {
-    match kind {
-        ClassKind::Scm => daos_config::ClassKind::Scm,
-        ClassKind::Bdev => daos_config::ClassKind::Bdev,
-        ClassKind::Fabric => daos_config::ClassKind::Fabric,
     }
 }
 

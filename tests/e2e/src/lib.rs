@@ -9,6 +9,7 @@
 
 mod config;
 mod disk;
+mod installed;
 pub mod peer;
 mod place;
 mod port;

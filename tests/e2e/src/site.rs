@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Numbers of the user and the group `nobody`, as far as they are the same everywhere.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// Names the provider of sites that choose none themselves: `tcp`, the built-in one, or one of libfabric's.
 const PROVIDER: &str = "DAOS_E2E_PROVIDER";

@@ -5,6 +5,7 @@ use crate::fabric::Selection;
 use crate::storage::Tier;
 use anyhow::bail;
 use daos_config::{Config, ServerConfig};
+use daos_loader::AllowList;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +49,7 @@ pub(crate) fn responder(
     if let Some(settings) = plugin_settings(config) {
         args.extend(["--plugin-settings".into(), settings.into()]);
     }
-    if let Some(allowed) = crate::plugins::allow_list(config) {
+    if let Some(allowed) = config.allowed_plugins::<AllowList>() {
         // A map of texts has no way to fail.
         let allowed = serde_json::to_string(&allowed).unwrap_or_default();
         args.extend(["--allow-plugins".into(), allowed.into()]);
@@ -119,7 +120,7 @@ pub(crate) fn arguments(config: &Config, index: usize, start: &Start) -> Vec<OsS
         if let Some(settings) = plugin_settings(config) {
             push("--plugin-settings", &settings);
         }
-        if let Some(allowed) = crate::plugins::allow_list(config) {
+        if let Some(allowed) = config.allowed_plugins::<AllowList>() {
             // A map of texts has no way to fail.
             push(
                 "--allow-plugins",

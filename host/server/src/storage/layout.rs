@@ -114,7 +114,7 @@ async fn tier(
     };
     let plugin = plugins.find(kind, class)?;
     let section = config
-        .class_of(index, crate::plugins::config_kind(kind), schemas)
+        .class_of(index, kind.into(), schemas)
         .map(|schema| server.class_section(schema))
         .unwrap_or_default();
     let request = ClassRequest {

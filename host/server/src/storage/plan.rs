@@ -16,6 +16,7 @@ use daos_proto::host::{
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// A plan: what clients see, and what the execution works on.
 pub(crate) struct Plan {
@@ -246,6 +247,7 @@ async fn plan_bdev(
         )),
         ..PlannedTarget::default()
     };
+    planned.refusals.extend(not_for_engines(device));
     // A burn-in is stopped before the format begins; what is there it has seen.
     let held = burnins.content(&format!("{}:{}", tier.class, device.address));
     if request.nvme_format
@@ -275,6 +277,34 @@ async fn plan_bdev(
         planned.erases.push(loss);
     }
     Ok(planned)
+}
+
+/// Why engines could not open a device once it is formatted: they run as this server does, and what a helper may do with
+/// rights they may not. Root's server gives devices to whoever its engines run as.
+fn not_for_engines(device: &DeviceSpec) -> Option<Fault> {
+    use nix::unistd::{AccessFlags, access, geteuid};
+    let path = Path::new(&device.address);
+    // What is not there yet is made as this server's.
+    if geteuid().is_root() || !path.is_absolute() || !path.exists() {
+        return None;
+    }
+    let why = access(path, AccessFlags::R_OK | AccessFlags::W_OK).err()?;
+    let user = geteuid();
+    Some(Fault::new(
+        ResponseStatus::CtlErrNvme,
+        "storage",
+        0,
+        format!("engines could not use {} after the format", device.address),
+        format!(
+            "they run as user {user}, who may not read and write it: {}",
+            why.desc()
+        ),
+        format!(
+            "give it to that user, for good by a udev rule (sudo chown {user} {0} lasts until the next restart), or start \
+             the server as root with user_name",
+            device.address
+        ),
+    ))
 }
 
 fn target(

@@ -20,19 +20,22 @@ enum Started {
     Plain,
     /// By an ordinary user, with the right to mount for the helpers.
     Mounter,
+    /// By an ordinary user, with `daos_server_privileged` installed.
+    Installed,
 }
 
-const ALL: [Started; 4] = [
+const ALL: [Started; 5] = [
     Started::Root,
     Started::RootForUser,
     Started::Plain,
     Started::Mounter,
+    Started::Installed,
 ];
 
 impl Started {
     fn user(self) -> User {
         match self {
-            Self::Root | Self::RootForUser => User::Caller,
+            Self::Root | Self::RootForUser | Self::Installed => User::Caller,
             Self::Plain => User::Unprivileged,
             Self::Mounter => User::Mounter,
         }
@@ -43,7 +46,15 @@ impl Started {
         match self {
             Self::Root => (0, 0),
             Self::RootForUser => (0, NOBODY),
-            Self::Plain | Self::Mounter => (NOBODY, NOBODY),
+            Self::Plain | Self::Mounter | Self::Installed => (NOBODY, NOBODY),
+        }
+    }
+
+    /// Options that come before the command: where the configuration is.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Installed => &[],
+            _ => &["-o", "daos_server.yml"],
         }
     }
 }
@@ -62,11 +73,11 @@ enum Storage {
 }
 
 /// The table: what works for whom, in the order of [`ALL`].
-const TABLE: [(Storage, [bool; 4]); 4] = [
-    (Storage::Mounted, [true, true, false, true]),
-    (Storage::InTmpfs, [true, true, true, true]),
-    (Storage::RootsDevice, [true, true, false, false]),
-    (Storage::GivenDevice, [true, true, true, true]),
+const TABLE: [(Storage, [bool; 5]); 4] = [
+    (Storage::Mounted, [true, true, false, true, true]),
+    (Storage::InTmpfs, [true, true, true, true, true]),
+    (Storage::RootsDevice, [true, true, false, false, false]),
+    (Storage::GivenDevice, [true, true, true, true, true]),
 ];
 
 /// A node for a cell of the table. What it stands on lives as long as it.
@@ -77,15 +88,16 @@ struct Cell {
     sockets: PathBuf,
 }
 
-/// None where this machine has no such devices.
-fn cell(started: Started, storage: Storage) -> Option<Cell> {
+/// Why this machine cannot have one, else.
+fn cell(started: Started, storage: Storage) -> Result<Cell, String> {
     let mut site = Site::of(started.user());
     let owner = (started.uids().0 != 0).then_some((NOBODY, NOBODY));
     let device = match storage {
         Storage::Mounted | Storage::InTmpfs => None,
         Storage::RootsDevice | Storage::GivenDevice => {
             let file = site.path("disk");
-            Some(LoopDevice::attach(&file, 2 << 30).ok()?)
+            let attached = LoopDevice::attach(&file, 2 << 30);
+            Some(attached.map_err(|e| format!("there are no loop devices: {e}"))?)
         }
     };
     let bdev = match &device {
@@ -109,10 +121,18 @@ fn cell(started: Started, storage: Storage) -> Option<Cell> {
         site.copy_programs();
         site.add_config("user_name: nobody\n");
     }
-    site.write_config();
-    // One that the server makes is its user's.
-    let sockets = site.path("own-sockets");
-    Some(Cell {
+    if started == Started::Installed {
+        site.install()?;
+        site.install_config();
+    } else {
+        site.write_config();
+    }
+    // One that the server makes is its user's, where it can make one.
+    let sockets = match started {
+        Started::Installed => site.path("sockets"),
+        _ => site.path("own-sockets"),
+    };
+    Ok(Cell {
         site,
         _memory: memory,
         _device: device,
@@ -134,10 +154,10 @@ fn status(pid: u32, name: &str) -> String {
 }
 
 /// What the check says beforehand: it must be right.
-fn predicted(site: &Site) -> bool {
+fn predicted(site: &Site, options: &[&str]) -> bool {
     let done: Finished = site.run(
         "daos_server",
-        &["-o", "daos_server.yml", "-i", "--json", "preflight"],
+        &[options, &["-i", "--json", "preflight"]].concat(),
     );
     let json = done.json();
     let findings = json["response"]["findings"].as_array().expect("findings");
@@ -182,23 +202,23 @@ fn each_cell_of_the_table_is_as_it_says() {
     }
     for (storage, row) in TABLE {
         for (started, works) in ALL.into_iter().zip(row) {
-            let Some(cell) = cell(started, storage) else {
-                not_run(
-                    &format!("{name}: {storage:?} {started:?}"),
-                    "there are no loop devices",
-                );
-                continue;
+            let cell = match cell(started, storage) {
+                Ok(cell) => cell,
+                Err(why) => {
+                    not_run(&format!("{name}: {storage:?} {started:?}"), &why);
+                    continue;
+                }
             };
             println!("{storage:?} {started:?}: {works}");
             let site = &cell.site;
             assert_eq!(
-                predicted(site),
+                predicted(site, started.options()),
                 works,
                 "preflight of {storage:?} for {started:?}"
             );
             let sockets = cell.sockets.display().to_string();
-            let mut server =
-                site.start_with(&["-o", "daos_server.yml", "start", "-i", "-d", &sockets]);
+            let words = ["start", "-i", "-d", &sockets];
+            let mut server = site.start_with(&[started.options(), &words].concat());
             if works {
                 assert_works(started, &mut server, site);
             } else {
@@ -234,7 +254,7 @@ fn only_root_runs_engines_as_somebody_else() {
         site.add_engine(bdev, 1);
         site.add_config("user_name: root\n");
         site.write_config();
-        assert!(!predicted(&site));
+        assert!(!predicted(&site, Started::Plain.options()));
         let refused = site
             .run("daos_server", &["-o", "daos_server.yml", "start", "-i"])
             .expect(1);
