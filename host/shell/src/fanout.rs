@@ -10,6 +10,7 @@ use daos_proto::host::Fault;
 use daos_report::{Envelope, print_json};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,10 +158,44 @@ pub(crate) fn explain(status: &tonic::Status) -> String {
     if status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired" {
         return "no answer in time; it may still be at work; --timeout waits longer".to_owned();
     }
+    if lost(status).is_some() {
+        return explain_during(
+            status,
+            "the call",
+            "see what became of it, `daos_shell system query`, and repeat the command",
+        );
+    }
     match fault::status_number(status) {
         Some(_) => status.message().to_owned(),
         None => format!("{} ({:?})", status.message(), status.code()),
     }
+}
+
+/// As [`explain`], for what takes long enough for a server to end meanwhile: where `status` tells of a connection that is
+/// lost, `what` says during what, and `next` what to do once the server is back.
+pub(crate) fn explain_during(status: &tonic::Status, what: &str, next: &str) -> String {
+    match lost(status) {
+        None => explain(status),
+        Some(cause) => format!(
+            "the connection to the server was lost during {what} ({cause}); has the server ended, its log says why \
+             (`journalctl -u daos_server` on that host, or its control_log_file): start it again, {next}"
+        ),
+    }
+}
+
+/// Why there is no connection any more, if that is what a status tells. What a server itself says has no error behind it.
+fn lost(status: &tonic::Status) -> Option<String> {
+    let timed_out =
+        status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired";
+    if timed_out || Fault::from_status(status).is_some() {
+        return None;
+    }
+    let mut cause = status.source()?;
+    // The first ones say no more than that something went wrong.
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
 }
 
 /// Answers and errors as `--json` shows them.
@@ -291,6 +326,33 @@ mod tests {
                 "node3:7,node[9-10]:10001: cannot reach the host: refused",
             ]
         );
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_with_what_to_do() {
+        let mut status = tonic::Status::unknown("h2 protocol error: something");
+        assert_eq!(
+            explain(&status),
+            "h2 protocol error: something (Unknown)",
+            "a server may say what it likes"
+        );
+        let cause = std::io::Error::other("connection reset by peer");
+        status.set_source(Arc::new(cause));
+        let said = explain_during(&status, "the format", "and repeat it");
+        assert!(
+            said.starts_with(
+                "the connection to the server was lost during the format (connection reset by peer); "
+            ) && said.ends_with("start it again, and repeat it"),
+            "{said}"
+        );
+        assert!(
+            explain(&status).ends_with("`daos_shell system query`, and repeat the command"),
+            "{}",
+            explain(&status)
+        );
+        let mut late = tonic::Status::cancelled("Timeout expired");
+        late.set_source(Arc::new(std::io::Error::other("late")));
+        assert!(explain_during(&late, "it", "no").starts_with("no answer in time"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod proposed;
 use crate::ask::confirmed;
 use crate::cli::{Cli, FormatArgs};
 use crate::connect::{HostClient, host_client};
-use crate::fanout::{self, Patience, explain};
+use crate::fanout::{self, Patience, explain, explain_during};
 use crate::interrupt;
 use crate::progress::{HostProgress, Progress};
 use anyhow::bail;
@@ -21,6 +21,10 @@ use std::io::IsTerminal;
 
 const WARNING: &str = "This is a destructive operation and storage devices specified in the server config file \
                        will be erased.\nPlease be patient as it may take several minutes.\n";
+
+/// What to do when the server has ended meanwhile.
+const AFTER_LOSS: &str = "see how far the format came, `daos_shell system query`, and repeat it, with --reformat where storage is \
+                          half formatted";
 
 /// What became of one host.
 #[derive(Default, Serialize)]
@@ -243,7 +247,7 @@ async fn format(
             },
             Ok(None) => break,
             Err(status) => {
-                outcome.error = Some(explain(&status));
+                outcome.error = Some(explain_during(&status, "the format", AFTER_LOSS));
                 ended = true;
                 break;
             }

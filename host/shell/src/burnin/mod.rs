@@ -9,7 +9,7 @@ pub(crate) use args::BurnInCommand;
 
 use crate::cli::Cli;
 use crate::connect::{BurnInClient, burn_in_client};
-use crate::fanout::{self, Answers, Patience, explain};
+use crate::fanout::{self, Answers, Patience, explain, explain_during};
 use anyhow::Context;
 use args::StartArgs;
 use daos_burnin::{Record, RunState};
@@ -27,6 +27,9 @@ pub(crate) const WELL: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
 /// Exit status when a burn-in found errors.
 pub(crate) const ERRORS_FOUND: u8 = 3;
+
+/// What to do when the server has ended meanwhile, and its burn-ins with it.
+const AFTER_LOSS: &str = "see what was measured until then, `daos_shell storage burn-in report`, and start another burn-in";
 
 /// Runs the command; the exit status.
 pub(crate) async fn run(
@@ -234,7 +237,8 @@ async fn watch(
     let stream = client.watch(request).await.map_err(|s| explain(&s))?;
     let mut stream = stream.into_inner();
     let mut last = None;
-    while let Some(message) = stream.message().await.map_err(|s| explain(&s))? {
+    let lost = |s| explain_during(&s, "the burn-in", AFTER_LOSS);
+    while let Some(message) = stream.message().await.map_err(lost)? {
         let known = records(&message.documents)?;
         each(&known);
         last = Some(known);
@@ -245,7 +249,7 @@ async fn watch(
         .find(|record| follow && record.state == RunState::Running)
     {
         Some(record) => Err(format!(
-            "the server ended while burn-in {} ran; its record says how far it came once the server is back",
+            "the server ended while burn-in {} ran; its record says how far it came once the server is back: daos_shell storage burn-in report",
             record.run
         )),
         None => Ok(last),

@@ -3,7 +3,7 @@
 use crate::ask::confirmed;
 use crate::cli::Cli;
 use crate::connect::firmware_client;
-use crate::fanout::{self, Answers, Patience, explain, print_errors};
+use crate::fanout::{self, Answers, Patience, explain, explain_during, print_errors};
 use anyhow::bail;
 use daos_proto::host::update_firmware_event::Event;
 use daos_proto::host::{
@@ -18,6 +18,10 @@ use tonic::{Status, Streaming};
 
 const WARNING: &str = "The firmware of these devices will be replaced, and the devices reset. Power must not fail \
                        meanwhile.";
+
+/// What to do when the server has ended meanwhile.
+const AFTER_LOSS: &str = "see what its devices run, `daos_shell firmware query`, and repeat the update of those that run the old \
+                          revision";
 
 /// What became of one host.
 #[derive(Default, Serialize)]
@@ -164,7 +168,7 @@ async fn follow(
                         .to_owned(),
                 );
             }
-            Err(status) => break Some(explain(&status)),
+            Err(status) => break Some(explain_during(&status, "the update", AFTER_LOSS)),
         }
     };
     progress.clear();

@@ -18,7 +18,7 @@ const SIZE: u64 = 512 << 20;
 const LONG: &[&str] = &["--duration", "1h"];
 
 /// A node whose block device is there, blank, before any format.
-fn blank_site() -> Site {
+pub(crate) fn blank_site() -> Site {
     let site = Site::with_file();
     let file = File::create(site.path("bdev0")).expect("our directory");
     file.set_len(SIZE).expect("a sparse file");

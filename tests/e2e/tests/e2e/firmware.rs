@@ -274,7 +274,7 @@ fn slow_update(bed: &Bed, server: &Server<'_>) -> std::process::Child {
     let mut command = bed.site.command("daos_shell");
     command.args(["-i", "-l", &address, "storage", "fwupdate"]);
     command.args(["-m", "M", "-r", "1.0", "-p", &image, "-f"]);
-    let shell = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let shell = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let shell = shell.expect("the shell starts");
     eventually("a device is being updated", || {
         (begun() > before).then_some(())
@@ -287,9 +287,19 @@ fn whoever_dies_in_the_middle_leaves_the_old_firmware() {
     let bed = Bed::new();
     let mut server = bed.start();
     // The server: its helpers end with it.
-    let mut shell = slow_update(&bed, &server);
+    let shell = slow_update(&bed, &server);
     server.kill();
-    assert!(!shell.wait().expect("our child").success());
+    let shell = shell.wait_with_output().expect("our child");
+    assert_eq!(shell.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&shell.stderr);
+    let lost = format!(
+        "ERROR: {}: the connection to the server was lost during the update",
+        bed.site.address()
+    );
+    assert!(
+        said.contains(&lost) && said.contains("`daos_shell firmware query`"),
+        "{said}"
+    );
     eventually("its helpers are gone", || {
         server.helpers().is_empty().then_some(())
     });

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Stops a process at the named step, see `daos_media::steps`.
-const STOP_AT: &str = "DAOS_STOP_AT";
+pub(crate) const STOP_AT: &str = "DAOS_STOP_AT";
 
 /// Steps of a first format of an engine with two devices, in order; with how often each is reached before
 /// the process stops.
@@ -47,7 +47,7 @@ const EITHER: &str = "file-staged:2";
 const COMPLETE: &[&str] = &["file-renamed:2", "formatted"];
 
 /// Whether the programs, which are of the same profile as this one, stop at steps.
-fn can_stop(test: &str) -> bool {
+pub(crate) fn can_stop(test: &str) -> bool {
     if !cfg!(debug_assertions) {
         not_run(
             test,

@@ -27,6 +27,7 @@ mod layers;
 mod leases;
 mod life;
 mod log_masks;
+mod lost_server;
 mod many_hosts;
 mod membership;
 mod memory_failure;
