@@ -3,6 +3,7 @@
 //! It never runs a plugin's code: manifests are read from files without running them, control
 //! operations happen in one helper process per plugin, data moves in the engines.
 
+mod announce;
 mod attach_file;
 mod burnin;
 mod cert;

@@ -5,7 +5,7 @@ use crate::cli::Cli;
 use crate::engine::{OwnUpcalls, Supervisor, Upcalls, supervise};
 use crate::firmware::Firmware;
 use crate::log_masks::LogMasks;
-use crate::membership::Place;
+use crate::membership::{self, Place};
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
@@ -17,8 +17,8 @@ use crate::socket_dir::SocketDir;
 use crate::state::State;
 use crate::transport::{self, Access};
 use crate::{
-    attach_file, check, descriptors, fault_domain, generate, launch, logging, port_holder,
-    preflight, telemetry,
+    announce, attach_file, check, descriptors, fault_domain, generate, launch, logging,
+    port_holder, preflight, telemetry,
 };
 use anyhow::Context;
 use axum::middleware::from_fn_with_state;
@@ -26,7 +26,6 @@ use daos_certs::Renewing;
 use daos_config::{Config, Overrides};
 use daos_drpc::Router;
 use daos_proto::ctl::ctl_svc_server::CtlSvcServer;
-use daos_proto::host::ServerPhase;
 use daos_proto::host::burn_in_svc_server::BurnInSvcServer;
 use daos_proto::host::firmware_svc_server::FirmwareSvcServer;
 use daos_proto::host::host_svc_server::HostSvcServer;
@@ -42,7 +41,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 /// How long an engine may take to end when the server ends.
@@ -254,13 +252,17 @@ async fn serve(
                 },
             ),
     );
-    let reporter = tokio::spawn(report_phase(Arc::clone(&state), health));
+    let reporter = tokio::spawn(announce::keep_told(Arc::clone(&state), health));
     let telemetry = tokio::spawn(telemetry::serve(
         Arc::clone(&state),
         Arc::clone(&plugins),
         calls,
     ));
     let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
+    let watcher = state.membership.here().map(|membership| {
+        let (config, own) = (state.config.clone(), state.control_addr.clone());
+        tokio::spawn(membership::watch(Arc::clone(membership), config, own))
+    });
     for (index, supervisor) in supervisors.iter().enumerate() {
         let _way = burnins.make_way(&[index]).await;
         launch::start_engine(&state, &plugins, supervisor, index).await;
@@ -268,7 +270,7 @@ async fn serve(
     plugins.rest().await;
 
     signals.wait_for_end(&state).await;
-    notify(sd_notify::NotifyState::Stopping);
+    announce::notify(sd_notify::NotifyState::Stopping);
     info!("stopping");
     state.stop();
     // A format that runs is over: without its superblock, nothing starts on what it leaves.
@@ -291,6 +293,9 @@ async fn serve(
     reporter.abort();
     attach.abort();
     telemetry.abort();
+    if let Some(watcher) = watcher {
+        watcher.abort();
+    }
     if let Some(path) = &state.config.attach {
         attach_file::remove(path);
     }
@@ -309,56 +314,6 @@ async fn serve(
     drop(held);
     info!("stopped");
     Ok(true)
-}
-
-/// Logs each change of phase, and tells systemd and whoever asks for the health of the management service.
-async fn report_phase(state: Arc<State>, health: HealthReporter) {
-    let mut changes = state.changes();
-    let mut last = ServerPhase::Unspecified;
-    let mut told_ready = false;
-    loop {
-        let (phase, reason, hint) = state.phase();
-        if phase != last {
-            last = phase;
-            // The service as a whole serves as long as the server does, which it is from the start.
-            match phase {
-                ServerPhase::Ready => health.set_serving::<Managed>().await,
-                _ => health.set_not_serving::<Managed>().await,
-            }
-            let name = phase
-                .as_str_name()
-                .trim_start_matches("SERVER_PHASE_")
-                .to_lowercase();
-            let hint = if hint.is_empty() {
-                String::new()
-            } else {
-                format!("; next: {hint}")
-            };
-            info!("server is in phase {name}: {reason}{hint}");
-            notify(sd_notify::NotifyState::Status(&format!(
-                "{name}: {reason}{hint}"
-            )));
-        }
-        // Waiting for an administrator, or for the system's access point, is a service that has started, too.
-        let waits = state.engines().iter().any(|engine| engine.waits_to_join);
-        let started = waits || matches!(phase, ServerPhase::Ready | ServerPhase::Maintenance);
-        if !told_ready && started {
-            told_ready = true;
-            notify(sd_notify::NotifyState::Ready);
-        }
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The service whose health depends on engines.
-type Managed = MgmtSvcServer<MgmtService>;
-
-fn notify(what: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[what]) {
-        warn!("systemd could not be told: {error}");
-    }
 }
 
 /// The signals that end the server.

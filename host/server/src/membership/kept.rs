@@ -184,6 +184,34 @@ fn rank_of(newcomer: &Newcomer, members: &mut BTreeMap<u32, Member>) -> Result<u
     }
 }
 
+impl Kept {
+    fn note_if(
+        &self,
+        rank: u32,
+        is_so: impl Fn(&Member) -> bool,
+        standing: Standing,
+        info: &str,
+    ) -> Result<(), Status> {
+        let changes = |m: &Member| {
+            is_so(m)
+                && !matches!(m.standing, Standing::Excluded | Standing::AdminExcluded)
+                && (m.standing != standing || m.info != info)
+        };
+        // Most of what is noted is known, and that need not be written.
+        if !self.lock().members.get(&rank).is_some_and(changes) {
+            return Ok(());
+        }
+        self.change(|document| {
+            if let Some(member) = document.members.get_mut(&rank).filter(|m| changes(m)) {
+                member.standing = standing;
+                member.info = info.chars().take(TEXT).collect();
+                member.since_ms = now_ms();
+            }
+            Ok(())
+        })
+    }
+}
+
 impl Membership for Kept {
     fn all(&self) -> Vec<Member> {
         self.lock().members.values().cloned().collect()
@@ -220,25 +248,17 @@ impl Membership for Kept {
     }
 
     fn note(&self, rank: u32, standing: Standing, info: &str) -> Result<(), Status> {
-        {
-            let document = self.lock();
-            let known = document.members.get(&rank);
-            let stays = |m: &Member| {
-                matches!(m.standing, Standing::Excluded | Standing::AdminExcluded)
-                    || (m.standing == standing && m.info == info)
-            };
-            if known.is_none_or(stays) {
-                return Ok(());
-            }
-        }
-        self.change(|document| {
-            if let Some(member) = document.members.get_mut(&rank) {
-                member.standing = standing;
-                member.info = info.chars().take(TEXT).collect();
-                member.since_ms = now_ms();
-            }
-            Ok(())
-        })
+        self.note_if(rank, |_| true, standing, info)
+    }
+
+    fn amend(
+        &self,
+        rank: u32,
+        was: Standing,
+        standing: Standing,
+        info: &str,
+    ) -> Result<(), Status> {
+        self.note_if(rank, |member| member.standing == was, standing, info)
     }
 
     fn exclude(&self, rank: u32, clear: bool) -> Result<Member, Status> {

@@ -7,11 +7,13 @@ mod elsewhere;
 mod join;
 mod kept;
 mod peers;
+mod watch;
 
 pub(crate) use elsewhere::Elsewhere;
 pub(crate) use join::{Joined, join};
 pub(crate) use kept::Kept;
 pub(crate) use peers::Peers;
+pub(crate) use watch::{health_name, watch};
 
 use daos_config::Config;
 use daos_loader::StateError;
@@ -114,6 +116,13 @@ pub(crate) trait Membership: Send + Sync {
     /// # Errors
     /// It cannot be kept.
     fn note(&self, rank: u32, standing: Standing, info: &str) -> Result<(), Status>;
+
+    /// The same, if the rank still is what it `was` when that was found out.
+    ///
+    /// # Errors
+    /// As for [`Self::note`].
+    fn amend(&self, rank: u32, was: Standing, standing: Standing, info: &str)
+    -> Result<(), Status>;
 
     /// Takes a rank out, or, with `clear`, lets it in again.
     ///

@@ -13,6 +13,8 @@ use daos_proto::mgmt::{
 };
 use daos_proto::shared::ras_event::{EngineStateEventInfo, Value as Event};
 use daos_proto::shared::{ClusterEventReq, RasEvent};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tonic::Code;
 
@@ -140,6 +142,42 @@ fn two_servers_are_one_system() {
     second.wait_phase("ready");
     wait_states(&site, &["stopped", "joined"]);
     second.stop();
+    server.stop();
+}
+
+/// Nobody is left to tell: the access point finds out by itself.
+#[test]
+fn a_server_that_vanishes_without_a_word_is_missed() {
+    let mut site = Site::with_file();
+    site.use_certificates();
+    let other = joiner(&site);
+    let mut server = site.start();
+    let mut second = other.start();
+    make_system(&site, &mut server, &other, &mut second);
+
+    // It hangs, and goes on.
+    let pid = Pid::from_raw(second.pid().cast_signed());
+    kill(pid, Signal::SIGSTOP).expect("our child");
+    wait_states(&site, &["joined", "unresponsive"]);
+    let info = members(&site)[1]["reason"].take();
+    let info = info.as_str().unwrap_or_default();
+    assert!(info.contains(&other.address()), "{info}");
+    kill(pid, Signal::SIGCONT).expect("our child");
+    wait_states(&site, &["joined", "joined"]);
+
+    // It dies with its engine, and comes back.
+    second.kill();
+    drop(second);
+    wait_states(&site, &["joined", "unresponsive"]);
+    let mut second = other.start();
+    second.wait_phase("ready");
+    wait_states(&site, &["joined", "joined"]);
+
+    // Who was stopped in order is not missed.
+    site.shell(&["system", "stop", "-r", "1"]).expect(0);
+    second.stop();
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert_eq!(states(&site), ["joined", "stopped"]);
     server.stop();
 }
 
