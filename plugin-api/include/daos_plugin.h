@@ -1179,7 +1179,7 @@ typedef struct daos_fabric_table {
    */
   uint32_t version;
   /**
-   * Opens a domain on an interface; request is {"provider","interface","port",...}.
+   * Opens a domain on an interface; request is {"provider","interface","port","answers",...}.
    */
   daos_status (*open)(daos_handle plugin, daos_call_ptr call, struct daos_str request, daos_handle *domain);
   /**

@@ -258,6 +258,10 @@ pub struct FabricOpenRequest {
     /// First port to use; 0 = any.
     #[serde(default)]
     pub port: u16,
+    /// Its endpoints answer: a peer is resolved because a message of its has arrived, so that there is a connection to it,
+    /// or the peer has gone. What a provider would have to connect for may end as unreachable soon.
+    #[serde(default)]
+    pub answers: bool,
     /// Whatever else the class knows.
     #[serde(default)]
     pub config: Map<String, Value>,

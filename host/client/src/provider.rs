@@ -63,6 +63,7 @@ pub(crate) fn open(
         provider: provider.to_owned(),
         interface: interface.to_owned(),
         port: 0,
+        answers: false,
         config: Map::new(),
     };
     let domain = instance

@@ -50,6 +50,7 @@ pub fn run(options: &Options, limit: Duration) -> Result<u8, StartError> {
         provider,
         interface: options.interface.clone(),
         port: options.port,
+        answers: true,
         config: Map::new(),
     };
     let domain = instance

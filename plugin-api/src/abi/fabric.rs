@@ -147,7 +147,7 @@ pub struct FabricTable {
     pub size: u32,
     /// Interface minor version of the plugin.
     pub version: u32,
-    /// Opens a domain on an interface; `request` is `{"provider","interface","port",...}`.
+    /// Opens a domain on an interface; `request` is `{"provider","interface","port","answers",...}`.
     pub open: unsafe extern "C" fn(
         plugin: Handle,
         call: CallPtr,

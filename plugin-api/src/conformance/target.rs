@@ -119,6 +119,7 @@ impl Target {
             provider: self.class.clone(),
             interface: text("interface"),
             port: port.and_then(|p| u16::try_from(p).ok()).unwrap_or(0),
+            answers: false,
             config: self.config.clone(),
         }
     }

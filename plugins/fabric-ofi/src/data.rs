@@ -8,6 +8,7 @@ mod neighbour;
 mod operation;
 mod pause;
 mod peers;
+mod waiting;
 
 pub use domain::{OfiDomain, OfiRegion};
 pub use endpoint::OfiEndpoint;

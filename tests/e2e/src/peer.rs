@@ -119,6 +119,7 @@ impl Fabric {
             provider: provider.clone(),
             interface: place.iface.clone(),
             port: 0,
+            answers: false,
             config: serde_json::Map::new(),
         };
         let domain = instance
@@ -285,6 +286,18 @@ impl Peer {
                 }
             }
             self.submit(FabricOp::RECV, vec![0; REPLY_MAX]);
+        }
+    }
+
+    /// Makes progress until everything has been sent, and lets go of what comes.
+    ///
+    /// # Panics
+    /// That takes too long.
+    pub fn flush(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while self.operations.len() > REPLIES {
+            assert!(Instant::now() < until, "messages are stuck");
+            self.poll();
         }
     }
 

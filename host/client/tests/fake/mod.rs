@@ -93,6 +93,7 @@ pub fn open_domain() -> FabricDomain {
         provider: "tcp".into(),
         interface: "lo".into(),
         port: 0,
+        answers: true,
         config: serde_json::Map::new(),
     };
     instance

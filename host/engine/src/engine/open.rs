@@ -70,6 +70,7 @@ pub(super) fn open_domain(
         provider: plugins.provider.clone(),
         interface: options.interface.clone(),
         port: options.port,
+        answers: true,
         config: Map::new(),
     };
     let domain = plugins

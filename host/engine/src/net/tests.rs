@@ -124,6 +124,7 @@ fn net(offered: usize) -> (Net, Vec<Buffer>) {
         provider: "puppet".to_owned(),
         interface: String::new(),
         port: 0,
+        answers: true,
         config: Map::new(),
     };
     let domain = instance

@@ -45,6 +45,7 @@ impl Raw {
             provider: super::fabric::provider().into(),
             interface: "lo".into(),
             port: 0,
+            answers: false,
             config: serde_json::Map::new(),
         };
         let domain = super::fabric::instance()

@@ -41,6 +41,7 @@ impl Stage {
             provider: rig.subject.class.clone(),
             interface: text("interface").to_owned(),
             port: u16::try_from(port).unwrap_or(0),
+            answers: false,
             config: config.clone(),
         };
         let domain = rig

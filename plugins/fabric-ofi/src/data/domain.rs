@@ -9,6 +9,7 @@ use super::endpoint::{OfiEndpoint, Parts};
 use super::glances::Glances;
 use super::leftover;
 use super::operation::SCRATCH;
+use super::waiting::Patience;
 use crate::choose::choose;
 use crate::libfabric::{AddressVector, Domain, Endpoint, Errno, Info, Memory, Queue, sys};
 use crate::settings::Settings;
@@ -29,6 +30,7 @@ pub struct OfiDomain {
     numa_node: i32,
     domain: Arc<Domain>,
     settings: Settings,
+    answers: bool,
     /// First port not yet tried; 0 = any.
     port: AtomicU16,
 }
@@ -62,6 +64,7 @@ impl OfiDomain {
             numa_node: choice.numa_node,
             domain: Arc::new(domain),
             settings,
+            answers: request.answers,
             port: AtomicU16::new(request.port),
         })
     }
@@ -112,6 +115,7 @@ impl OfiDomain {
         let endpoint = Endpoint::open(&info, queue.clone(), vector.clone())?;
         let provider = self.info.provider();
         let is_shm = provider == "shm";
+        let is_layered = provider.ends_with(";ofi_rxm");
         Ok(OfiEndpoint::new(Parts {
             address: endpoint.name()?,
             has_text_addresses: self.info.has_text_addresses(),
@@ -124,7 +128,12 @@ impl OfiDomain {
             // prov/shm/src/smr_util.c: what removing a peer resets is not what adding one looks at, and a message to the
             // next one may crash it. Numbers go round, but for the last one given.
             are_neighbours: is_shm,
-            glances: provider.ends_with(";ofi_rxm").then(Glances::of_environment),
+            glances: is_layered.then(Glances::of_environment),
+            // Other providers say "again" also of a connected peer that does not read.
+            patience: match is_layered && self.answers {
+                true => Patience::CONNECTED,
+                false => Patience::CONNECTING,
+            },
             settings: self.settings,
         }))
     }

@@ -9,20 +9,17 @@ use super::operation::{
 };
 use super::pause::Pause;
 use super::peers::{Peers, Place};
+use super::waiting::Patience;
 use crate::libfabric::{AddressVector, BATCH, Endpoint, Entries, Errno, Queue, sys};
 use crate::settings::Settings;
 use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wait};
 use daos_plugin_api::sdk::FabricEndpoint;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Peer of operations that have none.
 const NO_PEER: sys::fi_addr_t = sys::fi_addr_t::MAX;
-/// How long a peer that the provider does not get through to keeps operations waiting. A provider that tries to
-/// connect again and again, as ofi_rxm does, never ends them by itself; and whoever sends needs its memory back.
-/// Long enough for a lost packet of the handshake to be sent again.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What an endpoint is made of.
 pub(super) struct Parts {
@@ -43,6 +40,8 @@ pub(super) struct Parts {
     pub(super) are_neighbours: bool,
     /// For a descriptor that may miss connections.
     pub(super) glances: Option<Glances>,
+    /// How long a peer that the provider does not get through to keeps operations waiting.
+    pub(super) patience: Patience,
     pub(super) settings: Settings,
 }
 
@@ -64,6 +63,7 @@ pub struct OfiEndpoint {
     inject: Option<usize>,
     are_neighbours: bool,
     glances: Option<Glances>,
+    patience: Patience,
     entries: Entries,
     /// The last look at the queue gave nothing.
     drained: bool,
@@ -91,6 +91,7 @@ impl OfiEndpoint {
             inject: parts.inject,
             are_neighbours: parts.are_neighbours,
             glances: parts.glances,
+            patience: parts.patience,
             drained: false,
             entries: Box::new([sys::fi_cq_tagged_entry::default(); BATCH]),
             done: VecDeque::new(),
@@ -240,40 +241,39 @@ impl OfiEndpoint {
 
     /// Tries deferred operations again, each peer's in their order.
     fn retry(&mut self) {
-        let mut blocked: Vec<Place> = Vec::new();
-        for _ in 0..self.deferred.len() {
-            let Some(op) = self.deferred.pop_front() else {
-                return;
-            };
+        let now = Instant::now();
+        let (mut blocked, mut lost): (Vec<Place>, Vec<Place>) = (Vec::new(), Vec::new());
+        for op in std::mem::take(&mut self.deferred) {
             let peer = op.get().place;
-            if blocked.contains(&peer) {
+            if lost.contains(&peer) {
+                self.give_up(op);
+                continue;
+            }
+            if blocked.contains(&peer) || !self.peers.is_due(peer, now) {
                 self.deferred.push_back(op);
                 continue;
             }
             self.peers.undefer(peer);
             self.post(op);
-            if self.deferred.back() == Some(&op) {
-                if self.peers.has_waited(peer, PATIENCE) {
-                    self.give_up(peer);
-                }
-                blocked.push(peer);
-            } else {
+            if self.deferred.back() != Some(&op) {
                 self.pause.reset();
+            } else if self.peers.tried(peer, self.patience, now) {
+                tracing::debug!("a peer cannot be connected to");
+                self.deferred.pop_back();
+                self.give_up(op);
+                lost.push(peer);
+            } else {
+                blocked.push(peer);
             }
         }
     }
 
     /// Ends what waits for a peer that cannot be reached.
-    fn give_up(&mut self, peer: Place) {
-        let (lost, rest): (VecDeque<Op>, VecDeque<Op>) =
-            self.deferred.iter().partition(|op| op.get().place == peer);
-        self.deferred = rest;
-        tracing::debug!(operations = lost.len(), "a peer cannot be connected to");
+    fn give_up(&mut self, op: Op) {
+        let peer = op.get().place;
+        self.peers.undefer(peer);
         self.peers.reached(peer); // who tries again has as much time
-        for op in lost {
-            self.peers.undefer(peer);
-            self.end(op, op.get().completion(Status::UNREACHABLE));
-        }
+        self.end(op, op.get().completion(Status::UNREACHABLE));
     }
 
     /// Ends an operation: its scratch goes back to the host with the completion.

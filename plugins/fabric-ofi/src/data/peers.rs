@@ -1,11 +1,12 @@
 //! The peers of an endpoint, and how long the provider still needs their addresses.
 
 use super::neighbour::Neighbour;
+use super::waiting::{Patience, Waiting};
 use crate::libfabric::{AddressVector, Errno, sys};
 use daos_plugin_api::abi::Status;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Number of an entry in the table of peers; good as long as an operation or a peer uses it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,8 +28,8 @@ struct Entry {
     count: usize,
     /// Operations that the provider would not take yet: later ones queue behind them.
     deferred: usize,
-    /// Since when some do.
-    waits_since: Option<Instant>,
+    /// For how long some have done.
+    waiting: Option<Waiting>,
     /// Nobody has it resolved any more.
     released: bool,
     /// Its process, if peers are of this machine.
@@ -106,7 +107,7 @@ impl Peers {
                 generation: 0,
                 count: 0,
                 deferred: 0,
-                waits_since: None,
+                waiting: None,
                 released: true,
                 neighbour: None,
             });
@@ -157,7 +158,9 @@ impl Peers {
     pub(super) fn defer(&mut self, place: Place) {
         let entry = &mut self.entries[place.0 as usize];
         entry.deferred += 1;
-        entry.waits_since.get_or_insert_with(Instant::now);
+        entry
+            .waiting
+            .get_or_insert_with(|| Waiting::begin(Instant::now()));
     }
 
     /// Such an operation waits no longer.
@@ -167,13 +170,22 @@ impl Peers {
 
     /// The provider took an operation or ended one: from here on waiting is counted anew.
     pub(super) fn reached(&mut self, place: Place) {
-        self.entries[place.0 as usize].waits_since = None;
+        self.entries[place.0 as usize].waiting = None;
     }
 
-    /// Whether operations have waited for the peer for so long.
-    pub(super) fn has_waited(&self, place: Place, time: Duration) -> bool {
-        let since = self.entries[place.0 as usize].waits_since;
-        since.is_some_and(|since| since.elapsed() >= time)
+    /// Whether to offer the provider an operation towards the peer again.
+    pub(super) fn is_due(&self, place: Place, now: Instant) -> bool {
+        let waiting = &self.entries[place.0 as usize].waiting;
+        waiting.as_ref().is_none_or(|waiting| waiting.is_due(now))
+    }
+
+    /// It was offered in vain; whether to give up.
+    pub(super) fn tried(&mut self, place: Place, patience: Patience, now: Instant) -> bool {
+        let waiting = &mut self.entries[place.0 as usize].waiting;
+        waiting.as_mut().is_some_and(|waiting| {
+            waiting.tried(now);
+            waiting.has_exhausted(patience, now)
+        })
     }
 
     /// Whether the peer that had this number is resolved no more.
@@ -188,7 +200,7 @@ impl Peers {
         if entry.count > 0 {
             return;
         }
-        entry.waits_since = None;
+        entry.waiting = None;
         let gone = match &mut self.retired {
             None => Some(place),
             Some(retired) => {

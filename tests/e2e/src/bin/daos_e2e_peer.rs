@@ -1,6 +1,6 @@
 //! A client in a process of its own that asks for more than it helps with, to be killed in the middle of it:
-//! offers large values to a target, tells it to read them, makes progress for a while, says so, and stands
-//! still.
+//! offers large values to a target, and says that it is ready; when standard input ends or has a line, it tells the target
+//! to read them, makes progress until it has been told and for a while, says so, and stands still.
 //!
 //! `daos_e2e_peer PLACE... TARGET VALUES MICROSECONDS`
 
@@ -22,11 +22,23 @@ fn main() {
     let dkey = dkey_of(target as u32, targets);
     let fabric = Fabric::open(&place);
     let mut peer = Peer::new(&fabric, &place, target as usize, Uuid::new_v4());
-    for sequence in 1..=values {
-        let value = vec![sequence as u8; 1 << 20];
-        let rma = peer.offer(value.clone());
-        peer.send(&put_rma(sequence, &dkey, &value, rma));
+    let offered: Vec<_> = (1..=values)
+        .map(|sequence| {
+            let value = vec![sequence as u8; 1 << 20];
+            let rma = peer.offer(value.clone());
+            peer.encoded(&put_rma(sequence, &dkey, &value, rma))
+        })
+        .collect();
+    println!("ready");
+    std::io::stdout().flush().expect("somebody reads");
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .expect("standard input can be read");
+    for message in offered {
+        peer.send_bytes(&message);
     }
+    peer.flush();
     peer.idle(Duration::from_micros(pause));
     println!("standing still");
     std::io::stdout().flush().expect("somebody reads");

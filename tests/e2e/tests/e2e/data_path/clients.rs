@@ -6,9 +6,14 @@ use daos_e2e::peer::{Fabric, Peer, dkey_of, get, put};
 use daos_e2e::{Place, Server, Site, eventually};
 use daos_wire::WireStatus;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
+
+/// How long somebody may be held up by clients that were killed: a process that starts, on a busy machine, and an engine that
+/// finds hundreds of their requests in front of his.
+const HELD_UP: Duration = Duration::from_secs(20);
 
 /// What an engine holds.
 #[derive(Clone, Copy, Debug)]
@@ -56,36 +61,57 @@ fn assert_serves(site: &Site) {
 }
 
 /// A peer that was killed when this is dropped.
-struct Doomed(Child);
+struct Doomed {
+    process: Child,
+    says: Lines<BufReader<ChildStdout>>,
+}
 
 impl Doomed {
+    /// One that goes on when it is told.
     fn start(place: &Place, target: usize, values: u64, pause_us: u64) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_daos_e2e_peer"));
         command.args(place.to_words());
         command.args([target as u64, values, pause_us].map(|n| n.to_string()));
         let child = command
             .env("IPATH_NO_BACKTRACE", "1")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .expect("the peer can be started");
-        Self(child)
+            .spawn();
+        let mut process = child.expect("the peer can be started");
+        let output = process.stdout.take().expect("a pipe");
+        Self {
+            process,
+            says: BufReader::new(output).lines(),
+        }
+    }
+
+    #[track_caller]
+    fn hear(&mut self, what: &str) {
+        let line = self.says.next().and_then(Result::ok);
+        assert_eq!(line.as_deref(), Some(what));
+    }
+
+    /// Waits until it is ready.
+    fn wait_ready(&mut self) {
+        self.hear("ready");
+    }
+
+    /// Lets it go on.
+    fn go(&mut self) {
+        drop(self.process.stdin.take());
     }
 
     /// Waits until it stands still.
-    fn wait(&mut self) {
-        let output = self.0.stdout.take().expect("a pipe");
-        let mut lines = BufReader::new(output).lines();
-        let line = lines.next().and_then(Result::ok);
-        assert_eq!(line.as_deref(), Some("standing still"));
+    fn wait_still(&mut self) {
+        self.hear("standing still");
     }
 }
 
 impl Drop for Doomed {
     fn drop(&mut self) {
         // SIGKILL. Fails only if it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -106,7 +132,11 @@ fn clients_that_are_killed_in_the_middle_of_transfers_leave_nothing() {
         let mut doomed: Vec<Doomed> = (0..5)
             .map(|n| Doomed::start(&place, n % 2, 24, random.choose(&pauses)))
             .collect();
-        doomed.iter_mut().for_each(Doomed::wait);
+        for peer in &mut doomed {
+            peer.wait_ready();
+            peer.go();
+        }
+        doomed.iter_mut().for_each(Doomed::wait_still);
     };
     // What is kept for the next time is there after a while.
     for _ in 0..4 {
@@ -132,6 +162,32 @@ fn clients_that_are_killed_in_the_middle_of_transfers_leave_nothing() {
     // be a megabyte a client.
     let spare = if site.provider() == "tcp" { 8 } else { 40 };
     assert_as_before(&server, before, spare << 10);
+    server.stop();
+}
+
+/// Jobs end at once and in the middle of everything: hundreds of requests of clients that are no more are with the
+/// engine when somebody else comes, and he does not wait until each of them has been answered in vain.
+#[test]
+fn clients_that_are_killed_hold_up_nobody() {
+    let mut site = Site::with_file();
+    site.tell_addresses();
+    let mut server = site.start();
+    server.make_ready();
+    let place = site.place();
+    bench(&site);
+    let mut doomed: Vec<Doomed> = (0..16)
+        .map(|n| Doomed::start(&place, n % 2, 24, 0))
+        .collect();
+    doomed.iter_mut().for_each(Doomed::wait_ready);
+    doomed.iter_mut().for_each(Doomed::go);
+    doomed.iter_mut().for_each(Doomed::wait_still);
+    drop(doomed);
+    let began = Instant::now();
+    let few = ["bench", "--verify", "--ops", "20", "--size", "4KiB"];
+    site.daos(&few).expect(0);
+    let waited = began.elapsed();
+    println!("somebody else was served {waited:?} after the last of them was killed");
+    assert!(waited < HELD_UP, "{waited:?}");
     server.stop();
 }
 
