@@ -221,17 +221,22 @@ async fn ask(source: &Source, access_point: &str) -> Result<GetAttachInfoResp, A
     }
     // Of a server whose engines were not looked at yet.
     let not_yet = status.message().starts_with("raft service unavailable");
+    // Of one that has too much to do, or is stopped: what tonic says of a call that takes too long.
+    let late = fault.is_none() && status.code() == tonic::Code::Cancelled;
     let unformatted = status.message().starts_with("system is uninitialized");
     Err(Ask::Refused(Missing {
         comes_by_itself: not_yet
+            || late
             || fault
                 .as_ref()
                 .is_some_and(|fault| fault.status() == ResponseStatus::CtlInProgress),
         error: Box::new(Error::NoEngine {
             access_point: access_point.to_owned(),
-            cause: fault
-                .as_ref()
-                .map_or_else(|| status.message().to_owned(), Fault::description),
+            cause: match &fault {
+                Some(fault) => fault.description(),
+                None if late => format!("it has not answered for {} s", CONNECT.as_secs()),
+                None => status.message().to_owned(),
+            },
             remedy: match fault {
                 Some(fault) => fault.remedy,
                 None if unformatted => "`daos_shell storage format` makes a system".to_owned(),
@@ -339,6 +344,20 @@ mod tests {
             assert!(error.contains("rank 0") && error.contains("[1]"), "{error}");
         }
         assert!(choose("a", restarting(), Some(1)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_too_busy_to_answer_is_asked_again() {
+        // The kernel connects, and nobody reads.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let access_point = silent.local_addr().unwrap().to_string();
+        let missing = look(&plain(&access_point), None).await.err().unwrap();
+        let error = missing.error.to_string();
+        assert!(missing.comes_by_itself, "{error}");
+        assert!(
+            error.contains(&access_point) && error.contains("not answered for 3 s"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
