@@ -1,4 +1,8 @@
 //! An engine whose log is in persistent memory against one whose log is in plain memory: what durability costs a put.
+//!
+//! A round has two turns of each side, one side within the other: ram, dcpm, dcpm, ram, and in the next round the other
+//! way round. What a machine gains or loses steadily over a round falls on both alike, and how far the two turns of
+//! one side are apart tells what a ratio is worth.
 
 use crate::engine::daos::{Engine, Put};
 use crate::formatted::{Formatted, Persistent};
@@ -13,6 +17,12 @@ const SIZES: [usize; 2] = [64, 4096];
 const KEYS: u64 = 4096;
 /// MiB of memory and of the bdev file.
 const ROOM: (u64, u64) = (512, 64);
+/// Sides by their place in `Round`.
+const RAM: usize = 0;
+const DCPM: usize = 1;
+
+/// Two turns of each side.
+type Round = [Vec<Turn>; 2];
 
 /// Measures and prints the table. The memory of class `dcpm` is made in `directory`, bdev files on `disk`.
 pub(crate) fn run(
@@ -31,21 +41,23 @@ pub(crate) fn run(
         Formatted::persistent(disk, ROOM.0, ROOM.1, &dcpm)?,
     ];
     println!(
-        "Puts with the log in ram and in dcpm, one client, {seconds} s per turn, {rounds} turns each\n"
+        "Puts with the log in ram and in dcpm, one client, {seconds} s per turn, {rounds} rounds of two turns each\n"
     );
     println!(
-        "| put | ram, op/s | dcpm, op/s | dcpm / ram | engine CPU us, ram | engine CPU us, dcpm |"
+        "| put | ram, op/s | dcpm, op/s | dcpm / ram | second ram / first | engine CPU us, ram | engine CPU us, dcpm |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     LocalSet::new().block_on(&runtime, async {
         for bytes in SIZES {
-            let mut turns: [Vec<Turn>; 2] = Default::default();
-            for _ in 0..rounds {
-                for (storage, turns) in storages.iter().zip(&mut turns) {
-                    turns.push(turn(storage, bytes, seconds).await?);
+            let mut all = Vec::new();
+            for round in 0..rounds {
+                let mut turns = Round::default();
+                for side in order(round) {
+                    turns[side].push(turn(&storages[side], bytes, seconds).await?);
                 }
+                all.push(turns);
             }
-            print(bytes, &turns);
+            print(bytes, &all);
         }
         Ok(())
     })
@@ -68,22 +80,51 @@ async fn turn(storage: &Formatted, bytes: usize, seconds: u32) -> anyhow::Result
     Ok(done.0)
 }
 
-fn print(bytes: usize, [ram, dcpm]: &[Vec<Turn>; 2]) {
-    let of =
-        |turns: &[Turn], what: fn(&Turn) -> f64| -> Vec<f64> { turns.iter().map(what).collect() };
-    let rate = |turns: &[Turn]| of(turns, |turn| turn.rate);
-    let cpu = |turns: &[Turn]| median(&of(turns, |turn| turn.server_us));
-    let ratios: Vec<f64> = rate(dcpm)
+/// The sides of a round, in turn.
+fn order(round: u32) -> [usize; 4] {
+    match round % 2 {
+        0 => [RAM, DCPM, DCPM, RAM],
+        _ => [DCPM, RAM, RAM, DCPM],
+    }
+}
+
+fn print(bytes: usize, rounds: &[Round]) {
+    let of = |side: usize, what: fn(&Turn) -> f64| -> f64 {
+        let turns = rounds.iter().flat_map(|round| &round[side]);
+        median(&turns.map(what).collect::<Vec<_>>())
+    };
+    let rate = |round: &Round, side: usize| round[side].iter().map(|turn| turn.rate).sum::<f64>();
+    let ratios: Vec<f64> = rounds
         .iter()
-        .zip(rate(ram))
-        .map(|(d, r)| d / r)
+        .map(|round| rate(round, DCPM) / rate(round, RAM))
+        .collect();
+    let same: Vec<f64> = rounds
+        .iter()
+        .map(|round| round[RAM][1].rate / round[RAM][0].rate)
         .collect();
     println!(
-        "| {bytes} B | {:.0} | {:.0} | {} | {:.1} | {:.1} |",
-        median(&rate(ram)),
-        median(&rate(dcpm)),
-        spread(&ratios, 2),
-        cpu(ram),
-        cpu(dcpm),
+        "| {bytes} B | {:.0} | {:.0} | {} | {} | {:.1} | {:.1} |",
+        of(RAM, |turn| turn.rate),
+        of(DCPM, |turn| turn.rate),
+        spread(&ratios, 3),
+        spread(&same, 3),
+        of(RAM, |turn| turn.server_us),
+        of(DCPM, |turn| turn.server_us),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DCPM, RAM, order};
+
+    #[test]
+    fn what_drifts_steadily_falls_on_both_sides_alike() {
+        for round in 0..2 {
+            let turns = order(round);
+            let places = |side| turns.iter().enumerate().filter(move |(_, s)| **s == side);
+            let sum = |side| places(side).map(|(place, _)| place).sum::<usize>();
+            assert_eq!((sum(RAM), sum(DCPM)), (3, 3), "{turns:?}");
+        }
+        assert_ne!(order(0)[0], order(1)[0]);
+    }
 }

@@ -39,7 +39,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; queues hold an `Arc` of this and are gone.
         self.instance
-            .inside("close", || unsafe { (self.table.close)(self.handle) });
+            .inside(&"close", || unsafe { (self.table.close)(self.handle) });
     }
 }
 
@@ -51,7 +51,7 @@ impl BdevDevice {
     ) -> Result<Self, Error> {
         let table = bdev_table(instance)?;
         let request = encode(device)?;
-        let handle = instance.open("open", options, |call, handle| {
+        let handle = instance.open(&"open", options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
@@ -76,7 +76,9 @@ impl BdevDevice {
         };
         let geometry = &mut inner.geometry;
         // SAFETY: live handle and out pointer.
-        let status = instance.inside("geometry", || unsafe { (table.geometry)(handle, geometry) });
+        let status = instance.inside(&"geometry", || unsafe {
+            (table.geometry)(handle, geometry)
+        });
         if !status.is_ok() {
             return Err(Error::new(
                 status,
@@ -117,7 +119,7 @@ impl BdevDevice {
         let handle = self
             .inner
             .instance
-            .open("open_queue", options, |call, handle| {
+            .open(&"open_queue", options, |call, handle| {
                 // SAFETY: live handle, call and out pointer.
                 unsafe { (table.open_queue)(self.inner.handle, call, depth, handle) }
             })?;
@@ -136,7 +138,7 @@ impl BdevDevice {
             Some(poll) => check(
                 self.inner
                     .instance
-                    .inside("poll_admin", || unsafe { poll(self.inner.handle) }),
+                    .inside(&"poll_admin", || unsafe { poll(self.inner.handle) }),
             ),
             None => Ok(()),
         }
@@ -151,7 +153,7 @@ impl BdevDevice {
             value: 0,
         };
         // SAFETY: live handle and out pointer.
-        let has = self.inner.instance.inside("next_event", || unsafe {
+        let has = self.inner.instance.inside(&"next_event", || unsafe {
             next(self.inner.handle, &mut event)
         });
         (has != 0).then_some(event)
@@ -167,7 +169,7 @@ impl BdevDevice {
         // SAFETY: live handle and call.
         self.inner
             .instance
-            .call(options, "reset", |call| unsafe {
+            .call(options, &"reset", |call| unsafe {
                 reset(self.inner.handle, call)
             })
             .map(drop)
@@ -187,7 +189,7 @@ impl BdevDevice {
         let bytes = self
             .inner
             .instance
-            .call(options, "identity", |call| unsafe {
+            .call(options, &"identity", |call| unsafe {
                 function(self.inner.handle, call)
             })?;
         decode("identity", &String::from_utf8_lossy(&bytes))
@@ -200,9 +202,12 @@ impl BdevDevice {
             .and_then(|t| t.health)
             .ok_or_else(|| Error::unsupported("health"))?;
         // SAFETY: live handle and call.
-        let bytes = self.inner.instance.call(options, "health", |call| unsafe {
-            function(self.inner.handle, call)
-        })?;
+        let bytes = self
+            .inner
+            .instance
+            .call(options, &"health", |call| unsafe {
+                function(self.inner.handle, call)
+            })?;
         decode("health", &String::from_utf8_lossy(&bytes))
     }
 
@@ -245,7 +250,7 @@ impl BdevQueue {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
         counted(
-            self.device.instance().inside("submit", || unsafe {
+            self.device.instance().inside(&"submit", || unsafe {
                 (self.table.submit)(self.handle, requests.as_ptr(), count)
             }),
             requests.len(),
@@ -257,7 +262,7 @@ impl BdevQueue {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
         counted(
-            self.device.instance().inside("poll", || unsafe {
+            self.device.instance().inside(&"poll", || unsafe {
                 (self.table.poll)(self.handle, out.as_mut_ptr(), capacity)
             }),
             out.len(),
@@ -268,7 +273,7 @@ impl BdevQueue {
     pub fn arm_wait(&mut self) -> Result<Wait, Status> {
         let mut wait = Wait::BUSY;
         // SAFETY: live handle and out pointer.
-        check(self.device.instance().inside("arm_wait", || unsafe {
+        check(self.device.instance().inside(&"arm_wait", || unsafe {
             (self.table.arm_wait)(self.handle, &mut wait)
         }))?;
         possible(wait)
@@ -281,7 +286,7 @@ impl BdevQueue {
         check(
             self.device
                 .instance()
-                .inside("abort", || unsafe { abort(self.handle, tag) }),
+                .inside(&"abort", || unsafe { abort(self.handle, tag) }),
         )
     }
 
@@ -292,7 +297,7 @@ impl BdevQueue {
         check(
             self.device
                 .instance()
-                .inside("reconnect", || unsafe { reconnect(self.handle) }),
+                .inside(&"reconnect", || unsafe { reconnect(self.handle) }),
         )
     }
 }
@@ -300,7 +305,7 @@ impl BdevQueue {
 impl Drop for BdevQueue {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open_queue`, on its thread.
-        self.device.instance().inside("close_queue", || unsafe {
+        self.device.instance().inside(&"close_queue", || unsafe {
             (self.table.close_queue)(self.handle)
         });
     }

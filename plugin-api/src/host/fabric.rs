@@ -37,7 +37,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; endpoints and registrations hold an `Arc` of this.
         self.instance
-            .inside("close", || unsafe { (self.table.close)(self.handle) });
+            .inside(&"close", || unsafe { (self.table.close)(self.handle) });
     }
 }
 
@@ -54,7 +54,7 @@ impl FabricDomain {
             )
         })?;
         let request = encode(request)?;
-        let handle = instance.open("open", options, |call, handle| {
+        let handle = instance.open(&"open", options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
@@ -70,7 +70,7 @@ impl FabricDomain {
             flags: 0,
         };
         // SAFETY: live handle and out pointer.
-        let status = instance.inside("info", || unsafe { (table.info)(handle, &mut info) });
+        let status = instance.inside(&"info", || unsafe { (table.info)(handle, &mut info) });
         let domain = Self {
             inner: Arc::new(Inner {
                 instance: instance.clone(),
@@ -123,7 +123,7 @@ impl FabricDomain {
         };
         self.inner
             .instance
-            .call(CallOptions::default(), "register", |call| {
+            .call(CallOptions::default(), &"register", |call| {
                 // SAFETY: live handle, call and out pointer; the caller vouches for the memory.
                 unsafe {
                     (self.inner.table.register)(
@@ -148,7 +148,7 @@ impl FabricDomain {
         let handle = self
             .inner
             .instance
-            .open("open_endpoint", options, |call, handle| {
+            .open(&"open_endpoint", options, |call, handle| {
                 // SAFETY: live handle, call and out pointer.
                 unsafe { (table.open_endpoint)(self.inner.handle, call, handle) }
             })?;
@@ -193,7 +193,7 @@ impl Drop for FabricMemory {
     fn drop(&mut self) {
         let inner = &self.domain.inner;
         // SAFETY: the live handles of `open` and `register`.
-        inner.instance.inside("unregister", || unsafe {
+        inner.instance.inside(&"unregister", || unsafe {
             (inner.table.unregister)(inner.handle, self.region.handle)
         });
     }
@@ -209,7 +209,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     #[inline]
-    fn inside<R>(&self, call: &'static str, f: impl FnOnce() -> R) -> R {
+    fn inside<R>(&self, call: &'static &'static str, f: impl FnOnce() -> R) -> R {
         self.domain.inner.instance.inside(call, f)
     }
 
@@ -226,7 +226,7 @@ impl Endpoint {
             write: append,
         };
         // SAFETY: live handle; the sink's context lives for the call.
-        check(self.inside("address", || unsafe {
+        check(self.inside(&"address", || unsafe {
             (self.table.address)(self.handle, sink)
         }))?;
         Ok(bytes)
@@ -236,7 +236,7 @@ impl Endpoint {
     pub fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
         let mut peer = 0;
         // SAFETY: live handle, address and out pointer.
-        check(self.inside("resolve", || unsafe {
+        check(self.inside(&"resolve", || unsafe {
             (self.table.resolve)(self.handle, address.as_ptr(), address.len(), &mut peer)
         }))?;
         Ok(peer)
@@ -245,7 +245,7 @@ impl Endpoint {
     /// Forgets a peer.
     pub fn release(&mut self, peer: u64) -> Result<(), Status> {
         // SAFETY: live handle.
-        check(self.inside("release", || unsafe {
+        check(self.inside(&"release", || unsafe {
             (self.table.release)(self.handle, peer)
         }))
     }
@@ -259,7 +259,7 @@ impl Endpoint {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
         counted(
-            self.inside("submit", || unsafe {
+            self.inside(&"submit", || unsafe {
                 (self.table.submit)(self.handle, requests.as_ptr(), count)
             }),
             requests.len(),
@@ -271,7 +271,7 @@ impl Endpoint {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
         counted(
-            self.inside("poll", || unsafe {
+            self.inside(&"poll", || unsafe {
                 (self.table.poll)(self.handle, out.as_mut_ptr(), capacity)
             }),
             out.len(),
@@ -281,7 +281,7 @@ impl Endpoint {
     /// Asks to cancel an operation.
     pub fn cancel(&mut self, user: u64) -> Result<(), Status> {
         // SAFETY: live handle.
-        check(self.inside("cancel", || unsafe {
+        check(self.inside(&"cancel", || unsafe {
             (self.table.cancel)(self.handle, user)
         }))
     }
@@ -290,7 +290,7 @@ impl Endpoint {
     pub fn arm_wait(&mut self) -> Result<Wait, Status> {
         let mut wait = Wait::BUSY;
         // SAFETY: live handle and out pointer.
-        check(self.inside("arm_wait", || unsafe {
+        check(self.inside(&"arm_wait", || unsafe {
             (self.table.arm_wait)(self.handle, &mut wait)
         }))?;
         possible(wait)
@@ -300,7 +300,7 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open_endpoint`, on its thread.
-        self.inside("close_endpoint", || unsafe {
+        self.inside(&"close_endpoint", || unsafe {
             (self.table.close_endpoint)(self.handle)
         });
     }

@@ -90,18 +90,23 @@ impl ControlOp {
 
     /// Name, as in messages and in the helper's protocol.
     pub fn name(self) -> &'static str {
+        self.word()
+    }
+
+    /// The same, as calls of plugins are noted.
+    fn word(self) -> &'static &'static str {
         match self {
-            Self::Validate => "validate",
-            Self::Scan => "scan",
-            Self::Prepare => "prepare",
-            Self::Release => "release",
-            Self::Devices => "devices",
-            Self::Format => "format",
-            Self::Mount => "mount",
-            Self::Unmount => "unmount",
-            Self::Health => "health",
-            Self::Firmware => "firmware",
-            Self::Quiesce => "quiesce",
+            Self::Validate => &"validate",
+            Self::Scan => &"scan",
+            Self::Prepare => &"prepare",
+            Self::Release => &"release",
+            Self::Devices => &"devices",
+            Self::Format => &"format",
+            Self::Mount => &"mount",
+            Self::Unmount => &"unmount",
+            Self::Health => &"health",
+            Self::Firmware => &"firmware",
+            Self::Quiesce => &"quiesce",
         }
     }
 }
@@ -133,7 +138,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the handle is the one `create` gave, everything opened from it holds an `Arc`
         // of this and is gone.
-        inside(&self.label, "destroy", || unsafe {
+        inside(&self.label, &"destroy", || unsafe {
             (self.table.destroy)(self.handle)
         });
     }
@@ -162,7 +167,7 @@ impl Instance {
         let settings = encode(&options.settings)?;
         let mut handle: Handle = std::ptr::null_mut();
         let label = Label::new(&manifest.name, &manifest.version);
-        inside(&label, "create", || {
+        inside(&label, &"create", || {
             call::run(CallOptions::default(), "create", |call| {
                 // SAFETY: pointers live for the call, the services until `destroy`.
                 unsafe { (table.create)(services.as_ptr(), call, Str::new(&settings), &mut handle) }
@@ -209,7 +214,7 @@ impl Instance {
 
     /// Calls a function of the plugin's; see [`super::current_call`].
     #[inline]
-    pub(super) fn inside<R>(&self, call: &'static str, f: impl FnOnce() -> R) -> R {
+    pub(super) fn inside<R>(&self, call: &'static &'static str, f: impl FnOnce() -> R) -> R {
         inside(&self.inner.label, call, f)
     }
 
@@ -217,7 +222,7 @@ impl Instance {
     pub(super) fn call(
         &self,
         options: CallOptions<'_>,
-        operation: &'static str,
+        operation: &'static &'static str,
         f: impl FnOnce(CallPtr) -> Status,
     ) -> Result<Vec<u8>, Error> {
         self.inside(operation, || call::run(options, operation, f))
@@ -226,7 +231,7 @@ impl Instance {
     /// Opens an object through a table's `open` function.
     pub(super) fn open(
         &self,
-        operation: &'static str,
+        operation: &'static &'static str,
         options: CallOptions<'_>,
         f: impl FnOnce(CallPtr, &mut Handle) -> Status,
     ) -> Result<Handle, Error> {
@@ -270,7 +275,7 @@ impl Instance {
             ControlOp::Quiesce => table.quiesce,
         };
         let function = function.ok_or_else(|| Error::unsupported(op.name()))?;
-        let bytes = self.call(options, op.name(), |call| {
+        let bytes = self.call(options, op.word(), |call| {
             // SAFETY: live handle, call and request.
             unsafe { function(self.inner.handle, call, Str::new(request)) }
         })?;
@@ -373,7 +378,7 @@ impl Instance {
     pub fn attach_thread(&self) -> Result<ThreadGuard, Error> {
         if let Some(attach) = self.inner.table.thread_attach {
             // SAFETY: live handle.
-            let status = self.inside("thread_attach", || unsafe { attach(self.inner.handle) });
+            let status = self.inside(&"thread_attach", || unsafe { attach(self.inner.handle) });
             if !status.is_ok() {
                 let name = &self.inner.manifest.name;
                 return Err(
@@ -399,7 +404,7 @@ impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if let Some(detach) = self.instance.inner.table.thread_detach {
             // SAFETY: live handle, same thread as `thread_attach`.
-            self.instance.inside("thread_detach", || unsafe {
+            self.instance.inside(&"thread_detach", || unsafe {
                 detach(self.instance.inner.handle)
             });
         }

@@ -42,7 +42,7 @@ impl PoolMemory {
         if let Some(alloc) = table.memory_alloc {
             let mut ptr: Handle = std::ptr::null_mut();
             instance
-                .call(CallOptions::default(), "memory_alloc", |call| {
+                .call(CallOptions::default(), &"memory_alloc", |call| {
                     // SAFETY: live handle, call and out pointer.
                     unsafe { alloc(instance.handle(), call, len, numa_node, &mut ptr) }
                 })
@@ -73,7 +73,7 @@ impl PoolMemory {
         };
         if let Some(register) = table.memory_register {
             instance
-                .call(CallOptions::default(), "memory_register", |call| {
+                .call(CallOptions::default(), &"memory_register", |call| {
                     // SAFETY: live handle and call; the memory stays until `drop` unregisters it.
                     unsafe { register(instance.handle(), call, ptr.cast(), len) }
                 })

@@ -191,6 +191,16 @@ impl Scm for Memory {
         self.regions.sync_names()
     }
 
+    #[inline]
+    #[allow(
+        clippy::not_unsafe_ptr_arg_deref,
+        reason = "the table's contract vouches for the range"
+    )]
+    fn persist(&self, ptr: *const u8, len: usize) -> Result<(), Status> {
+        // SAFETY: the table's contract: the range is inside an open region of ours.
+        unsafe { self.method.persist(ptr, len) }
+    }
+
     #[allow(
         clippy::not_unsafe_ptr_arg_deref,
         reason = "the table's contract vouches for the range"

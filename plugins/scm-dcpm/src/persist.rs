@@ -57,6 +57,53 @@ impl Method {
         }
     }
 
+    /// Processors that persistent memory comes with have this.
+    const USUAL: Self = Self::Lines(Instruction::Clwb);
+
+    /// Makes `len` bytes at `ptr` durable.
+    ///
+    /// # Safety
+    /// The range is inside one mapped region.
+    #[inline(always)]
+    pub(crate) unsafe fn persist(self, ptr: *const u8, len: usize) -> Result<(), Status> {
+        // One comparison decides, and what calls the kernel is elsewhere: a few lines take some 20 ns.
+        let by = match self == Self::USUAL {
+            true => Self::USUAL,
+            // SAFETY: the caller's.
+            false => return unsafe { self.persist_otherwise(ptr, len) },
+        };
+        // SAFETY: the caller's.
+        unsafe { by.persist_by(&Processor, ptr, len) }
+    }
+
+    /// # Safety
+    /// As [`persist`](Self::persist).
+    #[inline(never)]
+    unsafe fn persist_otherwise(self, ptr: *const u8, len: usize) -> Result<(), Status> {
+        // SAFETY: the caller's.
+        unsafe { self.persist_by(&Processor, ptr, len) }
+    }
+
+    /// Makes `len` bytes at `ptr` durable, by these caches.
+    ///
+    /// # Errors
+    /// The kernel could not, where it is the one to do so.
+    ///
+    /// # Safety
+    /// The range is inside one mapped region.
+    #[inline(always)]
+    pub unsafe fn persist_by<C: Caches>(
+        self,
+        by: &C,
+        ptr: *const u8,
+        len: usize,
+    ) -> Result<(), Status> {
+        // SAFETY: the caller's.
+        unsafe { self.flush_by(by, ptr, len) }?;
+        self.drain_by(by);
+        Ok(())
+    }
+
     /// Starts writing `len` bytes at `ptr` back.
     ///
     /// # Safety

@@ -222,6 +222,11 @@ fn each_line_is_written_back_by_its_instruction_and_a_fence_follows() {
         });
         let expected = [line.clone(), line.clone(), line.clone(), Done::Fence];
         assert!(found.is_none_or(|found| found == expected), "{method:?}");
+        let found = done(Each::Instruction, || {
+            // SAFETY: as above.
+            unsafe { method.persist(at, 128) }.expect("persist");
+        });
+        assert!(found.is_none_or(|found| found == expected), "{method:?}");
     }
     let found = done(Each::Instruction, || Method::FenceOnly.drain());
     assert!(found.is_none_or(|found| found == [Done::Fence]));
@@ -252,6 +257,11 @@ fn pages_are_synced_by_the_kernel() {
     let found = done(Each::Call, || {
         // SAFETY: inside the mapping.
         unsafe { Method::Msync.flush(at, 200) }.expect("msync");
+    });
+    assert!(found.is_none_or(|found| found == [Done::SyncRange(4200)]));
+    let found = done(Each::Call, || {
+        // SAFETY: inside the mapping.
+        unsafe { Method::Msync.persist(at, 200) }.expect("msync");
     });
     assert!(found.is_none_or(|found| found == [Done::SyncRange(4200)]));
 }
@@ -289,7 +299,7 @@ fn a_mark_and_the_names_and_contents_of_regions_are_synced_in_order() {
 }
 
 #[test]
-fn the_table_flushes_and_drains() {
+fn the_table_flushes_drains_and_persists() {
     if cpu::best().is_none() {
         return;
     }
@@ -304,4 +314,10 @@ fn the_table_flushes_and_drains() {
     assert_ne!(found, [Done::Fence]);
     let found = done(Each::Instruction, || region.drain().expect("drain"));
     assert_eq!(found.expect("traced"), [Done::Fence]);
+    let found = done(Each::Instruction, || {
+        region.persist(0, 64).expect("persist")
+    });
+    let found = found.expect("traced");
+    assert_eq!((found.len(), &found[1]), (2, &Done::Fence));
+    assert_ne!(found[0], Done::Fence);
 }
