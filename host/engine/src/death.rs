@@ -52,7 +52,23 @@ pub fn announce() {
         }
         // SAFETY: the function is safe to call at any time.
         unsafe { libc::atexit(on_exit) };
+        tell_early();
     });
+}
+
+/// Has the kernel tell of broken memory when it finds it, and not only when it is accessed: a log is read through its file,
+/// so a region might be written to for long without anybody noticing that its contents are lost. Threads inherit it.
+fn tell_early() {
+    // SAFETY: the call takes numbers alone. A kernel without it tells late, or as vm.memory_failure_early_kill says.
+    unsafe {
+        libc::prctl(
+            libc::PR_MCE_KILL,
+            libc::PR_MCE_KILL_SET,
+            libc::PR_MCE_KILL_EARLY,
+            0,
+            0,
+        )
+    };
 }
 
 /// From here on the end of the process is wanted.
@@ -128,4 +144,22 @@ fn say(what: &str) {
     line[len] = b'\n';
     // SAFETY: the bytes are there. A line that cannot be written is lost.
     unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), len + 1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tell_early;
+
+    #[test]
+    fn threads_are_told_of_broken_memory_early() {
+        // SAFETY: the call takes numbers alone.
+        let policy = || unsafe { libc::prctl(libc::PR_MCE_KILL_GET, 0, 0, 0, 0) };
+        let threads = std::thread::spawn(move || {
+            tell_early();
+            let own = policy();
+            (own, std::thread::spawn(policy).join().expect("it ends"))
+        });
+        let early = libc::PR_MCE_KILL_EARLY;
+        assert_eq!(threads.join().expect("it ends"), (early, early));
+    }
 }

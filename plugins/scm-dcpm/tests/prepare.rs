@@ -178,7 +178,7 @@ fn a_step_that_fails_is_told_and_keeps_no_other_region() {
 fn a_run_that_is_killed_anywhere_is_finished_by_the_next() {
     for make in [Machine::labelled, Machine::unlabelled] {
         // Stopped before a step; killed while ndctl works, with a namespace half made.
-        for place in [Place::Before, Place::Within] {
+        for place in [Place::Before, Place::Within, Place::Begun] {
             for at in 0..2 {
                 let mut machine = make(2);
                 machine.killed = Some((place, at));
@@ -196,7 +196,7 @@ fn a_run_that_is_killed_anywhere_is_finished_by_the_next() {
                 assert!(
                     machine
                         .iter()
-                        .all(|r| r.namespaces.len() == 1 && r.free() == 0)
+                        .all(|r| r.namespaces.len() == 1 && r.free() == 0 && !r.begun)
                 );
             }
         }

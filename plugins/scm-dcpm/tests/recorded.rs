@@ -58,6 +58,22 @@ fn what_only_stands_for_free_space_is_no_namespace() {
 }
 
 #[test]
+fn a_namespace_that_was_only_begun_is_known_by_its_identifier() {
+    let inventory = read(include_str!("recorded/killed-when-begun.json"));
+    let begun: Vec<_> = inventory
+        .regions
+        .iter()
+        .flat_map(|region| &region.namespaces)
+        .map(|n| (n.dev.as_str(), n.is_real(), n.is_begun()))
+        .collect();
+    let expected = [
+        ("namespace0.0", false, true),
+        ("namespace1.0", false, false),
+    ];
+    assert_eq!(begun, expected);
+}
+
+#[test]
 fn a_namespace_whose_making_was_killed_is_disabled_and_has_our_name() {
     let inventory = read(include_str!("recorded/killed-while-created.json"));
     let left: Vec<_> = inventory.regions[0].real().collect();

@@ -25,6 +25,7 @@ impl<T> Object<T> {
     ///
     /// # Safety
     /// `handle` came from `into_handle` of the same type and is not dropped yet.
+    #[inline(always)] // each call of the data face goes through it, some of which take 20 ns
     pub(super) unsafe fn with<R, E: From<Status>>(
         handle: Handle,
         f: impl FnOnce(&T) -> Result<R, E>,

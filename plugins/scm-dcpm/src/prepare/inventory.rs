@@ -164,6 +164,12 @@ impl Namespace {
         self.size > 0
     }
 
+    /// Somebody who was killed had begun to make it: it has an identifier, and no space yet. Until it is destroyed the
+    /// kernel gives it no other identifier (EBUSY), and each try to make one begins with that.
+    pub fn is_begun(&self) -> bool {
+        self.size == 0 && self.uuid.chars().any(|digit| !"0-".contains(digit))
+    }
+
     /// A file system with direct access can be on it now.
     pub fn is_ready(&self) -> bool {
         self.mode == "fsdax" && self.state != "disabled" && !self.blockdev.is_empty()

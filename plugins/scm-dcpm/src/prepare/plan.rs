@@ -100,6 +100,11 @@ fn of_region(
     plan: &mut Plan,
 ) -> Result<()> {
     let mut usable = 0;
+    let begun = region.namespaces.iter().filter(|n| n.is_begun());
+    let destroy = |namespace: &Namespace| Step::Destroy {
+        namespace: namespace.dev.clone(),
+    };
+    plan.steps.extend(begun.map(destroy));
     for namespace in region.real() {
         let (state, reason) = if namespace.is_ready() {
             usable += 1;

@@ -25,7 +25,7 @@ pub(super) enum Step {
     },
     /// Disables a namespace.
     Disable { namespace: String },
-    /// Destroys a namespace that is disabled.
+    /// Destroys a namespace that is disabled, or was only begun.
     Destroy { namespace: String },
     /// Has the BIOS make a socket's modules one interleaved set, or plain memory, at the next boot.
     /// What has to be `gone` first is what stands on them.

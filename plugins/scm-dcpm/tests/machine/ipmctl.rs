@@ -141,6 +141,7 @@ impl Machine {
                 self.regions.push(Region {
                     size,
                     labelled: true,
+                    begun: false,
                     modules,
                     namespaces: Vec::new(),
                 });

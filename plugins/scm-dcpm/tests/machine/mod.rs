@@ -56,6 +56,8 @@ pub(crate) fn named(mode: &'static str, size: u64, name: &str) -> Namespace {
 pub(crate) struct Region {
     pub(crate) size: u64,
     pub(crate) labelled: bool,
+    /// Who made a namespace was killed before it had any space.
+    pub(crate) begun: bool,
     /// Modules that it is made of, by number.
     pub(crate) modules: Vec<usize>,
     pub(crate) namespaces: Vec<Namespace>,
@@ -78,6 +80,8 @@ pub(crate) enum Place {
     Before,
     /// While it does.
     Within,
+    /// When the namespace that it makes has an identifier, and no space yet.
+    Begun,
 }
 
 pub(crate) struct Machine {
@@ -106,6 +110,7 @@ impl Machine {
         let region = |n| Region {
             size: REGION,
             labelled: true,
+            begun: false,
             modules: vec![n],
             namespaces: Vec::new(),
         };
@@ -168,9 +173,13 @@ impl Machine {
                 .collect();
             if region.labelled {
                 // Stands for free space, as the kernel has it.
+                let uuid = match region.begun {
+                    false => "00000000-0000-0000-0000-000000000000",
+                    true => "2a220460-683d-4acb-ae82-2b6204f53c26",
+                };
                 namespaces.push(json!({
                     "dev": format!("namespace{n}.{}", region.namespaces.len()), "mode": "raw", "size": 0,
-                    "uuid": "00000000-0000-0000-0000-000000000000", "sector_size": 512, "state": "disabled",
+                    "uuid": uuid, "sector_size": 512, "state": "disabled",
                 }));
             }
             let mappings: Vec<Value> = region.modules.iter().enumerate().map(|(position, m)| json!({
@@ -241,12 +250,31 @@ impl Machine {
                 ..Said::default()
             })
         };
+        if dies == Some(Place::Begun) && arguments[0] == "create-namespace" {
+            let number = subject.trim_start_matches(|c: char| !c.is_ascii_digit());
+            let number = number
+                .split('.')
+                .next()
+                .and_then(|n| n.parse::<usize>().ok());
+            let region: &mut Region = &mut self.regions[number.expect("a number")];
+            if !region.labelled {
+                region.labelled = true;
+                region.namespaces.clear();
+            }
+            region.begun = true;
+            return death();
+        }
         match arguments[0] {
             "create-namespace" if arguments.contains(&"--region") => {
                 let number = subject
                     .strip_prefix("region")
                     .and_then(|n| n.parse::<usize>().ok());
                 let number = number.expect("a region");
+                if self.regions[number].begun {
+                    return refused(
+                        "Error: create namespace: set_uuid failed: Device or resource busy",
+                    );
+                }
                 let free = self.regions[number].free();
                 if free == 0 || !self.regions[number].labelled {
                     return refused("failed to create namespace: No space left on device");
@@ -281,6 +309,13 @@ impl Machine {
             }
             "destroy-namespace" => {
                 let (region, at) = self.namespace(subject);
+                if at == region.namespaces.len() {
+                    region.begun = false;
+                    return Ok(Said {
+                        success: true,
+                        ..Said::default()
+                    });
+                }
                 if region.namespaces[at].enabled {
                     return refused("Error: is active, specify --force for re-configuration");
                 }
