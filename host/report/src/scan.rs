@@ -211,13 +211,24 @@ impl ScanReport {
     }
 }
 
+/// What no column of a device's table has.
 fn details(device: &DeviceRow) -> String {
-    let details: Vec<_> = device
-        .details
+    let without_column: &[(&str, &str)] = match device.kind {
+        "scm" => &[
+            ("model", &device.model),
+            ("serial", &device.serial),
+            ("firmware", &device.firmware),
+        ],
+        _ => &[("firmware", &device.firmware)],
+    };
+    let told = without_column
         .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
-    details.join(" ")
+        .map(|(name, value)| (*name, value.trim()))
+        .filter(|(_, value)| !value.is_empty());
+    let more = device.details.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+    let details: Vec<_> = told.chain(more).collect();
+    let details = details.iter().map(|(k, v)| format!("{k}={v}"));
+    details.collect::<Vec<_>>().join(" ")
 }
 
 /// Controllers, each with its namespaces below it.
@@ -328,6 +339,26 @@ mod tests {
                 .collect(),
             ..host::Device::default()
         }
+    }
+
+    #[test]
+    fn modules_of_memory_tell_model_and_firmware_only_in_detail() {
+        let module = host::Device {
+            kind: host::Kind::Scm.into(),
+            class: "dcpm".to_owned(),
+            ..row("nmem0", 2 << 30, &[("location", "CPU1_DIMM_A2")])
+        };
+        let report = ScanReport::from(host::StorageScanDetailResponse {
+            devices: vec![module],
+            ..host::StorageScanDetailResponse::default()
+        });
+        let told = "model=INTEL SSDPED1K750GA serial=PHKS7505005Y750BGN firmware=E2010325 location=CPU1_DIMM_A2";
+        assert!(
+            report.text_with(true).contains(told),
+            "{}",
+            report.text_with(true)
+        );
+        assert!(!report.text().contains("firmware="));
     }
 
     #[test]
