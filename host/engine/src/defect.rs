@@ -43,9 +43,13 @@ impl Defect {
         }
     }
 
-    /// Whether only a new process helps: memory may have been touched in any way.
-    pub fn is_lie(&self) -> bool {
-        self.status == Status::INTERNAL
+    /// Whether only a new process helps: memory may have been touched in any way, or the plugin panicked, and its queue is
+    /// of no use any more.
+    pub fn needs_new_process(&self) -> bool {
+        matches!(
+            self.status,
+            Status::INTERNAL | Status::PANIC | Status::POISONED
+        )
     }
 }
 

@@ -39,7 +39,7 @@ pub struct PluginRow {
     pub state: &'static str,
     pub fault: Option<FaultRow>,
     pub used_by: Vec<u32>,
-    /// Since when it is quarantined, milliseconds since the epoch; 0 if it is not.
+    /// Since when it is quarantined, or when it failed last, milliseconds since the epoch; 0 for neither.
     pub since_ms: u64,
 }
 
@@ -64,6 +64,8 @@ impl From<host::Plugin> for PluginRow {
                 host::PluginState::Refused => "refused",
                 host::PluginState::Quarantined => "quarantined",
                 host::PluginState::Shadowed => "shadowed",
+                host::PluginState::Failing => "failing",
+                host::PluginState::Ambiguous => "ambiguous",
                 host::PluginState::Unspecified => "unknown",
             },
             fault: plugin.fault.as_ref().map(FaultRow::from),
@@ -98,7 +100,7 @@ pub(crate) fn kind_text(kind: host::Kind) -> &'static str {
 }
 
 impl PluginReport {
-    /// The list for people: a table, then one paragraph per plugin that cannot be used.
+    /// The list for people: a table, then one paragraph per plugin that cannot be used or that fails.
     pub fn text(&self) -> String {
         let rows = self.plugins.iter().map(|p| {
             let source = if p.builtin {
@@ -130,7 +132,13 @@ impl PluginReport {
             if let Some(fault) = &plugin.fault {
                 let since = match plugin.since_ms {
                     0 => String::new(),
-                    ms => format!(" for {}", duration(now_ms().saturating_sub(ms))),
+                    ms => {
+                        let ago = duration(now_ms().saturating_sub(ms));
+                        match plugin.state {
+                            "failing" => format!(" {ago} ago"),
+                            _ => format!(" for {ago}"),
+                        }
+                    }
                 };
                 text += &format!("\n\n{} ({}{since}): {fault}", plugin.name, plugin.state);
             }

@@ -2,6 +2,7 @@
 
 use crate::cli::Cli;
 use crate::scan::{config_or_default, kind_message};
+use crate::state::now_ms;
 use anyhow::Context;
 use daos_config::{ClassSchema, Config, Diagnostic};
 use daos_helper::HelperPool;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 mod calls;
+mod condition;
 mod detail;
 pub(crate) mod firmware;
 
@@ -227,6 +229,13 @@ impl Plugins {
             let record = quarantine.records.iter().find(|r| r.path == path);
             if let Some(record) = record.filter(|_| plugin.state() == PluginState::Quarantined) {
                 plugin.since_ms = record.since * 1000;
+            }
+        }
+        // A list without the histories is better than none.
+        let incidents = self.state.all_incidents().unwrap_or_default();
+        for plugin in &mut plugins {
+            if plugin.state() == PluginState::Usable {
+                condition::judge(plugin, &catalogue, &incidents, now_ms());
             }
         }
         plugins.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));

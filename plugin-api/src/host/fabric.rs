@@ -13,6 +13,31 @@ use crate::sdk::Error;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+/// Most bytes of an address.
+const ADDRESS: u32 = 65536;
+/// Most scratch of an operation, in bytes: hosts keep it for each operation that there may be.
+const SCRATCH: u32 = 65536;
+
+fn check_info(info: &FabricInfo) -> Result<(), String> {
+    let fail = |what: &str, value: u64| Err(format!("{what} is {value}"));
+    if info.max_message == 0 {
+        return fail("max_message", 0);
+    }
+    if info.max_outstanding == 0 {
+        return fail("max_outstanding", 0);
+    }
+    if !(1..=ADDRESS).contains(&info.max_address) {
+        return fail("max_address", info.max_address.into());
+    }
+    if info.scratch_size > SCRATCH {
+        return fail("scratch_size", info.scratch_size.into());
+    }
+    if info.tag_bits < 48 {
+        return fail("tag_bits", info.tag_bits.into());
+    }
+    Ok(())
+}
+
 /// An open fabric domain; clones share it.
 #[derive(Clone)]
 pub struct FabricDomain {
@@ -79,19 +104,18 @@ impl FabricDomain {
                 info,
             }),
         };
-        if !status.is_ok()
-            || info.max_message == 0
-            || info.max_outstanding == 0
-            || info.tag_bits < 48
-        {
-            return Err(Error::new(
+        let possible = match status.is_ok() {
+            true => check_info(domain.info()),
+            false => Err(format!("`info` says {status}")),
+        };
+        possible.map(|()| domain).map_err(|why| {
+            Error::new(
                 Status::INTERNAL,
                 "the fabric domain describes itself impossibly",
             )
-            .cause(format!("{status}, {info:?}"))
-            .remedy("report this to the plugin's vendor"));
-        }
-        Ok(domain)
+            .cause(why)
+            .remedy("report this to the plugin's vendor")
+        })
     }
 
     /// What the domain is like.
@@ -303,5 +327,38 @@ impl Drop for Endpoint {
         self.inside(&"close_endpoint", || unsafe {
             (self.table.close_endpoint)(self.handle)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_domain_can_be_is_refused_by_name() {
+        let good = FabricInfo {
+            max_message: 1 << 20,
+            max_rma: 1 << 30,
+            max_address: 128,
+            scratch_size: 192,
+            max_endpoints: 8,
+            max_outstanding: 64,
+            tag_bits: 64,
+            numa_node: -1,
+            flags: 0,
+        };
+        assert_eq!(check_info(&good), Ok(()));
+        let changed = |change: fn(&mut FabricInfo)| {
+            let mut info = good;
+            change(&mut info);
+            check_info(&info).expect_err("refused")
+        };
+        assert_eq!(changed(|i| i.max_message = 0), "max_message is 0");
+        assert_eq!(changed(|i| i.max_outstanding = 0), "max_outstanding is 0");
+        assert_eq!(changed(|i| i.max_address = 0), "max_address is 0");
+        assert_eq!(changed(|i| i.tag_bits = 47), "tag_bits is 47");
+        // As much for each operation that there may be would be all the memory of a node.
+        let huge = changed(|i| i.scratch_size = u32::MAX);
+        assert_eq!(huge, "scratch_size is 4294967295");
     }
 }

@@ -12,6 +12,23 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+fn check_info(info: &ScmInfo) -> Result<(), String> {
+    let granularity = info.persist_granularity;
+    if !granularity.is_power_of_two() || u64::from(granularity) > info.total {
+        return Err(format!("persist_granularity is {granularity}"));
+    }
+    if !(1..=1 << 62).contains(&info.total) {
+        return Err(format!("total is {}", info.total));
+    }
+    if info.available > info.total {
+        return Err(format!(
+            "available is {}, and total {}",
+            info.available, info.total
+        ));
+    }
+    Ok(())
+}
+
 /// Open storage-class memory; clones share it.
 #[derive(Clone)]
 pub struct ScmMemory {
@@ -56,17 +73,33 @@ impl ScmMemory {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
-        Ok(Self {
+        let memory = Self {
             inner: Arc::new(Inner {
                 instance: instance.clone(),
                 table,
                 handle,
             }),
-        })
+        };
+        let told = memory.told().map_err(|status| status.to_string());
+        told.and_then(|info| check_info(&info)).map_err(|why| {
+            Error::new(Status::INTERNAL, "the memory describes itself impossibly")
+                .cause(why)
+                .remedy("report this to the plugin's vendor")
+        })?;
+        Ok(memory)
     }
 
     /// What the memory is like, with its current free space.
+    ///
+    /// # Errors
+    /// The plugin's; INTERNAL for what cannot be.
     pub fn info(&self) -> Result<ScmInfo, Status> {
+        let info = self.told()?;
+        check_info(&info).map_err(|_| Status::INTERNAL)?;
+        Ok(info)
+    }
+
+    fn told(&self) -> Result<ScmInfo, Status> {
         let mut info = ScmInfo {
             total: 0,
             available: 0,
@@ -277,5 +310,36 @@ impl Drop for ScmMapping {
         inner.instance.inside(&"close_region", || unsafe {
             (inner.table.close_region)(inner.handle, self.region.handle)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_memory_can_be_is_refused_by_name() {
+        let check = |total, available, persist_granularity| {
+            check_info(&ScmInfo {
+                total,
+                available,
+                persist_granularity,
+                numa_node: -1,
+                flags: 0,
+            })
+        };
+        assert_eq!(check(1 << 30, 1 << 29, 64), Ok(()));
+        assert_eq!(check(1 << 30, 0, 1), Ok(()));
+        let refused = |total, available, granularity| {
+            check(total, available, granularity).expect_err("refused")
+        };
+        assert!(refused(1 << 30, 0, 0).contains("persist_granularity is 0"));
+        assert!(refused(1 << 30, 0, 3).contains("persist_granularity is 3"));
+        assert!(
+            refused(0, 0, 1).contains("persist_granularity") || refused(0, 0, 1).contains("total")
+        );
+        assert!(refused(u64::MAX, 0, 64).contains("total"));
+        // Half of it would be a pool of exbibytes.
+        assert!(refused(1 << 30, u64::MAX, 64).contains("available"));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A table of an older plugin is shorter than this host's type, so a reference to it would reach beyond its
 //! end. It is copied once into a value of today's size whose other members are null, which is "not provided" to
-//! whoever calls. All of the first version's members are there, or the table is refused; so the members that
-//! are never null, which are all of the first version, are not null in the copy either.
+//! whoever calls. All of the first version's members are there, and those that must be provided are, or the table is
+//! refused: C leaves null what is not named.
 
 use crate::abi::{
     ABI_MAJOR, ABI_MINOR, BdevTable, ControlTable, DeviceAdminTable, FabricTable, PluginTable,
@@ -12,8 +12,17 @@ use crate::abi::{
 use crate::sdk::Error;
 use std::mem::{MaybeUninit, size_of};
 
-/// A member of a table: name, where it ends (bytes from the table's start), minor version that it came with.
-type Member = (&'static str, usize, u16);
+/// A member of a table.
+#[derive(Clone, Copy)]
+struct Member {
+    name: &'static str,
+    /// Where it ends, in bytes from the table's start.
+    end: usize,
+    /// Minor version that it came with.
+    minor: u16,
+    /// A function that every plugin provides: never null.
+    required: bool,
+}
 
 /// A table that grows at its end.
 ///
@@ -25,23 +34,58 @@ unsafe trait Table: Sized + 'static {
     const MEMBERS: &'static [Member];
 }
 
+/// Members are `data`, a `call` that every plugin provides, or an `option`; later ones are options.
 macro_rules! table {
-    ($type:ident { $($first:ident),+ $(,)? } $(since $minor:literal { $($later:ident),+ $(,)? })*) => {
-        // SAFETY: `abi` defines it so; what follows does not compile with a member missing, and later members
-        // are optional function pointers.
+    ($type:ident { $($first:ident: $kind:ident),+ $(,)? } $(since $minor:literal { $($later:ident),+ $(,)? })*) => {
+        // SAFETY: `abi` defines it so; what follows does not compile with a member missing or of another kind, and
+        // later members are optional function pointers.
         unsafe impl Table for $type {
             const NAME: &'static str = stringify!($type);
             const MEMBERS: &'static [Member] = {
                 let _complete: fn($type) = |table| {
                     let $type { $($first: _,)+ $($($later: _,)+)* } = table;
-                    $($(let _: Option<_> = table.$later;)+)*
+                    $(is_of_kind!($kind, table.$first);)+
+                    $($(is_of_kind!(option, table.$later);)+)*
                 };
                 &[
-                    $((stringify!($first), end!($type, $first), 0),)+
-                    $($((stringify!($later), end!($type, $later), $minor),)+)*
+                    $(member!($type, $first, 0, is_required!($kind)),)+
+                    $($(member!($type, $later, $minor, false),)+)*
                 ]
             };
         }
+    };
+}
+
+macro_rules! member {
+    ($type:ident, $name:ident, $minor:literal, $required:expr) => {
+        Member {
+            name: stringify!($name),
+            end: end!($type, $name),
+            minor: $minor,
+            required: $required,
+        }
+    };
+}
+
+macro_rules! is_required {
+    (call) => {
+        true
+    };
+    ($other:ident) => {
+        false
+    };
+}
+
+macro_rules! is_of_kind {
+    (option, $member:expr) => {
+        let _: Option<_> = $member;
+    };
+    // Compiles for functions, not for options.
+    (call, $member:expr) => {
+        let _ = $member as *const ();
+    };
+    (data, $member:expr) => {
+        let _ = $member;
     };
 }
 
@@ -52,81 +96,92 @@ macro_rules! end {
 }
 
 table!(PluginTable {
-    size,
-    abi_major,
-    abi_minor,
-    manifest,
-    create,
-    destroy,
-    thread_attach,
-    thread_detach,
-    control,
-    device_admin,
-    bdev,
-    scm,
-    fabric,
+    size: data,
+    abi_major: data,
+    abi_minor: data,
+    manifest: data,
+    create: call,
+    destroy: call,
+    thread_attach: option,
+    thread_detach: option,
+    control: data,
+    device_admin: data,
+    bdev: data,
+    scm: data,
+    fabric: data,
 });
 table!(ControlTable {
-    size, version, validate, scan, prepare, release, devices, format, mount, unmount, health, firmware,
+    size: data,
+    version: data,
+    validate: option,
+    scan: option,
+    prepare: option,
+    release: option,
+    devices: option,
+    format: option,
+    mount: option,
+    unmount: option,
+    health: option,
+    firmware: option,
 } since 1 { quiesce });
 table!(DeviceAdminTable {
-    size,
-    version,
-    identity,
-    health,
+    size: data,
+    version: data,
+    identity: option,
+    health: option,
 });
 table!(BdevTable {
-    size,
-    version,
-    open,
-    close,
-    geometry,
-    poll_admin,
-    next_event,
-    reset,
-    open_queue,
-    close_queue,
-    submit,
-    poll,
-    abort,
-    reconnect,
-    arm_wait,
-    memory_alloc,
-    memory_free,
-    memory_register,
-    memory_unregister,
+    size: data,
+    version: data,
+    open: call,
+    close: call,
+    geometry: call,
+    poll_admin: option,
+    next_event: option,
+    reset: option,
+    open_queue: call,
+    close_queue: call,
+    submit: call,
+    poll: call,
+    abort: option,
+    reconnect: option,
+    arm_wait: call,
+    memory_alloc: option,
+    memory_free: option,
+    memory_register: option,
+    memory_unregister: option,
 });
 table!(ScmTable {
-    size,
-    version,
-    open,
-    close,
-    info,
-    mount_point,
-    open_region,
-    close_region,
-    remove_region,
-    persist,
-    flush,
-    drain,
+    size: data,
+    version: data,
+    open: call,
+    close: call,
+    info: call,
+    mount_point: call,
+    open_region: call,
+    close_region: call,
+    remove_region: call,
+    persist: call,
+    flush: call,
+    drain: call,
 });
 table!(FabricTable {
-    size,
-    version,
-    open,
-    close,
-    info,
-    register,
-    unregister,
-    open_endpoint,
-    close_endpoint,
-    address,
-    resolve,
-    release,
-    submit,
-    poll,
-    cancel,
-    arm_wait,
+    size: data,
+    version: data,
+    open: call,
+    close: call,
+    info: call,
+    register: call,
+    unregister: call,
+    open_endpoint: call,
+    close_endpoint: call,
+    address: call,
+    resolve: call,
+    release: call,
+    submit: call,
+    poll: call,
+    cancel: call,
+    arm_wait: call,
 });
 
 /// The tables of a plugin.
@@ -210,26 +265,40 @@ unsafe fn known<T: Table>(
     }
     // SAFETY: the table starts with its size.
     let have = unsafe { pointer.cast::<u32>().read() } as usize;
-    let whole = T::MEMBERS.iter().take_while(|(_, end, _)| *end <= have);
+    let whole = T::MEMBERS.iter().take_while(|member| member.end <= have);
     let count = whole.clone().count();
-    if let Some((member, end, _)) = T::MEMBERS.get(count).filter(|(_, _, minor)| *minor == 0) {
+    if let Some(member) = T::MEMBERS.get(count).filter(|member| member.minor == 0) {
         let of = version.map_or_else(String::new, |(major, minor)| format!(" {major}.{minor}"));
         let what = format!(
-            "interface{of} of the plugin and {ABI_MAJOR}.{ABI_MINOR} of this host differ in `{}.{member}`",
-            T::NAME
+            "interface{of} of the plugin and {ABI_MAJOR}.{ABI_MINOR} of this host differ in `{}.{}`",
+            T::NAME,
+            member.name
         );
         let cause = format!(
-            "the plugin's table has {have} bytes, those of interface {ABI_MAJOR}.0 go on to {end} and beyond"
+            "the plugin's table has {have} bytes, those of interface {ABI_MAJOR}.0 go on to {} and beyond",
+            member.end
         );
         return Err(Error::new(Status::INVALID, what)
             .cause(cause)
             .remedy(REBUILD));
     }
+    // Before there is a reference: a function that is null is none.
+    for member in whole.clone().filter(|member| member.required) {
+        let at = member.end - size_of::<*const ()>();
+        // SAFETY: within what the plugin filled; a function pointer is as large as this, and aligned like it.
+        let function = unsafe { pointer.cast::<u8>().add(at).cast::<*const ()>().read() };
+        if function.is_null() {
+            let what = format!("`{}.{}` of the plugin is null", T::NAME, member.name);
+            return Err(Error::new(Status::INVALID, what)
+                .cause("every plugin with this table provides that function")
+                .remedy("name it in the table"));
+        }
+    }
     if have >= size_of::<T>() {
-        // SAFETY: static, aligned, and as large as this host's type.
+        // SAFETY: static, without null where there is none, aligned, and as large as this host's type.
         return Ok(Some(unsafe { &*pointer }));
     }
-    let bytes = whole.last().map_or(0, |(_, end, _)| *end);
+    let bytes = whole.last().map_or(0, |member| member.end);
     let mut table = MaybeUninit::<T>::zeroed();
     // SAFETY: the plugin filled at least so many bytes, and they end with a whole member; the rest are members
     // of later versions, which may be all zeroes.
@@ -308,16 +377,39 @@ mod tests {
     }
 
     #[test]
+    fn a_function_that_must_be_there_and_is_null_is_refused_by_name() {
+        // What C makes of a table in which hardly anything is named.
+        let mut words = [0usize; size_of::<BdevTable>().div_ceil(size_of::<usize>())];
+        words[0] = size_of::<BdevTable>(); // little-endian: the size, and version 0
+        let words = Box::leak(Box::new(words));
+        let read = |words: &[usize]| {
+            // SAFETY: as large as a table, static, and begins with its size.
+            unsafe { known(words.as_ptr().cast::<BdevTable>(), Some((1, 1))) }.map(|t| t.is_some())
+        };
+        let mut refused = 0;
+        for member in BdevTable::MEMBERS.iter().filter(|m| m.required) {
+            let text = read(words).expect_err("refused").to_string();
+            assert!(
+                text.contains(&format!("`BdevTable.{}`", member.name)),
+                "{text}"
+            );
+            words[member.end / size_of::<usize>() - 1] = 1;
+            refused += 1;
+        }
+        assert_eq!(refused, 8);
+    }
+
+    #[test]
     fn members_fill_their_tables() {
         fn check<T: Table>() {
             let last = T::MEMBERS.last().expect("members");
-            assert_eq!(last.1, size_of::<T>(), "{}", T::NAME);
+            assert_eq!(last.end, size_of::<T>(), "{}", T::NAME);
             assert!(
-                T::MEMBERS.is_sorted_by(|a, b| a.1 < b.1 && a.2 <= b.2),
+                T::MEMBERS.is_sorted_by(|a, b| a.end < b.end && a.minor <= b.minor),
                 "{}",
                 T::NAME
             );
-            assert!(last.2 <= ABI_MINOR, "{}", T::NAME);
+            assert!(last.minor <= ABI_MINOR, "{}", T::NAME);
         }
         check::<PluginTable>();
         check::<ControlTable>();

@@ -330,8 +330,10 @@ impl Device {
             let submit = |queue: &mut BdevQueue| unsafe { queue.submit(&requests[..count]) };
             let taken = match self.queue().and_then(submit) {
                 Ok(taken) => taken,
-                // It may have taken requests all the same, and their memory with them.
-                Err(Status::INTERNAL) => return Err(self.failed("submit", Status::INTERNAL)),
+                // It may have taken requests all the same, and their memory with them; after a panic it takes none any more.
+                Err(status @ (Status::INTERNAL | Status::PANIC | Status::POISONED)) => {
+                    return Err(self.failed("submit", status));
+                }
                 Err(status) => {
                     // The queue takes nothing any more: what waits fails, what is out will complete.
                     while let Some(piece) = self.backlog.pop_front() {

@@ -216,7 +216,7 @@ fn a_refusal_is_one_operation_and_a_panic_the_endpoint() {
 fn an_impossible_descriptor_is_no_sleep() {
     let (mut net, _rest) = net(1);
     let why = net.arm_wait().unwrap_err();
-    assert!(why.is_lie(), "{why}");
+    assert!(why.needs_new_process(), "{why}");
     assert!(why.to_string().contains("call arm_wait"), "{why}");
 }
 

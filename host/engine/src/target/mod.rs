@@ -360,8 +360,8 @@ impl Target {
 
     fn lose_queue(&mut self, defect: &Defect) {
         let why = format!("the device queue failed: {defect}");
-        match defect.is_lie() {
-            // What it did to memory nobody knows: a new process is the only way on.
+        match defect.needs_new_process() {
+            // What it did to memory nobody knows, or it does nothing any more.
             true => self.give_up(why),
             false => self.fail(why),
         }

@@ -175,7 +175,7 @@ static daos_status arm_wait(daos_handle queue, daos_wait *out) {
   return DAOS_STATUS_OK;
 }
 
-/* ---- The tables, and the way to them. A member that is not named is NULL: not provided. ---- */
+/* ---- The tables, and the way to them. An optional member that is not named is NULL: not provided. ---- */
 
 static const daos_control_table control = { .size = sizeof control, .version = DAOS_ABI_MINOR, .validate = validate, .devices = devices };
 static const daos_bdev_table bdev = { .size = sizeof bdev, .version = DAOS_ABI_MINOR, .open = open_device, .close = close_device,

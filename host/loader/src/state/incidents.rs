@@ -100,6 +100,14 @@ impl StateDir {
         self.write(FILE, &document)
     }
 
+    /// The incidents of all plugins, oldest first.
+    ///
+    /// # Errors
+    /// The state directory cannot be used.
+    pub fn all_incidents(&self) -> Result<Vec<Incident>, StateError> {
+        Ok(self.read::<Document>(FILE)?.incidents)
+    }
+
     /// The incidents of a plugin, oldest first.
     ///
     /// # Errors

@@ -27,10 +27,16 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause before a restart.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// An engine that lived this long has recovered: the next death counts as the first.
+/// An engine that served this long has recovered: the next death counts as the first.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 /// Deaths in a row after which an engine is given up.
 const GIVE_UP_AFTER: u32 = 6;
+
+/// Whether an engine that has served since then has recovered. One that never served has not, however long it took to
+/// die.
+fn has_recovered(served_since: Option<Instant>, now: Instant) -> bool {
+    served_since.is_some_and(|since| now.duration_since(since) >= RECOVERED_AFTER)
+}
 
 /// Exit code of an engine whose storage is not what its superblock records.
 const EXIT_STORAGE_MISMATCH: i32 = 3;
@@ -70,6 +76,7 @@ pub(crate) fn supervise(state: Arc<State>, plugins: Arc<Plugins>, index: usize) 
             index,
             inbox,
             deaths: 0,
+            ready_at: None,
         }
         .run(),
     );
@@ -125,6 +132,8 @@ pub(super) struct Task {
     inbox: mpsc::Receiver<Command>,
     /// Deaths in a row.
     deaths: u32,
+    /// Since when its process serves.
+    ready_at: Option<Instant>,
 }
 
 /// How a life of an engine ended.
@@ -173,7 +182,7 @@ impl Task {
                 }
                 restless = None;
             }
-            let born = Instant::now();
+            self.ready_at = None;
             tail = Tail::default();
             let mut child = match self.spawn(&start, &tail) {
                 Ok(child) => child,
@@ -233,7 +242,7 @@ impl Task {
             self.forget_socket();
             // Only the start right after a format may label devices that have lost their contents.
             start.first = false;
-            if born.elapsed() >= RECOVERED_AFTER {
+            if has_recovered(self.ready_at, Instant::now()) {
                 self.deaths = 0;
             }
             let mut why = match end {
@@ -368,7 +377,10 @@ impl Task {
                         Err(refusal) => Err(End::Refused(refusal)),
                     };
                     match set_up {
-                        Ok(()) => ready = true,
+                        Ok(()) => {
+                            ready = true;
+                            self.ready_at = Some(Instant::now());
+                        }
                         Err(end) => {
                             terminate(child, pid, Duration::ZERO).await;
                             return end;
@@ -479,5 +491,18 @@ impl Task {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_served_for_a_while_has_recovered() {
+        let now = Instant::now() + 10 * RECOVERED_AFTER;
+        assert!(!has_recovered(None, now));
+        assert!(!has_recovered(Some(now - RECOVERED_AFTER / 2), now));
+        assert!(has_recovered(Some(now - RECOVERED_AFTER), now));
     }
 }

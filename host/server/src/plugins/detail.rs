@@ -39,6 +39,12 @@ fn ms(at: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Whether it is the one of its name that counts.
+fn is_used(plugin: &Plugin) -> bool {
+    use PluginState::{Ambiguous, Failing, Usable};
+    matches!(plugin.state(), Usable | Failing | Ambiguous)
+}
+
 impl Plugins {
     /// Everything about the plugin of that name, or of a refused file of that name.
     ///
@@ -56,11 +62,8 @@ impl Plugins {
             p.name == name || file.is_some_and(|f| f == name)
         });
         // Of several the one that is used.
-        let found = match (
-            named.next(),
-            named.find(|p| p.state() == PluginState::Usable),
-        ) {
-            (Some(first), Some(_)) if first.state() == PluginState::Usable => Some(first),
+        let found = match (named.next(), named.find(is_used)) {
+            (Some(first), Some(_)) if is_used(&first) => Some(first),
             (_, Some(usable)) => Some(usable),
             (first, None) => first,
         };

@@ -120,7 +120,7 @@ pub(super) fn plugins(report: &PluginReport, classes: &[Diagnostic]) -> Vec<Find
     let usable: Vec<&str> = report
         .plugins
         .iter()
-        .filter(|plugin| plugin.state == "usable")
+        .filter(|plugin| matches!(plugin.state, "usable" | "failing"))
         .map(|plugin| plugin.name.as_str())
         .collect();
     findings.push(match usable.is_empty() {
@@ -130,12 +130,8 @@ pub(super) fn plugins(report: &PluginReport, classes: &[Diagnostic]) -> Vec<Find
     for fault in &report.faults {
         findings.push(PLUGINS.warn(fault.to_string(), "see `daos_server plugin list`"));
     }
-    let kept_out = |state: &str| matches!(state, "refused" | "quarantined");
-    for plugin in report
-        .plugins
-        .iter()
-        .filter(|plugin| kept_out(plugin.state))
-    {
+    let is_ill = |state: &str| matches!(state, "refused" | "quarantined" | "ambiguous" | "failing");
+    for plugin in report.plugins.iter().filter(|plugin| is_ill(plugin.state)) {
         let (why, remedy) = match &plugin.fault {
             Some(fault) => (
                 format!("{}: {}", fault.what, fault.cause),

@@ -135,6 +135,19 @@ pub(crate) fn engine(state: &Value, index: usize) -> &Value {
     &state["engines"][index]
 }
 
+/// Who asks for the plugins hears that it brought an engine down, and which.
+#[track_caller]
+fn assert_failing(site: &Site, plugin: &str) {
+    let mut list = site.shell(&["--json", "plugin", "list"]).json();
+    let plugins = list["response"]["hosts"][site.address()]["plugins"].take();
+    let plugins = plugins.as_array().expect("a list of plugins");
+    let listed = plugins.iter().find(|p| p["name"] == plugin);
+    let listed = listed.expect("the plugin is listed");
+    assert_eq!(listed["state"], "failing", "{listed:#}");
+    assert!(listed["since_ms"].as_u64() > Some(0), "{listed:#}");
+    assert!(listed.to_string().contains("engine 0"), "{listed:#}");
+}
+
 /// The engine on the plugin dies with these words, the other one serves on; afterwards everything is there.
 #[track_caller]
 fn dies_with(on: &str, words: &[&str]) {
@@ -156,6 +169,9 @@ fn dies_with(on: &str, words: &[&str]) {
     good.write();
     good.verify();
     server.wait_state("served again", |s| s["phase"] == "ready");
+    if words.iter().any(|word| word.contains(HOSTILE)) {
+        assert_failing(&bed.site, HOSTILE);
+    }
     writer.kill().expect("our child can be killed");
     writer.wait().expect("our child can be waited for");
     bad.verify();
@@ -281,27 +297,16 @@ fn closed_descriptors_of_the_engine() {
     dies_with("submit: close-fds", &["engine died"]);
 }
 
+/// The queue is of no use after it, and the engine would refuse everything while it reads "ready".
 #[test]
-fn a_panic_is_an_error_of_the_device_and_the_engine_lives() {
-    let bed = Bed::new("submit: panic");
-    let server = bed.start();
-    let bad = Workload::on_rank(&bed.site, "bad", 0);
-    bad.write();
-    let pid = server.engine_pid(0);
-    bed.misbehave(true);
-    let file = bed.site.path("tmp").join("value");
-    std::fs::write(&file, vec![7; 100_000]).expect("our directory");
-    let put = [
-        "object", "put", "--pool", "tank", "--cont", "panic", "0.1", "d", "a", "--file",
-    ];
-    bed.site
-        .daos(&["container", "create", "--pool", "tank", "panic"])
-        .expect(0);
-    let file = file.display().to_string();
-    let refused = bed.site.daos(&[&put[..], &[&file]].concat()).expect(1);
-    assert!(!refused.stderr.is_empty());
-    assert_eq!(server.engine_pid(0), pid, "a panic costs no process");
-    server.stop();
+fn a_panic_in_submit() {
+    dies_with(
+        "submit: panic",
+        &[
+            "plugin fixture-hostile 0.6.6, call submit: it panicked",
+            "the device queue failed",
+        ],
+    );
 }
 
 #[test]

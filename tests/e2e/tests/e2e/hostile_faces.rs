@@ -139,6 +139,11 @@ fn memory_that_is_not_there_when_an_engine_starts() {
             ),
             ("mount_point", "garbage", &[PLUGIN, "call mount_point"]),
             (
+                "info",
+                "garbage",
+                &[PLUGIN, "the memory describes itself impossibly"],
+            ),
+            (
                 "mount_point",
                 "abort",
                 &["SIGABRT inside plugin fixture-hostile-faces 0.6.6, call mount_point"],
