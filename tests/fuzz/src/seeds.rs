@@ -53,6 +53,15 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         br#"{"daos_data":{"config":[]},"subsystems":[]}"#.to_vec(),
     );
     add("fio-job", "mixed", FIO_JOB.as_bytes().to_vec());
+    for (name, kind, message) in requests() {
+        add("grpc-messages", name, [&[kind][..], &message].concat());
+    }
+    for (name, text) in [
+        ("names", "node[1-128,200]:10001, a.b,[::1]:5"),
+        ("ranks", "0-3,7"),
+    ] {
+        add("host-lists", name, text.as_bytes().to_vec());
+    }
     add("helper-events", "ready", br#""ready""#.to_vec());
     add(
         "helper-events",
@@ -147,6 +156,29 @@ fn is_key(word: &str) -> bool {
         && word
             .chars()
             .all(|c| c == '_' || c == ' ' || c == '-' || c.is_ascii_lowercase())
+}
+
+/// Requests with the numbers of their kinds, see the target.
+fn requests() -> Vec<(&'static str, u8, Vec<u8>)> {
+    use daos_proto::{ctl::RanksReq, mgmt::JoinReq};
+    use prost::Message as _;
+    let ranks = RanksReq {
+        ranks: "0-3".to_owned(),
+        force: true,
+        check_mode: false,
+    };
+    let join = JoinReq {
+        sys: "daos_server-2.8.0".to_owned(),
+        uuid: Uuid::from_u128(1).to_string(),
+        uri: "ofi+tcp://01".to_owned(),
+        addr: "node1:10001".to_owned(),
+        srv_fault_domain: "/rack0/node1".to_owned(),
+        ..JoinReq::default()
+    };
+    vec![
+        ("ranks", 6, ranks.encode_to_vec()),
+        ("join", 10, join.encode_to_vec()),
+    ]
 }
 
 fn packets() -> Vec<u8> {

@@ -20,7 +20,9 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("device-config", device_config),
     ("drpc-packets", drpc_packets),
     ("fio-job", fio_job),
+    ("grpc-messages", grpc_messages),
     ("helper-events", helper_events),
+    ("host-lists", host_lists),
     ("index-value", index_value),
     ("label", label),
     ("log-record", log_record),
@@ -90,6 +92,74 @@ fn fio_job(data: &[u8]) {
             assert!(!error.what.is_empty(), "refused without a reason");
             assert!((1..=text.lines().count().max(1)).contains(&error.line));
         }
+    }
+}
+
+/// Reads the bytes as one kind of message.
+fn message<M: prost::Message + Default + PartialEq>(data: &[u8]) {
+    if let Ok(message) = M::decode(data) {
+        let bytes = message.encode_to_vec();
+        let again = M::decode(&bytes[..]).expect("bytes of our own");
+        // Of floating point numbers some are not equal to themselves.
+        assert!(again == message || again.encode_to_vec() == bytes);
+    }
+}
+
+/// What other servers, tools and engines may send: each kind of request, chosen by the first byte.
+fn grpc_messages(data: &[u8]) {
+    use daos_proto::{ctl, host, mgmt, shared};
+    const KINDS: &[fn(&[u8])] = &[
+        message::<ctl::StorageScanReq>,
+        message::<ctl::StorageFormatReq>,
+        message::<ctl::SetLogMasksReq>,
+        message::<ctl::FirmwareQueryReq>,
+        message::<ctl::FirmwareUpdateReq>,
+        message::<ctl::NetworkScanReq>,
+        message::<ctl::RanksReq>,
+        message::<ctl::SmdQueryReq>,
+        message::<ctl::SmdManageReq>,
+        message::<mgmt::GetAttachInfoReq>,
+        message::<mgmt::JoinReq>,
+        message::<mgmt::SystemQueryReq>,
+        message::<mgmt::SystemStopReq>,
+        message::<mgmt::SystemStartReq>,
+        message::<mgmt::SystemExcludeReq>,
+        message::<mgmt::SystemEraseReq>,
+        message::<mgmt::PoolCreateReq>,
+        message::<mgmt::PoolDestroyReq>,
+        message::<mgmt::PoolQueryReq>,
+        message::<mgmt::PoolGetPropReq>,
+        message::<mgmt::PoolSetPropReq>,
+        message::<mgmt::ListPoolsReq>,
+        message::<shared::ClusterEventReq>,
+        message::<host::BurnInStartRequest>,
+        message::<host::FormatStorageRequest>,
+        message::<host::SetLayersRequest>,
+        message::<host::UpdateFirmwareRequest>,
+        message::<host::StartRequest>,
+    ];
+    if let Some((kind, rest)) = data.split_first() {
+        KINDS[usize::from(*kind) % KINDS.len()](rest);
+    }
+}
+
+/// Lists of hosts and sets of ranks as administrators write them, on the command line and in requests.
+fn host_lists(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(mut hosts) = daos_hostlist::hosts(text) {
+        let folded = daos_hostlist::fold(hosts.iter().map(String::as_str));
+        let mut again = daos_hostlist::hosts(&folded).expect("a list of our own");
+        hosts.sort();
+        again.sort();
+        assert_eq!(again, hosts, "folded: {folded}");
+        for host in &hosts {
+            let _ = daos_hostlist::with_port(host, 10001);
+        }
+    }
+    if let Ok(ranks) = daos_hostlist::numbers(text) {
+        assert!(ranks.is_sorted_by(|a, b| a < b));
     }
 }
 
