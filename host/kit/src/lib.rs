@@ -23,5 +23,5 @@ mod subject;
 pub mod worker;
 
 pub use process::Helper;
-pub use protocol::Subject;
+pub use protocol::{Subject, Verdict};
 pub use subject::{Choice, choose};

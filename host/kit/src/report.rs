@@ -98,7 +98,7 @@ impl Report {
         };
         let not_run = match self.not_run {
             0 => String::new(),
-            n => format!(", {n} not run"),
+            n => format!(", {n} not run (the plugin does not start, see `setup`)"),
         };
         text += &format!(
             "\n{} {}: {} passed, {} skipped, {} failed{not_run}{runs} ({:.1} s, {} processes)",

@@ -8,7 +8,7 @@ pub(crate) use args::{BenchArgs, CheckArgs, NewArgs};
 use crate::cli::Cli;
 use daos_kit::check::{self, Options, catalogue};
 use daos_kit::scaffold::Plan;
-use daos_kit::{Choice, Helper, Subject, bench, choose};
+use daos_kit::{Choice, Helper, Subject, Verdict, bench, choose};
 use daos_loader::{PluginFile, Policy};
 use daos_plugin_api::control::ClassKind;
 use daos_report::{Envelope, print_json};
@@ -128,7 +128,8 @@ fn checked(cli: &Cli, args: &CheckArgs) -> Result<bool, Unusable> {
         );
     }
     let mut told = |ending: &check::Ending| {
-        if !is_quiet {
+        // What is not run has one reason, which the last line tells.
+        if !is_quiet && ending.verdict != Verdict::NotRun {
             println!("{}", ending.text());
         }
     };
