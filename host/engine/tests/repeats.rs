@@ -119,12 +119,12 @@ fn a_change_under_way_answers_where_it_was_repeated_from() {
     let storage = storage();
     let engine = storage.start();
     let bytes = value(1, 200_000);
-    let mut first = Raw::new(WHO, engine.uri(), 0);
+    let mut first = Raw::connected(WHO, engine.uri(), 0);
     let rma = first.offer(&bytes);
     first.send(&put_rma(1, b"k", &bytes, rma));
     // The engine waits for the value, which nobody serves.
     std::thread::sleep(Duration::from_millis(100));
-    let mut second = Raw::new(WHO, engine.uri(), 0);
+    let mut second = Raw::connected(WHO, engine.uri(), 0);
     let rma = second.offer(&bytes);
     second.send(&put_rma(1, b"k", &bytes, rma));
     std::thread::sleep(Duration::from_millis(100));
@@ -147,11 +147,11 @@ fn a_change_whose_first_address_died_can_be_made_again() {
     let storage = storage();
     let engine = storage.start();
     let bytes = value(1, 200_000);
-    let mut first = Raw::new(WHO, engine.uri(), 0);
+    let mut first = Raw::connected(WHO, engine.uri(), 0);
     let rma = first.offer(&bytes);
     first.send(&put_rma(1, b"k", &bytes, rma));
     std::thread::sleep(Duration::from_millis(100));
-    let mut second = Raw::new(WHO, engine.uri(), 0);
+    let mut second = Raw::connected(WHO, engine.uri(), 0);
     let rma = second.offer(&bytes);
     second.send(&put_rma(1, b"k", &bytes, rma));
     std::thread::sleep(Duration::from_millis(100));
@@ -170,12 +170,12 @@ fn a_change_given_up_while_under_way_does_not_undo_a_later_one() {
     let storage = storage();
     let engine = storage.start();
     let old = value(1, 200_000);
-    let mut slow = Raw::new(WHO, engine.uri(), 0);
+    let mut slow = Raw::connected(WHO, engine.uri(), 0);
     let rma = slow.offer(&old);
     slow.send(&put_rma(1, b"k", &old, rma));
     std::thread::sleep(Duration::from_millis(100));
     // The client gives it up, says so, and stores something else.
-    let mut raw = Raw::new(WHO, engine.uri(), 0);
+    let mut raw = Raw::connected(WHO, engine.uri(), 0);
     assert_eq!(raw.ask(&put(2, 2, b"k", b"new")).status, WireStatus::OK);
     assert_eq!(slow.wait().status, WireStatus::STALE);
     assert_eq!(get(&engine, b"k").unwrap(), b"new");
@@ -244,7 +244,7 @@ fn a_client_that_is_slow_to_give_its_records_is_in_nobodys_way() {
     let storage = storage();
     let engine = storage.start();
     other_writes(&engine, 0, &[b'o'; 60_000]);
-    let mut slow = Raw::new(WHO, engine.uri(), 0);
+    let mut slow = Raw::connected(WHO, engine.uri(), 0);
     let bytes = value(1, 20_000);
     let rma = slow.offer(&bytes);
     slow.send(&array_put(1, 10_000, &bytes, Some(rma)));

@@ -36,6 +36,7 @@ pub struct Raw {
     address: Vec<u8>,
     target: u64,
     said: Vec<Said>,
+    is_connected: bool,
 }
 
 impl Raw {
@@ -66,10 +67,21 @@ impl Raw {
             client,
             target,
             said: Vec::new(),
+            is_connected: false,
         };
         for _ in 0..100 {
             raw.submit(FabricOp::RECV, vec![0; REPLY_MAX]);
         }
+        raw
+    }
+
+    /// The same with a connection that is set up, so that what is sent goes out at once and nothing of this side's need be
+    /// looked at for that.
+    pub fn connected(client: Uuid, uri: &EngineUri, target: usize) -> Self {
+        let mut raw = Self::new(client, uri, target);
+        let said = raw.ask(&Request::new(Opcode::Query, Uuid::nil(), 0, &[]));
+        assert_eq!(said.status, WireStatus::OK);
+        raw.is_connected = true;
         raw
     }
 
@@ -101,6 +113,7 @@ impl Raw {
         self.memory.insert(self.next, (memory, scratch));
     }
 
+    /// Sends a request, and does nothing else yet.
     pub fn send(&mut self, request: &Request<'_>) {
         let mut message = vec![0; request.encoded_len()];
         let request = Request {
@@ -112,7 +125,10 @@ impl Raw {
         message.resize(len, 0);
         request.encode(&mut message).expect("a valid request");
         self.submit(FabricOp::SEND, message);
-        self.poll();
+        // Over libfabric it leaves at once where there is a connection, and a look might serve what it asks for.
+        if !self.is_connected || super::fabric::provider() == "tcp" {
+            self.poll();
+        }
     }
 
     /// Sends all, and does nothing else yet: what they want of this side's memory waits.

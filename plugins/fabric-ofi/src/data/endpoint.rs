@@ -272,7 +272,10 @@ impl OfiEndpoint {
     fn give_up(&mut self, op: Op) {
         let peer = op.get().place;
         self.peers.undefer(peer);
-        self.peers.reached(peer); // who tries again has as much time
+        match self.patience.remembers {
+            true => self.peers.gave_up(peer, Instant::now()),
+            false => self.peers.reached(peer), // who tries again has as much time
+        }
         self.end(op, op.get().completion(Status::UNREACHABLE));
     }
 

@@ -1,7 +1,7 @@
 //! The peers of an endpoint, and how long the provider still needs their addresses.
 
 use super::neighbour::Neighbour;
-use super::waiting::{Patience, Waiting};
+use super::waiting::{Patience, Waiting, is_gone};
 use crate::libfabric::{AddressVector, Errno, sys};
 use daos_plugin_api::abi::Status;
 use std::collections::{HashMap, VecDeque};
@@ -30,6 +30,8 @@ struct Entry {
     deferred: usize,
     /// For how long some have done.
     waiting: Option<Waiting>,
+    /// When it was given up, if nothing got through since.
+    given_up: Option<Instant>,
     /// Nobody has it resolved any more.
     released: bool,
     /// Its process, if peers are of this machine.
@@ -108,6 +110,7 @@ impl Peers {
                 count: 0,
                 deferred: 0,
                 waiting: None,
+                given_up: None,
                 released: true,
                 neighbour: None,
             });
@@ -170,7 +173,14 @@ impl Peers {
 
     /// The provider took an operation or ended one: from here on waiting is counted anew.
     pub(super) fn reached(&mut self, place: Place) {
-        self.entries[place.0 as usize].waiting = None;
+        let entry = &mut self.entries[place.0 as usize];
+        (entry.waiting, entry.given_up) = (None, None);
+    }
+
+    /// The peer is given up: what is for it from here on is offered once, for a while.
+    pub(super) fn gave_up(&mut self, place: Place, now: Instant) {
+        let entry = &mut self.entries[place.0 as usize];
+        (entry.waiting, entry.given_up) = (None, Some(now));
     }
 
     /// Whether to offer the provider an operation towards the peer again.
@@ -181,10 +191,11 @@ impl Peers {
 
     /// It was offered in vain; whether to give up.
     pub(super) fn tried(&mut self, place: Place, patience: Patience, now: Instant) -> bool {
-        let waiting = &mut self.entries[place.0 as usize].waiting;
-        waiting.as_mut().is_some_and(|waiting| {
+        let entry = &mut self.entries[place.0 as usize];
+        let gone = is_gone(entry.given_up, now);
+        entry.waiting.as_mut().is_some_and(|waiting| {
             waiting.tried(now);
-            waiting.has_exhausted(patience, now)
+            gone || waiting.has_exhausted(patience, now)
         })
     }
 
@@ -200,7 +211,7 @@ impl Peers {
         if entry.count > 0 {
             return;
         }
-        entry.waiting = None;
+        (entry.waiting, entry.given_up) = (None, None);
         let gone = match &mut self.retired {
             None => Some(place),
             Some(retired) => {

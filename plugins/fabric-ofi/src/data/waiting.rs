@@ -16,6 +16,8 @@ pub(super) struct Patience {
     time: Duration,
     /// Tries at least, however late a thread gets to them.
     tries: u32,
+    /// Who was given up is not waited for again soon.
+    pub(super) remembers: bool,
 }
 
 impl Patience {
@@ -24,14 +26,25 @@ impl Patience {
     pub(super) const CONNECTING: Self = Self {
         time: Duration::from_secs(3),
         tries: 4,
+        remembers: false,
     };
-    /// A peer that has connected, to an endpoint that answers. There is a connection, of which the provider perhaps has not
-    /// looked at the last step, or the peer is gone; and requests of those who are gone, hundreds when a job is killed,
-    /// are waited for one after the other by all who come later.
+    /// A peer that has connected, to an endpoint that answers. There is a connection, of which the provider, or a peer that
+    /// gets no processor for a while, perhaps has not looked at the last step; or the peer is gone, and its requests are
+    /// waited for by all who come later.
     pub(super) const CONNECTED: Self = Self {
-        time: Duration::from_millis(20),
+        time: Duration::from_millis(500),
         tries: 4,
+        remembers: true,
     };
+}
+
+/// So long after a peer was given up what is for it is offered once: the requests of a job that was killed are hundreds,
+/// and nobody shall wait for each of them.
+const GONE: Duration = Duration::from_secs(3);
+
+/// Whether a peer that was given up then need not be waited for.
+pub(super) fn is_gone(given_up: Option<Instant>, now: Instant) -> bool {
+    given_up.is_some_and(|then| now.saturating_duration_since(then) < GONE)
 }
 
 /// The wait for one peer.
@@ -95,8 +108,17 @@ mod tests {
         assert!((150..300).contains(&tries), "{tries}");
         assert_eq!(time, Patience::CONNECTING.time);
         let (tries, time) = wait(Patience::CONNECTED, step);
-        assert!((20..80).contains(&tries), "{tries}");
+        assert!((60..200).contains(&tries), "{tries}");
         assert_eq!(time, Patience::CONNECTED.time);
+    }
+
+    #[test]
+    fn who_was_given_up_is_gone_for_a_while() {
+        let now = Instant::now();
+        assert!(!is_gone(None, now));
+        assert!(is_gone(Some(now), now));
+        assert!(is_gone(Some(now), now + GONE / 2));
+        assert!(!is_gone(Some(now), now + GONE));
     }
 
     #[test]
