@@ -288,25 +288,36 @@ fn who_is_cut_off_does_not_hold_up_the_others() {
             (bytes("total_bytes") - bytes("free_bytes") > 16 << 20).then_some(())
         },
     );
-    network.cut();
-    let cut = Instant::now();
     let near = [
         "bench", "--verify", "--ops", "100", "--size", "1MiB", "--keys", "50", "--depth", "40",
     ];
-    site.daos(&near).expect(0);
-    println!("the others were served {:?} after the cut", cut.elapsed());
-    bench(&site);
     // Said of him by his address; or by his process, where that is the address.
-    eventually("what he holds is given up", || {
+    let is_given_up = || {
         let log = server.log();
-        let mut lines = log.lines();
-        lines
-            .any(|line| {
-                line.contains("a client takes too long") && line.contains("client=\"192.0.2.2:")
-            })
-            .then_some(())
-    });
-    println!("and he was given up {:?} after it", cut.elapsed());
+        let of_him = |line: &str| {
+            line.contains("a client takes too long") && line.contains("client=\"192.0.2.2:")
+        };
+        log.lines().any(of_him)
+    };
+    let mut cuts = 0;
+    while !is_given_up() {
+        // On a busy machine a cut may find him between two operations.
+        assert!(cuts < 5, "what he holds is never given up");
+        if cuts > 0 {
+            network.heal();
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        cuts += 1;
+        network.cut();
+        let cut = Instant::now();
+        site.daos(&near).expect(0);
+        println!("the others were served {:?} after the cut", cut.elapsed());
+        bench(&site);
+        while cut.elapsed() < Duration::from_secs(30) && !is_given_up() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!("cut {cuts} ended {:?} after it", cut.elapsed());
+    }
     network.heal();
     drop(far);
     site.daos(&near).expect(0);
