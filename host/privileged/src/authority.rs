@@ -125,6 +125,13 @@ impl Orders {
             .map_err(|why| self.refused("nothing can be done").cause(why))
     }
 
+    /// Looks whether the places that keys and a device's address name can be touched with rights; the first `doubt` stays.
+    fn look(&self, doubt: &mut Option<String>, keys: &Map<String, Value>, address: Option<&str>) {
+        if doubt.is_none() {
+            *doubt = places::doubt(keys, address, self.root);
+        }
+    }
+
     /// The class with its keys, if this host has it so.
     fn class(
         &self,
@@ -139,16 +146,15 @@ impl Orders {
             .cause(format!("{} says otherwise", self.path.display()))
             .remedy("write the keys there, with the devices themselves, and use that configuration")
         })?;
-        *doubt = doubt
-            .take()
-            .or_else(|| places::doubt(&own.config, None, self.root));
+        self.look(doubt, &own.config, None);
         Ok(own)
     }
 
     /// The devices of a class, as the plugin lists them.
     fn devices(&self, instance: &Instance, class: &ClassRequest) -> Result<Vec<DeviceSpec>, Error> {
-        let doubt = places::doubt(&class.config, None, self.root);
-        self.use_rights(self.doubt.is_none() && doubt.is_none())?;
+        let mut doubt = self.doubt.clone();
+        self.look(&mut doubt, &class.config, None);
+        self.use_rights(doubt.is_none())?;
         instance.devices(class, CallOptions::default())
     }
 
@@ -168,9 +174,7 @@ impl Orders {
             };
             // The keys that the plugin hands on are its own words; those of the configuration count, too.
             for keys in [&class.config, &own.config] {
-                *doubt = doubt
-                    .take()
-                    .or_else(|| places::doubt(keys, Some(&own.address), self.root));
+                self.look(doubt, keys, Some(&own.address));
             }
             return Ok(own.clone());
         }
@@ -199,9 +203,7 @@ impl Orders {
         for class in &self.classes {
             let devices = self.devices(instance, class)?;
             if devices.iter().any(|d| d.address == device) {
-                *doubt = doubt
-                    .take()
-                    .or_else(|| places::doubt(&class.config, Some(&device), self.root));
+                self.look(doubt, &class.config, Some(&device));
                 return Ok(request);
             }
         }

@@ -3,7 +3,8 @@
 /// `PATH` of what plugins run: the system's own programs.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Forgets all variables but a fixed `PATH` and locale, the working directory and the mask of modes. Called first of all, while there is one thread.
+/// Forgets all variables but a fixed `PATH` and locale, the working directory and the mask of modes. Called first of all,
+/// while there is one thread.
 pub(crate) fn forget() {
     // SAFETY: no other thread has been started, so nobody reads or holds a pointer into the environment.
     unsafe {

@@ -6,7 +6,7 @@ use daos_helper::{CallOptions, HelperError, HelperPool, MountFile, Operation, Po
 use daos_loader::{PluginFile, PluginInfo, Policy};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{ClassRequest, DeviceSpec, FormatRequest};
-use fixture_files::{HOSTILE_FACES, RAW, chmod, install};
+use fixture_files::{HOSTILE_FACES, RAW, chmod, copy_etc, install};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -56,16 +56,7 @@ impl Site {
         );
         chmod(&site.path("bin/test"), 0o755);
         install(HOSTILE_FACES, &site.path("plugins"), "faces.so");
-        let etc = Command::new("cp")
-            .arg("-a")
-            .arg("/etc")
-            .arg(site.path("etc"))
-            .status();
-        assert!(etc.expect("cp runs").success());
-        // What other tests or the host have there is not ours.
-        let _ = std::fs::remove_file(site.path("etc/daos_server.conf"));
-        std::fs::create_dir_all(site.path("etc/daos")).expect("our directory");
-        chmod(&site.path("etc/daos"), 0o755);
+        copy_etc(&site.path("etc"));
         site.configure(&site.path("mnt"), "");
         Some(site)
     }

@@ -2,11 +2,9 @@
 //! the program with rights stands beside it.
 
 use crate::site::{NOBODY, Site};
+use fixture_files::{chmod, copy_etc};
 use nix::unistd::{Gid, Uid, chown};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Command;
 
 /// Starts a program as `nobody` where `/etc` is the directory `etc` of the site, named by the first argument.
 const IN_ITS_ETC: &str = "mount --bind \"$1\" /etc && shift && \
@@ -34,18 +32,13 @@ impl Site {
         let bytes = fs::read(&program).expect("just made");
         fs::remove_file(&program).expect("our directory");
         fs::write(&program, bytes).expect("our directory");
-        mode(&program, 0o4755);
+        chmod(&program, 0o4755);
         for name in ["sockets", "state", "tmp", "home"] {
             let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
             chown(&self.path(name), Some(uid), Some(gid)).expect("root may give directories away");
         }
         let etc = self.path("etc");
-        let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).status();
-        assert!(copied.expect("cp runs").success());
-        // What the host has there is not ours.
-        let _ = fs::remove_file(etc.join("daos_server.conf"));
-        fs::create_dir_all(etc.join("daos")).expect("our directory");
-        mode(&etc.join("daos"), 0o755);
+        copy_etc(&etc);
         let etc = etc.display().to_string();
         let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c"];
         self.set_wrapper(&[&words[..], &[IN_ITS_ETC, "sh", &etc]].concat());
@@ -59,10 +52,6 @@ impl Site {
     pub fn install_config(&self) {
         let path = self.path("etc/daos/daos_server.yml");
         fs::write(&path, self.config_text()).expect("our directory");
-        mode(&path, 0o644);
+        chmod(&path, 0o644);
     }
-}
-
-fn mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode of a file of ours");
 }

@@ -1,7 +1,7 @@
 //! An engine for tests: a few targets over fabric-tcp on the loopback, values in memory, faults on
 //! demand. It is an implementation of daos-wire on its own, so that the client is not tested
 //! against its own reading of the protocol.
-#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 mod array;
 pub mod control;

@@ -1,7 +1,7 @@
 //! A plugin directory with one hostile plugin, and a pool to run it in.
 
 // Each test program includes this as a module of its own and uses a part.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 use daos_helper::{CallOptions, Cause, HelperError, HelperPool, Operation, PoolOptions};
 use daos_loader::{PluginFile, PluginInfo, Policy, StateDir};

@@ -81,6 +81,26 @@ pub(crate) struct Member {
     pub(crate) since_ms: u64,
 }
 
+#[cfg(test)]
+impl Member {
+    /// Rank 0, of a server at `a:1`.
+    pub(crate) fn example(standing: Standing) -> Self {
+        Self {
+            rank: 0,
+            uuid: Uuid::from_u128(1),
+            address: "a:1".to_owned(),
+            index: 0,
+            standing,
+            info: String::new(),
+            uri: "tcp://01".to_owned(),
+            contexts: 2,
+            fault_domain: "/h".to_owned(),
+            incarnation: 1,
+            since_ms: 0,
+        }
+    }
+}
+
 /// An engine that wants to be a member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Newcomer {

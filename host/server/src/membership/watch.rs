@@ -180,26 +180,11 @@ async fn ask(
 mod tests {
     use super::*;
 
-    fn member(standing: Standing) -> Member {
-        Member {
-            rank: 1,
-            uuid: Uuid::from_u128(1),
-            address: "a:1".to_owned(),
-            index: 0,
-            standing,
-            info: String::new(),
-            uri: "tcp://01".to_owned(),
-            contexts: 1,
-            fault_domain: "/h".to_owned(),
-            incarnation: 1,
-            since_ms: 0,
-        }
-    }
-
     #[test]
     fn what_is_seen_changes_only_what_it_is_at_odds_with() {
         let silent = Seen::Silent("refused".to_owned());
-        let now = |standing, seen: &Seen| at_odds(&member(standing), seen).map(|(now, _)| now);
+        let now =
+            |standing, seen: &Seen| at_odds(&Member::example(standing), seen).map(|(now, _)| now);
         use Standing::{Errored, Joined, Unresponsive};
         assert_eq!(now(Joined, &Seen::Serving), None);
         assert_eq!(now(Joined, &Seen::Idle), Some(Errored));
@@ -216,7 +201,7 @@ mod tests {
                 assert_eq!(now(decided, seen), None, "{decided:?} {seen:?}");
             }
         }
-        let (_, why) = at_odds(&member(Joined), &silent).expect("a change");
+        let (_, why) = at_odds(&Member::example(Joined), &silent).expect("a change");
         assert_eq!(why, "its server a:1 does not answer: refused");
     }
 }

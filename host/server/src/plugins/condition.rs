@@ -21,8 +21,9 @@ pub(super) fn judge(
     if let Some(error) = ambiguity(plugin, catalogue) {
         plugin.state = PluginState::Ambiguous.into();
         let what = format!("plugin {} is not used", plugin.name);
-        let remedy = "see `daos_server plugin list`";
-        plugin.fault = Some(fault(what, error.to_string(), remedy.to_owned()));
+        let text = error.to_string();
+        let (cause, remedy) = text.rsplit_once("; ").unwrap_or((&text, ""));
+        plugin.fault = Some(fault(what, cause.to_owned(), remedy.to_owned()));
         return;
     }
     // What it did to helpers is the quarantine's.

@@ -13,7 +13,7 @@ macro_rules! owner {
         $(#[$doc])*
         pub(crate) struct $name {
             raw: *mut $type,
-            $(#[allow(dead_code)] $field: $of,)*
+            $(#[allow(dead_code, reason = "keeps alive what this was made from")] $field: $of,)*
         }
 
         impl Drop for $name {

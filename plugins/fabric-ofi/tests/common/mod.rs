@@ -1,5 +1,5 @@
 //! Endpoints with their completions, registered memory, and data that can be verified.
-#![allow(dead_code, unreachable_pub)] // each test program uses its part
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 use daos_plugin_api::abi::*;
 use daos_plugin_api::control::FabricOpenRequest;

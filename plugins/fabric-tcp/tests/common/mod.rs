@@ -1,5 +1,5 @@
 //! An endpoint with its completions, and data that can be verified.
-#![allow(dead_code, unreachable_pub)] // a module of several test programs, each uses its part
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 use daos_plugin_api::abi::*;
 use daos_plugin_api::control::FabricOpenRequest;

@@ -26,6 +26,14 @@ fn joiner(access_point: &Site) -> Site {
     site
 }
 
+/// An access point with certificates, and a node that joins it.
+fn two_secured() -> (Site, Site) {
+    let mut site = Site::with_file();
+    site.use_certificates();
+    let other = joiner(&site);
+    (site, other)
+}
+
 /// The members as the site tells them.
 #[track_caller]
 fn members(site: &Site) -> Vec<Value> {
@@ -148,9 +156,7 @@ fn two_servers_are_one_system() {
 /// Nobody is left to tell: the access point finds out by itself.
 #[test]
 fn a_server_that_vanishes_without_a_word_is_missed() {
-    let mut site = Site::with_file();
-    site.use_certificates();
-    let other = joiner(&site);
+    let (site, other) = two_secured();
     let mut server = site.start();
     let mut second = other.start();
     make_system(&site, &mut server, &other, &mut second);
@@ -207,9 +213,7 @@ fn an_erasure_that_was_cut_short_can_be_finished() {
 
 #[test]
 fn two_servers_are_one_system_over_tls() {
-    let mut site = Site::with_file();
-    site.use_certificates();
-    let other = joiner(&site);
+    let (site, other) = two_secured();
     let mut server = site.start();
     let mut second = other.start();
     make_system(&site, &mut server, &other, &mut second);

@@ -113,19 +113,6 @@ mod tests {
 
     #[test]
     fn what_an_administrator_has_decided_comes_before_what_is_seen() {
-        let member = |standing| Member {
-            rank: 0,
-            uuid: Uuid::from_u128(1),
-            address: "a:1".to_owned(),
-            index: 0,
-            standing,
-            info: String::new(),
-            uri: "tcp://01".to_owned(),
-            contexts: 2,
-            fault_domain: "/h".to_owned(),
-            incarnation: 1,
-            since_ms: 0,
-        };
         let engine = |state: &str| SystemMember {
             uuid: Uuid::from_u128(1).to_string(),
             state: state.to_owned(),
@@ -136,14 +123,16 @@ mod tests {
             address: "x:1",
             undecided: false,
         };
-        let told = |standing, state| described(member(standing), &[engine(state)], elsewhere).state;
+        let told = |standing, state| {
+            described(Member::example(standing), &[engine(state)], elsewhere).state
+        };
         assert_eq!(told(Standing::Joined, "stopped"), "stopped");
         assert_eq!(told(Standing::AdminExcluded, "joined"), "adminexcluded");
         assert_eq!(told(Standing::Excluded, "stopped"), "excluded");
         assert_eq!(told(Standing::Excluded, "joined"), "joined");
         let alone = |standing, address, undecided| {
             let without = Without { address, undecided };
-            described(member(standing), &[], without).state
+            described(Member::example(standing), &[], without).state
         };
         assert_eq!(alone(Standing::Errored, "x:1", false), "errored");
         assert_eq!(alone(Standing::Joined, "a:1", false), "awaitformat");
