@@ -5,11 +5,12 @@ use std::{env, error::Error, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "burnin",
     "ctl",
     "device",
     "drpc",
+    "engine",
     "firmware",
     "host",
     "layers",

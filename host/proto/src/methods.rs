@@ -21,6 +21,19 @@ pub fn is_served(path: &str) -> bool {
     SERVED.contains(&path)
 }
 
+/// Our own service for the other servers of a system.
+const OF_SERVERS: &str = "/daos_host.v1.EngineSvc/";
+
+/// Components that may call a method of that control plane or of our own services; none where it is of neither.
+pub fn callers(path: &str) -> &'static [&'static str] {
+    match find(path) {
+        Some(known) => known.callers,
+        None if !is_served(path) => &[],
+        None if path.starts_with(OF_SERVERS) => S,
+        None => A,
+    }
+}
+
 const A: &[&str] = &["admin"];
 const G: &[&str] = &["agent"];
 const S: &[&str] = &["server"];

@@ -10,8 +10,8 @@ use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
 use crate::services::{
-    BurnInService, CtlService, FirmwareService, HostService, LayerService, Local, MgmtService,
-    PluginService, PreflightService, System,
+    BurnInService, CtlService, EngineService, FirmwareService, HostService, LayerService, Local,
+    MgmtService, PluginService, PreflightService, System,
 };
 use crate::socket_dir::SocketDir;
 use crate::state::State;
@@ -27,6 +27,7 @@ use daos_config::{Config, Overrides};
 use daos_drpc::Router;
 use daos_proto::ctl::ctl_svc_server::CtlSvcServer;
 use daos_proto::host::burn_in_svc_server::BurnInSvcServer;
+use daos_proto::host::engine_svc_server::EngineSvcServer;
 use daos_proto::host::firmware_svc_server::FirmwareSvcServer;
 use daos_proto::host::host_svc_server::HostSvcServer;
 use daos_proto::host::layer_svc_server::LayerSvcServer;
@@ -203,7 +204,7 @@ async fn serve(
         local: Local(host.inner()),
     };
     let system = Arc::new(System::new(host.inner()));
-    let mgmt = MgmtService::new(Arc::clone(&state), pools, system);
+    let mgmt = MgmtService::new(Arc::clone(&state), Arc::clone(&pools), system);
     let (health, healthy) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(daos_proto::FILE_DESCRIPTOR_SET)
@@ -217,6 +218,9 @@ async fn serve(
         state: Arc::clone(&state),
         plugins: Arc::clone(&plugins),
     };
+    let for_servers = EngineService {
+        pools: Arc::clone(&pools),
+    };
     let mut stopping = state.stopping();
     let calls = telemetry::Calls::default();
     let routes = Routes::new(HostSvcServer::new(host))
@@ -225,6 +229,7 @@ async fn serve(
         .add_service(healthy)
         .add_service(reflection)
         .add_service(LayerSvcServer::new(layers))
+        .add_service(EngineSvcServer::new(for_servers))
         .add_service(PluginSvcServer::new(one_by_one))
         .add_service(PreflightSvcServer::new(compared))
         .add_service(FirmwareSvcServer::new(FirmwareService::new(Arc::clone(

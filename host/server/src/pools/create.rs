@@ -140,15 +140,7 @@ fn label(request: &PoolCreateReq) -> Result<String, Status> {
 /// The engines of the new pool: those named, as many as wanted, or all.
 fn choose(pools: &Pools, request: &PoolCreateReq) -> Result<Vec<Member>, Status> {
     if request.ranks.is_empty() {
-        let mut members = pools.available_members()?;
-        if members.is_empty() {
-            return Err(fault(
-                code::NOT_STARTED,
-                "a pool needs an engine",
-                "an administrator has excluded all of them",
-                "`daos_shell system query --members` shows the ranks",
-            ));
-        }
+        let mut members = pools.all_members()?;
         let wanted = request.num_ranks as usize;
         if wanted > members.len() {
             return Err(fault(

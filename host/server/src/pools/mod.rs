@@ -1,25 +1,33 @@
 //! Pools of the system: a pool spans engines, each of which keeps its own part.
 //!
-//! The engines' catalogues are the truth; the server remembers nothing. A change goes to one engine
+//! The engines' catalogues are the truth; the server remembers nothing. The server that keeps the
+//! membership reaches the engines of the others through their servers. A change goes to one engine
 //! after the other: what fails on one is undone on those before it, and what a dead server leaves
-//! half made is seen in `pool list` and can be destroyed.
+//! half made is seen in `pool list` and can be destroyed. Ranks that an administrator has excluded
+//! are passed over: what they hold is seen again when they are let in again.
 
 mod create;
 mod engine;
 mod properties;
 mod query;
 
+use crate::membership::{self, Peers, Standing};
 use crate::state::State;
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::fault::{daos_status, pool_not_found};
-use daos_proto::host::{EnginePool, EngineSpace, EngineState, Fault};
+use daos_proto::host::{
+    CallEngineRequest, EnginePool, EnginePools, EngineSpace, EngineState, Fault,
+};
 use daos_proto::mgmt::{
     ListPoolsResp, PoolCreateReq, PoolCreateResp, PoolDestroyReq, PoolDestroyResp, PoolGetPropReq,
     PoolGetPropResp, PoolQueryReq, PoolQueryResp, PoolSetPropReq, PoolSetPropResp,
     list_pools_resp::Pool,
 };
 pub(crate) use engine::Member;
+use engine::{Way, on_socket, patience};
+use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -37,6 +45,9 @@ mod code {
     pub(super) const NO_LABEL: i32 = 615;
     pub(super) const HAS_CONTAINERS: i32 = 618;
 }
+
+/// Engines that are asked at the same time.
+const AT_ONCE: usize = 32;
 
 /// Status number of what does not exist.
 const NONEXIST: i32 = -1005;
@@ -78,6 +89,7 @@ impl Located {
 /// Pools of the system.
 pub(crate) struct Pools {
     state: Arc<State>,
+    peers: Peers,
     /// Changes come one after the other.
     changing: Mutex<()>,
 }
@@ -85,6 +97,7 @@ pub(crate) struct Pools {
 impl Pools {
     pub(crate) fn new(state: Arc<State>) -> Self {
         Self {
+            peers: Peers::new(&state.config),
             state,
             changing: Mutex::new(()),
         }
@@ -177,11 +190,12 @@ impl Pools {
     /// What each engine that serves has for pools.
     pub(crate) async fn space(&self) -> Result<Vec<EngineSpace>, Status> {
         let mut all = Vec::new();
-        for member in self.ready_members()? {
+        let members = self.ready_members()?;
+        for (member, answer) in members.iter().zip(asked(&members).await) {
             all.push(EngineSpace {
                 engine: member.index,
                 rank: member.rank,
-                ..member.pools().await?.space.unwrap_or_default()
+                ..answer?.space.unwrap_or_default()
             });
         }
         Ok(all)
@@ -204,7 +218,7 @@ impl Pools {
         }
     }
 
-    /// The engines that serve, at least one.
+    /// The engines of the system that serve, at least one.
     fn ready_members(&self) -> Result<Vec<Member>, Status> {
         let members = self.members(|_| true);
         match members.is_empty() {
@@ -213,24 +227,15 @@ impl Pools {
         }
     }
 
-    /// All engines, which must serve.
+    /// All engines of the system, which must serve, but those that an administrator has excluded.
     fn all_members(&self) -> Result<Vec<Member>, Status> {
-        self.members_but(|_| false)
-    }
-
-    /// The engines of new pools: all but those that an administrator has excluded.
-    fn available_members(&self) -> Result<Vec<Member>, Status> {
         let membership = self.state.membership.here();
-        self.members_but(|uuid| {
+        let is_out = |uuid: &str| {
             membership.is_some_and(|m| Uuid::try_parse(uuid).is_ok_and(|id| m.is_excluded(id)))
-        })
-    }
-
-    /// All engines, which must serve, but those that are left out by their UUID.
-    fn members_but(&self, left_out: impl Fn(&str) -> bool) -> Result<Vec<Member>, Status> {
+        };
         let engines = self.state.engines();
         let idle = |(_, e): &(usize, &crate::state::EngineStatus)| {
-            e.state != EngineState::Ready && !left_out(&e.uuid)
+            e.state != EngineState::Ready && !is_out(&e.uuid)
         };
         if let Some((index, engine)) = engines.iter().enumerate().find(idle) {
             let next = match engine.state {
@@ -247,28 +252,125 @@ impl Pools {
                 &next,
             ));
         }
-        Ok(self.members(|_| true))
+        let serves = [Standing::Joined, Standing::AdminExcluded];
+        let elsewhere = self.elsewhere();
+        if let Some(member) = elsewhere.iter().find(|m| !serves.contains(&m.standing)) {
+            return Err(fault(
+                code::NOT_STARTED,
+                &format!("rank {} at {} does not serve", member.rank, member.address),
+                &format!("it is {}: {}", member.standing.name(), member.info),
+                &format!(
+                    "start it: {}; or go on without it: {}",
+                    self.state.shell_command("system start"),
+                    self.state
+                        .shell_command(&format!("system exclude --ranks {}", member.rank))
+                ),
+            ));
+        }
+        let members = self.members(|_| true);
+        if members.is_empty() {
+            return Err(fault(
+                code::NOT_STARTED,
+                "pools need an engine",
+                "an administrator has excluded all of them",
+                "`daos_shell system query --members` shows the ranks",
+            ));
+        }
+        Ok(members)
     }
 
-    pub(crate) fn members(&self, wanted: impl Fn(u32) -> bool) -> Vec<Member> {
+    /// The engines of this server that serve.
+    pub(crate) fn local_members(&self, wanted: impl Fn(u32) -> bool) -> Vec<Member> {
         let engines = self.state.engines().into_iter().enumerate();
         engines
             .filter(|(_, engine)| engine.state == EngineState::Ready)
             .map(|(index, engine)| Member {
                 index: index as u32,
                 rank: engine.rank.unwrap_or(index as u32),
-                socket: engine.drpc_socket.into(),
+                way: Way::Socket(engine.drpc_socket.into()),
             })
             .filter(|member| wanted(member.rank))
             .collect()
     }
+
+    /// The engines of the system that serve, by rank; of this server, if another one keeps the membership.
+    fn members(&self, wanted: impl Fn(u32) -> bool) -> Vec<Member> {
+        let mut members = self.local_members(&wanted);
+        let serving = self.elsewhere().into_iter();
+        members.extend(
+            serving
+                .filter(|m| m.standing == Standing::Joined && wanted(m.rank))
+                .map(|member| Member {
+                    index: member.index,
+                    rank: member.rank,
+                    way: Way::Server {
+                        address: member.address,
+                        uuid: member.uuid,
+                        peers: self.peers.clone(),
+                    },
+                }),
+        );
+        members.sort_by_key(|member| member.rank);
+        members
+    }
+
+    /// Members of the system that are on other servers.
+    fn elsewhere(&self) -> Vec<membership::Member> {
+        let Some(membership) = self.state.membership.here() else {
+            return Vec::new();
+        };
+        let own: Vec<String> = self.state.engines().into_iter().map(|e| e.uuid).collect();
+        let mut members = membership.all();
+        members.retain(|member| {
+            member.address != self.state.control_addr && !own.contains(&member.uuid.to_string())
+        });
+        members
+    }
+
+    /// Hands a call of the server that keeps the membership on to an engine of this one; gives what it answers.
+    pub(crate) async fn hand_on(&self, request: CallEngineRequest) -> Result<Vec<u8>, Status> {
+        let CallEngineRequest {
+            uuid,
+            module,
+            method,
+            body,
+        } = request;
+        let Some(within) = patience(module, method) else {
+            return Err(Status::invalid_argument(format!(
+                "method {method} of module {module} is not one about pools"
+            )));
+        };
+        let engines = self.state.engines();
+        let known = engines
+            .iter()
+            .enumerate()
+            .find(|(_, engine)| !uuid.is_empty() && engine.uuid == uuid);
+        let Some((index, engine)) = known else {
+            return Err(fault(
+                code::NOT_STARTED,
+                &format!("no engine here is {uuid}"),
+                "its storage was formatted since, or the configuration is another one",
+                "ask `daos_shell system query --members`",
+            ));
+        };
+        if engine.state != EngineState::Ready {
+            return Err(fault(
+                code::NOT_STARTED,
+                &format!("engine {index} does not serve"),
+                &engine.reason,
+                &self.state.shell_command("system start"),
+            ));
+        }
+        let socket = Path::new(&engine.drpc_socket);
+        on_socket(index as u32, socket, module, method, body, within).await
+    }
 }
 
-/// Pools of these engines.
+/// Pools of these engines, which are asked side by side.
 async fn locate(members: &[Member]) -> Result<BTreeMap<Uuid, Located>, Status> {
     let mut all: BTreeMap<Uuid, Located> = BTreeMap::new();
-    for member in members {
-        for part in member.pools().await?.pools {
+    for (member, answer) in members.iter().zip(asked(members).await) {
+        for part in answer?.pools {
             let Ok(id) = Uuid::try_parse(&part.uuid) else {
                 continue; // an engine of another kind; there is nothing to say about it
             };
@@ -284,4 +386,12 @@ async fn locate(members: &[Member]) -> Result<BTreeMap<Uuid, Located>, Status> {
         }
     }
     Ok(all)
+}
+
+/// What each engine says about pools, in the order of the engines.
+async fn asked(members: &[Member]) -> Vec<Result<EnginePools, Status>> {
+    let asking = stream::iter(members.iter().cloned())
+        .map(async |member| member.pools().await)
+        .buffered(AT_ONCE);
+    asking.collect().await
 }

@@ -2,6 +2,7 @@
 
 mod burnin;
 mod ctl;
+mod engine;
 mod firmware;
 mod host;
 mod layers;
@@ -14,6 +15,7 @@ mod system;
 
 pub(crate) use burnin::BurnInService;
 pub(crate) use ctl::CtlService;
+pub(crate) use engine::EngineService;
 pub(crate) use firmware::FirmwareService;
 pub(crate) use host::HostService;
 pub(crate) use layers::LayerService;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tonic::Code;
 
 /// A node whose membership another one keeps.
-fn joiner(access_point: &Site) -> Site {
+pub(crate) fn joiner(access_point: &Site) -> Site {
     let mut site = Site::with_file();
     site.add_config(&format!("access_points: ['{}']\n", access_point.address()));
     site.use_certificates_of(access_point);
@@ -27,7 +27,7 @@ fn joiner(access_point: &Site) -> Site {
 }
 
 /// An access point with certificates, and a node that joins it.
-fn two_secured() -> (Site, Site) {
+pub(crate) fn two_secured() -> (Site, Site) {
     let mut site = Site::with_file();
     site.use_certificates();
     let other = joiner(&site);
@@ -52,14 +52,19 @@ fn states(site: &Site) -> Vec<String> {
 }
 
 #[track_caller]
-fn wait_states(site: &Site, wanted: &[&str]) {
+pub(crate) fn wait_states(site: &Site, wanted: &[&str]) {
     eventually(&format!("states {wanted:?}"), || {
         (states(site) == wanted).then_some(())
     });
 }
 
 /// Formats both, the access point first, and waits for two members.
-fn make_system(site: &Site, server: &mut Server<'_>, other: &Site, second: &mut Server<'_>) {
+pub(crate) fn make_system(
+    site: &Site,
+    server: &mut Server<'_>,
+    other: &Site,
+    second: &mut Server<'_>,
+) {
     second.wait_phase("maintenance");
     server.make_ready();
     second.format(&[]).expect(0);

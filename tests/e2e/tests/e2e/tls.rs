@@ -210,10 +210,7 @@ fn every_component_may_call_its_own_methods_and_no_other() {
                 .await
                 .expect("a connection");
             for method in methods() {
-                let allowed = match daos_proto::methods::find(method) {
-                    Some(known) => known.callers.contains(&role.name()),
-                    None => role == Role::Admin && daos_proto::methods::is_served(method),
-                };
+                let allowed = daos_proto::methods::callers(method).contains(&role.name());
                 let status = knock(channel.clone(), method, role.name())
                     .await
                     .expect_err("a request that nobody understands");

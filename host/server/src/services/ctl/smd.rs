@@ -26,7 +26,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// There is none.
 fn serving(state: &State, pools: &Pools, rank: u32) -> Result<Vec<Member>, Status> {
-    if pools.members(|_| true).is_empty() {
+    if pools.local_members(|_| true).is_empty() {
         let (_, reason, hint) = state.phase();
         let fault = Fault::new(
             ResponseStatus::CtlErrApp,
@@ -38,7 +38,7 @@ fn serving(state: &State, pools: &Pools, rank: u32) -> Result<Vec<Member>, Statu
         );
         return Err(fault.to_status());
     }
-    Ok(pools.members(|r| rank == NO_RANK || r == rank))
+    Ok(pools.local_members(|r| rank == NO_RANK || r == rank))
 }
 
 /// Devices and pools of the engines that serve, one entry per engine and kind.
