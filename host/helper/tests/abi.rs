@@ -32,8 +32,40 @@ fn releases() -> Vec<(AbiVersion, PathBuf)> {
     found
 }
 
-fn must_pass(file: &Path, version: Option<AbiVersion>) {
-    let dir = tempfile::tempdir().expect("a directory");
+/// What a sample of a kind must be able to do.
+struct Kind {
+    name: &'static str,
+    /// Cases that it passes at least.
+    cases: usize,
+    /// Its class's config in a host that gives it as it stands; `DIR` stands for a directory in memory.
+    config: &'static str,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "bdev",
+        cases: 45,
+        config: r#"{"bdev_number": 2, "bdev_size_mib": 16}"#,
+    },
+    Kind {
+        name: "scm",
+        cases: 25,
+        config: r#"{"scm_mount": "DIR/scm", "scm_size_mib": 32}"#,
+    },
+    Kind {
+        name: "fabric",
+        cases: 40,
+        config: "{}",
+    },
+];
+
+/// A directory in memory, for the samples of SCM.
+fn memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").expect("a directory in memory")
+}
+
+fn must_pass(kind: &Kind, file: &Path, version: Option<AbiVersion>) {
+    let (dir, memory) = (tempfile::tempdir().expect("a directory"), memory());
     // A checkout may lie where others can write, which a host refuses.
     let copy = dir.path().join("libsample.so");
     std::fs::copy(file, &copy).expect("a copy");
@@ -43,7 +75,15 @@ fn must_pass(file: &Path, version: Option<AbiVersion>) {
     if let Some(version) = version {
         assert_eq!(info.abi, version, "{}", file.display());
     }
-    let subject = choose(&info, &Choice::default()).expect("the schema has an example");
+    let devices = match kind.name {
+        "scm" => vec![memory.path().join("scm").display().to_string()],
+        _ => Vec::new(),
+    };
+    let choice = Choice {
+        devices,
+        ..Choice::default()
+    };
+    let subject = choose(&info, &choice).expect("the schema has an example");
     let helper = Helper {
         program: env!("CARGO_BIN_EXE_daos_server_helper").into(),
         log_level: "info".to_owned(),
@@ -51,8 +91,9 @@ fn must_pass(file: &Path, version: Option<AbiVersion>) {
     let report = check::run(&helper, &subject, &Options::default(), &mut |_| ())
         .unwrap_or_else(|why| panic!("{}: {why}", file.display()));
     assert!(report.is_ok(), "{}: {}", file.display(), report.summary());
+    println!("{}: {}", file.display(), report.summary());
     assert!(
-        report.passed >= 45,
+        report.passed >= kind.cases,
         "{}: {}",
         file.display(),
         report.summary()
@@ -62,8 +103,12 @@ fn must_pass(file: &Path, version: Option<AbiVersion>) {
 #[test]
 fn binaries_of_every_release_pass_in_todays_host() {
     for (version, place) in releases() {
-        must_pass(&place.join("libsample_rust.so"), Some(version));
-        must_pass(&place.join("libsample_c.so"), Some(version));
+        for kind in &KINDS {
+            for language in ["rust", "c"] {
+                let file = place.join(format!("lib{}_{language}.so", kind.name));
+                must_pass(kind, &file, Some(version));
+            }
+        }
     }
 }
 
@@ -129,16 +174,20 @@ fn build(directory: &Path) -> PathBuf {
     target.join("debug")
 }
 
-/// What `plugin new` writes today, on the interface crate in `api`.
-fn sample(name: &str, is_c: bool, api: Option<&Path>) -> PathBuf {
+/// What `plugin new` writes today: in Rust on the interface crate in `api`, or in C on the header there.
+fn sample(name: &str, is_c: bool, api: &Path) -> PathBuf {
     let directory = place(name);
     empty(&directory);
-    let plan = Plan::new(name, is_c, Some(&directory), api).expect("a plan");
+    let api = api.canonicalize().expect("the interface");
+    let plan = Plan::new(name, is_c, Some(&directory), Some(&api)).expect("a plan");
     plan.write().expect("written");
     if !is_c {
         return build(&directory).join(format!("lib{}.so", name.replace('-', "_")));
     }
+    let header = "include/daos_plugin.h";
+    std::fs::copy(api.join(header), directory.join("daos_plugin.h")).expect("the header");
     let made = Command::new("make")
+        .env("CFLAGS", "-O2 -Werror")
         .current_dir(&directory)
         .status()
         .expect("make runs");
@@ -147,10 +196,15 @@ fn sample(name: &str, is_c: bool, api: Option<&Path>) -> PathBuf {
 }
 
 #[test]
-fn todays_sample_builds_against_the_oldest_release_and_passes() {
+fn todays_samples_build_against_the_oldest_release_and_pass() {
     let (version, release) = releases().remove(0);
     let api = unpack(&release, &place("sdk"));
-    must_pass(&sample("bdev-oldest", false, Some(&api)), Some(version));
+    for kind in &KINDS {
+        let rust = sample(&format!("{}-oldest", kind.name), false, &api);
+        must_pass(kind, &rust, Some(version));
+        let c = sample(&format!("{}-oldest-c", kind.name), true, &api);
+        must_pass(kind, &c, Some(version));
+    }
 }
 
 #[test]
@@ -169,31 +223,44 @@ fn todays_plugins_run_in_a_host_of_the_oldest_release() {
     let host = build(&host).join("abi-host");
 
     let api = root().join("plugin-api");
-    let rust = sample("bdev-today", false, Some(&api));
-    let c = sample("bdev-today-c", true, None);
-    for (entry, file, class) in [
-        ("rust", &rust, "today"),
-        ("c", &rust, "today"),
-        ("c", &c, "today-c"),
-    ] {
-        let config = r#"{"bdev_number": 2, "bdev_size_mib": 16}"#;
-        let run = Command::new(&host)
-            .args([entry, &file.display().to_string(), "bdev", class, config])
-            .output()
-            .expect("the host runs");
-        let text = String::from_utf8_lossy(&run.stdout).into_owned();
-        let said = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.success(), "{entry} {class}: {text}{said}");
-        let versions = format!("host {version}, plugin {}: ", AbiVersion::HOST);
-        let last = text.lines().last().expect("a line");
-        println!("{entry} {class}: {last}");
-        let passed = last.strip_prefix(&versions).and_then(|rest| {
-            let number = rest.strip_suffix(" cases passed")?;
-            number.parse::<u32>().ok()
-        });
-        assert!(
-            passed >= Some(45),
-            "{last:?} does not begin with {versions:?}"
-        );
+    for kind in &KINDS {
+        let rust = sample(&format!("{}-today", kind.name), false, &api);
+        let c = sample(&format!("{}-today-c", kind.name), true, &api);
+        for (entry, file, class) in [
+            ("rust", &rust, "today"),
+            ("c", &rust, "today"),
+            ("c", &c, "today-c"),
+        ] {
+            let memory = memory();
+            let config = kind
+                .config
+                .replace("DIR", &memory.path().display().to_string());
+            let run = Command::new(&host)
+                .args([
+                    entry,
+                    &file.display().to_string(),
+                    kind.name,
+                    class,
+                    &config,
+                ])
+                .output()
+                .expect("the host runs");
+            let text = String::from_utf8_lossy(&run.stdout).into_owned();
+            let said = String::from_utf8_lossy(&run.stderr);
+            let what = format!("{entry} {} {class}", kind.name);
+            assert!(run.status.success(), "{what}: {text}{said}");
+            let versions = format!("host {version}, plugin {}: ", AbiVersion::HOST);
+            let last = text.lines().last().expect("a line");
+            println!("{what}: {last}");
+            let passed = last.strip_prefix(&versions).and_then(|rest| {
+                let number = rest.strip_suffix(" cases passed")?;
+                number.parse::<usize>().ok()
+            });
+            assert!(
+                passed >= Some(kind.cases),
+                "{what}: {last:?} does not begin with {versions:?} and {} cases",
+                kind.cases
+            );
+        }
     }
 }
