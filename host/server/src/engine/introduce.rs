@@ -19,6 +19,9 @@ use tracing::{info, warn};
 /// How long an engine may take to answer a call.
 const CALL_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long the end of a server waits for the system to hear of its engines' ends.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
 /// An engine that listens and is about to become a member of the system.
 pub(super) struct Introduced {
     message: NotifyReadyReq,
@@ -51,18 +54,26 @@ pub(super) async fn first(
 impl Task {
     /// Tells the system that this engine died, if another server keeps its membership.
     pub(super) fn tell_died(&self, why: &str) {
+        tokio::spawn(self.tell_end(Some(why.to_owned())));
+    }
+
+    /// Tells the system that this engine was stopped, if another server keeps its membership; waits a moment for it to
+    /// hear that, since this server may be about to end.
+    pub(super) async fn tell_stopped(&self) {
+        // Who does not hear it in time sees that the engine does not answer.
+        let _ = tokio::time::timeout(TOLD_WITHIN, self.tell_end(None)).await;
+    }
+
+    fn tell_end(&self, died_of: Option<String>) -> impl Future<Output = ()> + use<> {
         let engine = self.state.engine(self.index);
-        let Some(rank) = engine.rank else {
-            return;
-        };
-        let (state, index, why) = (Arc::clone(&self.state), self.index as u32, why.to_owned());
-        tokio::spawn(async move {
-            if let Place::Elsewhere(elsewhere) = &state.membership {
+        let (state, index) = (Arc::clone(&self.state), self.index as u32);
+        async move {
+            if let (Place::Elsewhere(elsewhere), Some(rank)) = (&state.membership, engine.rank) {
                 elsewhere
-                    .tell_died(rank, index, engine.incarnation, why)
+                    .tell_end(rank, index, engine.incarnation, died_of)
                     .await;
             }
-        });
+        }
     }
 
     /// Checks who says that it is ready, and keeps what it says.

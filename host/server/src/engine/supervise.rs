@@ -401,6 +401,7 @@ impl Task {
                             let _ = bring_to_rest(&self.plugins, start).await;
                         }
                         self.stopped(pid);
+                        self.tell_stopped().await;
                         // Nobody waits for the answer any more if this fails.
                         let _ = stopped.send(killed);
                         return End::Stopped;

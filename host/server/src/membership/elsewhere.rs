@@ -27,8 +27,12 @@ const NOT_YET: [&str; 3] = [
     "leader step-up in progress (try again)",
 ];
 
-/// Event of an engine that died.
+/// Event of an engine that died, or, without an error, was stopped.
 const ENGINE_DIED: u32 = 2;
+
+/// Severities of events.
+const ERROR: u32 = 1;
+const NOTICE: u32 = 3;
 
 /// The servers that keep the membership.
 pub(crate) struct Elsewhere {
@@ -105,22 +109,32 @@ impl Elsewhere {
         Ok((answer.rank, answer.map_version))
     }
 
-    /// Tells that an engine died. Who does not hear it sees it when the engine joins again.
-    pub(crate) async fn tell_died(&self, rank: u32, index: u32, incarnation: u64, why: String) {
+    /// Tells that an engine died of something, or that it was stopped. Who does not hear it sees that it does not answer.
+    pub(crate) async fn tell_end(
+        &self,
+        rank: u32,
+        index: u32,
+        incarnation: u64,
+        died_of: Option<String>,
+    ) {
         let time = OffsetDateTime::now_utc().format(&Rfc3339);
         let event = RasEvent {
             id: ENGINE_DIED,
-            msg: "DAOS engine exited unexpectedly".to_owned(),
+            msg: match died_of {
+                Some(_) => "DAOS engine exited unexpectedly",
+                None => "DAOS engine stopped",
+            }
+            .to_owned(),
             timestamp: time.unwrap_or_default(),
             r#type: 1,
-            severity: 1,
+            severity: if died_of.is_some() { ERROR } else { NOTICE },
             hostname: crate::state::hostname(),
             rank,
             incarnation,
             value: Some(Value::EngineStateInfo(EngineStateEventInfo {
                 instance: index,
-                errored: true,
-                error: why,
+                errored: died_of.is_some(),
+                error: died_of.unwrap_or_default(),
             })),
             ..RasEvent::default()
         };

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// Fault number of a request for another system.
-const WRONG_SYSTEM: i32 = 603;
+pub(crate) const WRONG_SYSTEM: i32 = 603;
 /// Fault number of a server that is not ready yet.
 const NOT_READY: i32 = 601;
 

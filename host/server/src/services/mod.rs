@@ -20,7 +20,7 @@ pub(crate) use firmware::FirmwareService;
 pub(crate) use host::HostService;
 pub(crate) use layers::LayerService;
 pub(crate) use local::Local;
-pub(crate) use mgmt::MgmtService;
+pub(crate) use mgmt::{MgmtService, WRONG_SYSTEM};
 pub(crate) use plugin::PluginService;
 pub(crate) use preflight::PreflightService;
 pub(crate) use system::System;

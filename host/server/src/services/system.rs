@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 /// How long another server may take: its engines are waited for.
 const HOST_WITHIN: Duration = Duration::from_secs(120);
-/// Event of an engine that died.
+/// Event of an engine that died, or, without an error, was stopped.
 const ENGINE_DIED: u32 = 2;
 /// Most characters of an event that are logged.
 const LOGGED: usize = 400;
@@ -166,7 +166,11 @@ impl System {
         let known = members.iter().find(|m| m.rank == event.rank);
         // An older life of an engine that has joined again is of no interest.
         if event.id == ENGINE_DIED && known.is_some_and(|m| m.incarnation <= event.incarnation) {
-            membership.note(event.rank, Standing::Errored, &info.error)?;
+            let (standing, why) = match info.errored {
+                true => (Standing::Errored, info.error.as_str()),
+                false => (Standing::Stopped, "it was stopped at its server"),
+            };
+            membership.note(event.rank, standing, why)?;
         }
         Ok(())
     }

@@ -1,14 +1,18 @@
 //! Counts calls of the control plane, by method.
 
 use super::page::Page;
+use crate::services::WRONG_SYSTEM;
+use crate::transport::NO_COMPATIBILITY;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use daos_proto::host::Fault;
 use daos_telemetry::Histogram;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tonic::Code;
+use tonic::codegen::http::HeaderMap;
+use tonic::{Code, Status};
 
 /// What calls there were.
 #[derive(Clone, Default)]
@@ -17,7 +21,7 @@ pub(crate) struct Calls(Arc<Mutex<Counts>>);
 #[derive(Default)]
 struct Counts {
     methods: BTreeMap<String, Method>,
-    /// Calls that did not reach their method, by it and by the reason.
+    /// Calls for which their method did nothing, by it and by the reason.
     refused: BTreeMap<(String, &'static str), u64>,
     /// Connections whose handshake failed.
     handshakes: u64,
@@ -38,6 +42,11 @@ pub(crate) async fn count(State(calls): State<Calls>, request: Request, next: Ne
     // One that fails says so in the head; one that succeeds, and a stream, in the trailers.
     let header = response.headers().get("grpc-status");
     let code = header.map_or(Code::Ok, |v| Code::from_bytes(v.as_bytes()));
+    if code != Code::Ok
+        && let Some(reason) = refusal(response.headers())
+    {
+        calls.refused(&method, reason);
+    }
     // Whoever can connect can make names up: those that nobody serves are one.
     let method = match code {
         Code::Unimplemented => "unknown".to_owned(),
@@ -51,6 +60,16 @@ pub(crate) async fn count(State(calls): State<Calls>, request: Request, next: Ne
     *known.codes.entry(name(code)).or_default() += 1;
     known.times.observe(began.elapsed().as_secs_f64());
     response
+}
+
+/// Why a method refused its caller before it did anything else, if it did.
+fn refusal(headers: &HeaderMap) -> Option<&'static str> {
+    let fault = Fault::from_status(&Status::from_header_map(headers)?)?;
+    match fault.code {
+        WRONG_SYSTEM => Some("system"),
+        NO_COMPATIBILITY => Some("version"),
+        _ => None,
+    }
 }
 
 /// Names of the codes, as Prometheus' users know them from elsewhere.
@@ -81,7 +100,7 @@ impl Calls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a call that was refused before its method was reached.
+    /// Takes note of a call that was refused before its method did anything.
     pub(crate) fn refused(&self, method: &str, reason: &'static str) {
         let mut counts = self.lock();
         let key = (method.to_owned(), reason);
@@ -98,7 +117,7 @@ impl Calls {
         for ((method, reason), count) in &counts.refused {
             let labels = vec![("method", method.clone()), ("reason", (*reason).to_owned())];
             let help =
-                "Calls of the control plane that were refused before their method was reached";
+                "Calls of the control plane that were refused before their method did anything";
             page.counter("grpc_refused_calls", help, labels, *count as f64);
         }
         let help = "Connections to the control plane whose TLS handshake failed";

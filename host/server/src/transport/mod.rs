@@ -9,7 +9,7 @@ mod version;
 
 pub(crate) use access::Access;
 pub(crate) use incoming::{Peer, incoming};
-pub(crate) use version::of_system;
+pub(crate) use version::{NO_COMPATIBILITY, of_system};
 
 use anyhow::{Context, anyhow};
 use daos_certs::{Files, Problem, Renewing, Role};

@@ -9,7 +9,7 @@ use tonic::codegen::http::HeaderMap;
 /// Fault number of components whose versions do not go together.
 const INCOMPATIBLE: i32 = 616;
 /// Fault number of a caller without headers whose system's name has another version.
-const NO_COMPATIBILITY: i32 = 617;
+pub(crate) const NO_COMPATIBILITY: i32 = 617;
 
 /// What callers name themselves.
 const COMPONENTS: [&str; 4] = ["admin", "agent", "server", "client"];

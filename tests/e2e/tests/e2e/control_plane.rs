@@ -1,6 +1,7 @@
 //! The control plane as tools of the DAOS 2.8 control plane see it.
 
-use daos_e2e::{LIMIT, Server, Site};
+use crate::telemetry::{scrape, value};
+use daos_e2e::{LIMIT, Port, Server, Site};
 use daos_proto::ctl::ctl_svc_client::CtlSvcClient;
 use daos_proto::ctl::{
     FormatNvmeReq, FormatScmReq, NetworkScanReq, RanksReq, ResponseStatus, StorageFormatReq,
@@ -103,7 +104,9 @@ fn every_method_of_that_control_plane_has_an_answer() {
 
 #[test]
 fn callers_of_other_versions_are_refused() {
-    let site = Site::with_file();
+    let port = Port::reserve();
+    let mut site = Site::with_file();
+    site.add_config(&format!("telemetry_port: {}\n", port.number()));
     let server = waiting(&site);
     block_on(async {
         let mut mgmt = MgmtSvcClient::new(channel(&site).await);
@@ -155,6 +158,15 @@ fn callers_of_other_versions_are_refused() {
             .expect_err("another system");
         assert_eq!(number(&refused), 603, "{refused}");
     });
+    let text = scrape(port.number());
+    for (reason, count) in [("version", 4.0), ("system", 1.0)] {
+        let labels = [
+            "method=\"mgmt.MgmtSvc/LeaderQuery\"",
+            &format!("reason=\"{reason}\""),
+        ];
+        let counted = value(&text, "daos_grpc_refused_calls_total", &labels);
+        assert_eq!(counted, count, "{reason}");
+    }
     server.stop();
 }
 

@@ -192,6 +192,24 @@ fn a_server_that_vanishes_without_a_word_is_missed() {
     server.stop();
 }
 
+/// Not only the access point stops engines.
+#[test]
+fn what_is_stopped_at_its_own_server_is_told_as_stopped() {
+    let (site, other) = two_secured();
+    let mut server = site.start();
+    let mut second = other.start();
+    make_system(&site, &mut server, &other, &mut second);
+    other.shell(&["system", "stop"]).expect(0);
+    assert_eq!(states(&site), ["joined", "stopped"]);
+    assert_eq!(members(&site)[1]["reason"], "it was stopped at its server");
+    other.shell(&["system", "start"]).expect(0);
+    wait_states(&site, &["joined", "joined"]);
+    // The whole server.
+    second.stop();
+    assert_eq!(states(&site), ["joined", "stopped"]);
+    server.stop();
+}
+
 #[test]
 fn an_erasure_that_was_cut_short_can_be_finished() {
     let site = Site::with_file();
