@@ -1,5 +1,5 @@
-//! A fabric of class `@CLASS@`: the plugin as a whole and its control face. Its endpoints reach each other
-//! inside one process; yours will have a network.
+//! A fabric of class `@CLASS@`: the plugin as a whole, its control face, domains and registrations. Its endpoints
+//! reach each other between the processes of this machine; yours will have a network.
 
 mod endpoint;
 mod network;
@@ -12,7 +12,7 @@ use daos_plugin_api::sdk::{
     CallContext, Error, FabricDomain, FabricPlugin, Host, Plugin, Registration, Result,
 };
 use endpoint::Endpoint;
-use network::{Network, Shared};
+use network::{Region, Regions};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -24,9 +24,7 @@ pub(crate) const MOST_BYTES: u64 = 16 << 20;
 pub(crate) const MOST_OUTSTANDING: u32 = 1024;
 
 /// The plugin.
-pub struct ThePlugin {
-    network: Arc<Shared>,
-}
+pub struct ThePlugin;
 
 daos_plugin_api::declare_plugin!(ThePlugin, fabric);
 daos_plugin_api::export_plugin!(ThePlugin);
@@ -35,9 +33,7 @@ impl Plugin for ThePlugin {
     const MANIFEST: &'static str = include_str!("../manifest.json");
 
     fn create(_host: Host, _call: CallContext<'_>, _settings: Map<String, Value>) -> Result<Self> {
-        Ok(Self {
-            network: Arc::default(),
-        })
+        Ok(Self)
     }
 
     /// The interfaces that this fabric works on. Reads only.
@@ -46,7 +42,7 @@ impl Plugin for ThePlugin {
             kind: ClassKind::Fabric,
             class: CLASS.to_owned(),
             address: INTERFACE.to_owned(),
-            model: "inside one process".to_owned(),
+            model: "between processes of this machine".to_owned(),
             serial: String::new(),
             firmware: String::new(),
             size: 0,
@@ -75,26 +71,26 @@ impl FabricPlugin for ThePlugin {
             return Err(Error::new(Status::NOT_FOUND, what).remedy(format!("use {INTERFACE}")));
         }
         Ok(Domain {
-            network: Arc::clone(&self.network),
+            regions: Arc::default(),
         })
     }
 }
 
 /// An open domain.
 pub struct Domain {
-    network: Arc<Shared>,
+    regions: Arc<Regions>,
 }
 
 /// A registration; dropping it ends it.
 pub struct Registered {
-    network: Arc<Shared>,
+    regions: Arc<Regions>,
     key: u64,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         // Under the lock that remote accesses hold: when this returns, nobody reaches the memory.
-        self.network.lock().regions.remove(&self.key);
+        self.regions.lock().remove(&self.key);
     }
 }
 
@@ -104,7 +100,7 @@ impl FabricDomain for Domain {
 
     fn info(&self) -> FabricInfo {
         FabricInfo {
-            max_message: MOST_BYTES,
+            max_message: network::PAYLOAD as u64,
             max_rma: MOST_BYTES,
             max_address: network::ADDRESS as u32,
             scratch_size: 0,
@@ -112,7 +108,9 @@ impl FabricDomain for Domain {
             max_outstanding: MOST_OUTSTANDING,
             tag_bits: 64,
             numa_node: -1,
-            flags: FabricInfo::CHECKS_ACCESS | FabricInfo::REPORTS_ACCESS,
+            flags: FabricInfo::CHECKS_ACCESS
+                | FabricInfo::REPORTS_ACCESS
+                | FabricInfo::MANUAL_PROGRESS,
         }
     }
 
@@ -129,13 +127,11 @@ impl FabricDomain for Domain {
                 format!("unknown rights {access:#x}"),
             ));
         }
-        let key = self
-            .network
-            .lock()
-            .register(network::Region { ptr, len, access });
+        let key = network::random().map_err(|e| Error::io("cannot make a key", e))?;
+        self.regions.lock().insert(key, Region { ptr, len, access });
         Ok(Registration {
             region: Registered {
-                network: Arc::clone(&self.network),
+                regions: Arc::clone(&self.regions),
                 key,
             },
             descriptor: 0,
@@ -146,18 +142,6 @@ impl FabricDomain for Domain {
     }
 
     fn open_endpoint(&self, _call: CallContext<'_>) -> Result<Endpoint> {
-        Endpoint::open(Arc::clone(&self.network))
-    }
-}
-
-impl Network {
-    pub(crate) fn register(&mut self, region: network::Region) -> u64 {
-        // A key that a peer cannot guess wants random numbers; here it only has to be another one.
-        self.last_key = self
-            .last_key
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        self.regions.insert(self.last_key, region);
-        self.last_key
+        Endpoint::open(Arc::clone(&self.regions))
     }
 }

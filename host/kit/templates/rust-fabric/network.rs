@@ -1,59 +1,111 @@
-//! What all endpoints share: who there is, what waits where, which memory peers may reach. One lock
-//! guards it, which a real fabric has no need for: its network is the other side.
+//! The network: datagrams between sockets of this machine, one socket per endpoint, between any processes. They
+//! arrive whole and in order, and who is dead refuses them. This is where your network goes.
 
-use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status};
-use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use daos_plugin_api::abi::Status;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Most bytes of data of a datagram; longer remote accesses take several.
+pub(crate) const PAYLOAD: usize = 32 << 10;
 /// Bytes of an address.
 pub(crate) const ADDRESS: usize = 16;
-const MAGIC: &[u8; 8] = b"inmemory";
+const MAGIC: &[u8; 8] = b"loopback";
 
-/// The network behind its lock.
-#[derive(Default)]
-pub(crate) struct Shared(Mutex<Network>);
+/// What a datagram is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Asks whether somebody is there; nobody answers, but a dead one's socket refuses.
+    Probe,
+    /// A message.
+    Message,
+    /// Asks for a part of registered memory.
+    Read,
+    /// Brings a part of registered memory.
+    Write,
+    /// Answers `Read` with data, `Write` with a status.
+    Done,
+}
 
-impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Network> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+const KINDS: [Kind; 5] = [
+    Kind::Probe,
+    Kind::Message,
+    Kind::Read,
+    Kind::Write,
+    Kind::Done,
+];
+
+/// What stands before the data: numbers of eight bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    /// Endpoint that sends.
+    pub(crate) from: u64,
+    /// Number of the operation at the endpoint that began it.
+    pub(crate) operation: u64,
+    /// Tag of a message, key of a registration.
+    pub(crate) tag: u64,
+    /// Remote access: where it begins, and its bytes in all.
+    pub(crate) addr: u64,
+    pub(crate) total: u64,
+    /// Where in it this part begins.
+    pub(crate) at: u64,
+    pub(crate) status: Status,
+}
+
+impl Header {
+    pub(crate) const LEN: usize = 64;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
+        let status = u64::from(self.status.0.unsigned_abs());
+        let kind = self.kind as u64;
+        let numbers = [
+            kind,
+            self.from,
+            self.operation,
+            self.tag,
+            self.addr,
+            self.total,
+            self.at,
+            status,
+        ];
+        let mut bytes = [0; Self::LEN];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads header and data. Whoever sent them may be anybody: what is none is `None`.
+    pub(crate) fn decode(datagram: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, data) = datagram.split_at_checked(Self::LEN)?;
+        let mut numbers = [0u64; 8];
+        for (number, bytes) in numbers.iter_mut().zip(head.chunks_exact(8)) {
+            *number = u64::from_le_bytes(bytes.try_into().ok()?);
+        }
+        let [kind, from, operation, tag, addr, total, at, status] = numbers;
+        let header = Self {
+            kind: *KINDS.get(usize::try_from(kind).ok()?)?,
+            from,
+            operation,
+            tag,
+            addr,
+            total,
+            at,
+            status: Status(i32::try_from(status).ok()?),
+        };
+        Some((header, data))
     }
 }
 
-#[derive(Default)]
-pub(crate) struct Network {
-    last_endpoint: u64,
-    pub(crate) last_key: u64,
-    pub(crate) endpoints: HashMap<u64, Station>,
-    pub(crate) regions: HashMap<u64, Region>,
-}
-
-/// Registered memory.
-pub(crate) struct Region {
-    pub(crate) ptr: *mut u8,
-    pub(crate) len: usize,
-    pub(crate) access: u32,
-}
-
-// SAFETY: memory has no thread; it is only touched under the network's lock.
-unsafe impl Send for Region {}
-
-/// Memory that was offered for a message.
-struct Receive {
-    request: FabricRequest,
-}
-
-// SAFETY: as above.
-unsafe impl Send for Receive {}
-
-/// An endpoint as the others see it.
-pub(crate) struct Station {
-    pub(crate) done: VecDeque<FabricCompletion>,
-    receives: Vec<Receive>,
-    /// Messages that met no receive: tag, bytes. A real fabric bounds what it keeps of each peer.
-    unexpected: VecDeque<(u64, Vec<u8>)>,
-    /// Becomes readable with each completion.
-    wake: OwnedFd,
+/// A number that nobody guesses.
+pub(crate) fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// The address of an endpoint.
@@ -67,147 +119,98 @@ pub(crate) fn endpoint_of(address: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(number.try_into().ok()?))
 }
 
-impl Network {
-    pub(crate) fn add(&mut self) -> std::io::Result<u64> {
-        // SAFETY: a plain system call.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        self.last_endpoint += 1;
-        let station = Station {
-            done: VecDeque::new(),
-            receives: Vec::new(),
-            unexpected: VecDeque::new(),
-            // SAFETY: a new descriptor that is ours.
-            wake: unsafe { OwnedFd::from_raw_fd(fd) },
-        };
-        self.endpoints.insert(self.last_endpoint, station);
-        Ok(self.last_endpoint)
+/// The name of an endpoint's socket; the kernel forgets it with the socket.
+fn name(endpoint: u64) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("@NAME@-{endpoint:016x}"))
+}
+
+/// The socket of a new endpoint.
+pub(crate) fn listen(endpoint: u64) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::bind_addr(&name(endpoint)?)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The way to another endpoint. It has a socket of its own, so that an endpoint that reads nothing fills up no
+/// other one's way.
+pub(crate) struct Way {
+    socket: UnixDatagram,
+    to: SocketAddr,
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sent {
+    Yes,
+    /// The other one has as many as it may have: again later.
+    NotYet,
+    /// There is no such endpoint any more.
+    Gone,
+}
+
+impl Way {
+    pub(crate) fn to(endpoint: u64) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            to: name(endpoint)?,
+        })
     }
 
-    /// Delivers a message.
-    ///
-    /// # Safety
-    /// The request's memory is valid.
-    pub(crate) unsafe fn send(&mut self, to: u64, request: &FabricRequest) -> Status {
-        let Some(station) = self.endpoints.get_mut(&to) else {
-            return Status::UNREACHABLE;
-        };
-        // SAFETY: the sender's memory, valid by the contract; nothing to read if there is none.
-        let data = unsafe { bytes(request.ptr, request.len) };
-        let fits = |r: &Receive| (r.request.tag ^ request.tag) & !r.request.ignore == 0;
-        match station.receives.iter().position(fits) {
-            Some(at) => {
-                let receive = station.receives.remove(at);
-                station.deliver(&receive, request.tag, data);
+    pub(crate) fn send(&self, datagram: &[u8]) -> Sent {
+        match self.socket.send_to_addr(datagram, &self.to) {
+            Ok(_) => Sent::Yes,
+            Err(e) if e.kind() == ErrorKind::WouldBlock || e.kind() == ErrorKind::Interrupted => {
+                Sent::NotYet
             }
-            None => station.unexpected.push_back((request.tag, data.to_vec())),
+            Err(_) => Sent::Gone,
         }
-        Status::OK
-    }
-
-    /// Reads or writes registered memory.
-    ///
-    /// # Safety
-    /// The request's memory is valid, and so is what is registered.
-    pub(crate) unsafe fn access(&mut self, to: u64, right: u32, request: &FabricRequest) -> Status {
-        if !self.endpoints.contains_key(&to) {
-            return Status::UNREACHABLE;
-        }
-        let Some(region) = self.regions.get(&request.remote_key) else {
-            return Status::ACCESS;
-        };
-        let end = request.remote_addr.checked_add(request.len as u64);
-        if region.access & right == 0 || end.is_none_or(|end| end > region.len as u64) {
-            return Status::ACCESS;
-        }
-        // SAFETY: inside the registration, which lives as long as its entry; both may overlap.
-        unsafe {
-            let there = region.ptr.add(request.remote_addr as usize);
-            match request.op {
-                FabricOp::READ => std::ptr::copy(there, request.ptr, request.len),
-                _ => std::ptr::copy(request.ptr, there, request.len),
-            }
-        }
-        Status::OK
     }
 }
 
-/// # Safety
-/// `len` readable bytes at `ptr`, unless there are none.
-unsafe fn bytes<'a>(ptr: *const u8, len: usize) -> &'a [u8] {
-    match len {
-        0 => &[],
-        // SAFETY: the caller vouches for it.
-        _ => unsafe { std::slice::from_raw_parts(ptr, len) },
-    }
+/// Registered memory.
+pub(crate) struct Region {
+    pub(crate) ptr: *mut u8,
+    pub(crate) len: usize,
+    pub(crate) access: u32,
 }
 
-impl Station {
-    /// Offers memory for a message; one that waits already is taken at once.
-    pub(crate) fn receive(&mut self, request: &FabricRequest) {
-        let fits = |(tag, _): &(u64, Vec<u8>)| (tag ^ request.tag) & !request.ignore == 0;
-        let receive = Receive { request: *request };
-        let waiting = self.unexpected.iter().position(fits);
-        match waiting.and_then(|at| self.unexpected.remove(at)) {
-            Some((tag, data)) => self.deliver(&receive, tag, &data),
-            None => self.receives.push(receive),
-        }
+// SAFETY: memory has no thread; it is only touched under the lock of the regions.
+unsafe impl Send for Region {}
+
+/// The registered memory of a domain by its keys. The lock is held while a part is copied: once a registration is
+/// removed, nobody reaches its memory.
+#[derive(Default)]
+pub(crate) struct Regions(Mutex<HashMap<u64, Region>>);
+
+impl Regions {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Region>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an offer back.
-    pub(crate) fn cancel(&mut self, user: u64) -> Result<(), Status> {
-        let position = self.receives.iter().position(|r| r.request.user == user);
-        let at = position.ok_or(Status::NOT_FOUND)?;
-        let receive = self.receives.remove(at);
-        self.complete(&receive.request, 0, 0, Status::CANCELLED);
-        Ok(())
-    }
-
-    fn deliver(&mut self, receive: &Receive, tag: u64, data: &[u8]) {
-        let request = &receive.request;
-        let len = data.len().min(request.len);
-        if len > 0 {
-            // SAFETY: the receiver's memory, valid until this completion is polled or its endpoint is
-            // closed, which takes the lock.
-            unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), request.ptr, len) };
-        }
-        let status = match len == data.len() {
-            true => Status::OK,
-            false => Status::TRUNCATED,
+    /// Calls `copy` with the memory of `len` bytes of a part, if the access as a whole is allowed: one that is not
+    /// touches nothing.
+    pub(crate) fn access(
+        &self,
+        part: &Header,
+        right: u32,
+        len: usize,
+        copy: impl FnOnce(*mut u8),
+    ) -> Status {
+        let regions = self.lock();
+        let Some(region) = regions.get(&part.tag) else {
+            return Status::ACCESS;
         };
-        self.complete(request, tag, len as u64, status);
-    }
-
-    pub(crate) fn complete(&mut self, request: &FabricRequest, tag: u64, len: u64, status: Status) {
-        self.done.push_back(FabricCompletion {
-            user: request.user,
-            tag,
-            len,
-            status,
-            op: request.op,
-            reserved: [0; 3],
-        });
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: eight bytes to an open descriptor; it is full only if nobody ever looked.
-        unsafe { libc::write(self.wake.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-
-    /// The descriptor that the next completion makes readable; `None` if one is there already.
-    pub(crate) fn quiet(&self) -> Option<i32> {
-        if !self.done.is_empty() {
-            return None;
+        let end = part.addr.checked_add(part.total);
+        let inside = part.at.checked_add(len as u64);
+        if region.access & right == 0
+            || end.is_none_or(|end| end > region.len as u64)
+            || inside.is_none_or(|end| end > part.total)
+        {
+            return Status::ACCESS;
         }
-        let mut count = [0u8; 8];
-        // SAFETY: eight bytes from an open descriptor that does not block.
-        unsafe {
-            libc::read(
-                self.wake.as_raw_fd(),
-                count.as_mut_ptr().cast(),
-                count.len(),
-            )
-        };
-        Some(self.wake.as_raw_fd())
+        copy(region.ptr.wrapping_add((part.addr + part.at) as usize));
+        Status::OK
     }
 }

@@ -1,6 +1,6 @@
 //! What `plugin new` writes, built with the system's compiler and copied into the plugin directory, serves in an engine.
 
-use crate::data::Objects;
+use crate::data::{Objects, bench};
 use daos_e2e::{Bdev, Site};
 use std::process::Command;
 
@@ -55,9 +55,9 @@ fn a_first_storage_class_memory_holds_logs_and_indexes() {
     serves("scm-acme", "scm_class: ram", "scm_class: acme");
 }
 
-/// Its endpoints reach each other inside one process, so no client does.
+/// Server, engine and clients are processes of their own: a fabric that stays inside one is none.
 #[test]
-fn an_engine_starts_on_a_first_fabric() {
+fn a_first_fabric_takes_clients_to_an_engine() {
     let mut site = Site::new();
     site.use_plugins_dir();
     site.use_own_provider("acme");
@@ -70,5 +70,11 @@ fn an_engine_starts_on_a_first_fabric() {
     let state = site.state().expect("the server answers");
     let uri = state["engines"][0]["uri"].as_str().unwrap_or_default();
     assert!(uri.starts_with("acme"), "{state:#}");
+    let objects = Objects::put(&site);
+    objects.check(&site);
+    bench(&site);
+    server.kill_engine(0);
+    server.wait_state("served again", |s| s["phase"] == "ready");
+    objects.check(&site);
     server.stop();
 }
