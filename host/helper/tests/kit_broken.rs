@@ -92,6 +92,8 @@ const CACHED: Defects = &[
     ("flushes forget zeroes", "durable.zeroes"),
     ("FUA is not listened to", "durable.fua"),
     ("an older write overtakes FUA", "durable.fua_order"),
+    ("durable only at close", "durable.killed"),
+    ("FUA is durable only at close", "durable.killed_fua"),
 ];
 
 const RAM: Defects = &[
@@ -116,6 +118,8 @@ const RAM: Defects = &[
     ("empty ranges fail", "regions.ranges"),
     ("one thread only", "regions.threads"),
     ("space is never taken", "space.accounting"),
+    ("durable only at close", "durable.killed"),
+    ("drains keep nothing", "durable.killed_drain"),
     ("takes less when there is no space", "space.too_large"),
     ("no bytes are fine", "space.no_bytes"),
     ("calls no space an error", "space.fill"),
@@ -150,6 +154,8 @@ const TCP: Defects = &[
     ("keeps registrations", "remote.ended"),
     ("unreachable is fine", "peers.absent"),
     ("releases anything", "peers.unknown_peer"),
+    ("reaches its own process only", "peers.other_process"),
+    ("unreachable is fine", "peers.other_process"),
     ("sleeps too long", "threads.wakes_up"),
     ("waiting is refused", "threads.arm_idle"),
 ];
@@ -167,6 +173,7 @@ fn subject(of: &str, defect: &str, directory: &TempDir) -> Subject {
     let mount = directory.path().join("scm");
     let config = match of {
         "malloc" => json!({ "bdev_size_mib": 64, "bdev_number": 2 }),
+        "cached" => json!({ "bdev_list": [directory.path().join("cached")] }),
         "ram" => json!({ "scm_mount": mount, "scm_size_mib": 8 }),
         _ => json!({}),
     };

@@ -44,6 +44,10 @@ pub(crate) enum Command {
         /// Seed of random data.
         seed: u64,
     },
+    /// Play a role in a case of another process; talks by `Tell` and `Told` until it ends.
+    Play(String),
+    /// Says something to a role.
+    Tell(String),
     /// Prepare the storage under test for measurements. Answered by `Done` or `Failed`.
     Prepare,
     /// Measure. Answered by `Measured` or `Failed`.
@@ -73,6 +77,8 @@ pub(crate) enum Event {
         /// How long it took, in microseconds.
         micros: u64,
     },
+    /// A role says something.
+    Told(String),
     /// A command was carried out.
     Done,
     /// It was not.

@@ -94,3 +94,40 @@ fn no_member_is_missing_and_none_is_invented() {
     }
     assert_eq!(described.len(), defined.len());
 }
+
+/// Cases below a heading of the list of cases: short name, rule.
+fn listed(heading: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("docs/vendor/cases.md")).expect("the list of cases");
+    let part = text.split("\n## ").find(|part| part.starts_with(heading));
+    let lines = part
+        .unwrap_or_else(|| panic!("no heading {heading:?}"))
+        .lines();
+    lines
+        .filter_map(|line| {
+            line.strip_prefix("| `")?
+                .strip_suffix(" |")?
+                .split_once("` | ")
+        })
+        .map(|(case, rule)| (case.to_owned(), rule.to_owned()))
+        .collect()
+}
+
+#[test]
+fn each_case_of_the_suite_is_listed_with_its_rule() {
+    use daos_kit::check::catalogue;
+    use daos_plugin_api::control::ClassKind;
+    for (kind, heading) in [
+        (ClassKind::Bdev, "Block devices"),
+        (ClassKind::Scm, "Storage-class memory"),
+        (ClassKind::Fabric, "Fabrics"),
+    ] {
+        let all = catalogue(kind)
+            .into_iter()
+            .filter(|case| case.id != "setup");
+        let all: Vec<_> = all
+            .map(|c| (c.id.to_owned(), c.promise.to_owned()))
+            .collect();
+        let listed = [listed("Control face"), listed(heading)].concat();
+        assert_eq!(listed, all, "docs/vendor/cases.md, cases of kind {kind}");
+    }
+}

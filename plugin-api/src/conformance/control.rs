@@ -62,6 +62,12 @@ impl ControlBench {
         Ok(())
     }
 
+    /// Whether the manifest says that contents die with the process that opened them.
+    pub(super) fn is_ephemeral(&self) -> bool {
+        let mut classes = self.instance.manifest().classes.iter();
+        classes.any(|c| c.kind == self.target.kind && c.name == self.target.class && c.ephemeral)
+    }
+
     pub(super) fn list(&self) -> Verdict<Vec<DeviceSpec>> {
         let request = self.target.class_request(&self.target.config);
         Ok(self.instance.devices(&request, CallOptions::default())?)

@@ -16,6 +16,7 @@ mod bdev;
 mod case;
 mod control;
 mod fabric;
+mod other;
 mod pattern;
 mod report;
 mod run;
@@ -23,6 +24,7 @@ mod scm;
 mod target;
 mod wait;
 
+pub use other::{Ended, Line, Process, Processes, play};
 pub use report::{Counts, Outcome, PrintReporter, Record, Reporter, Summary};
 pub use run::{CASE_LIMIT, CaseInfo, cases, catalogue, check, run};
 pub use target::Target;

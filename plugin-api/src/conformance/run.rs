@@ -196,7 +196,7 @@ impl Run<'_> {
     }
 }
 
-fn instance(table: &'static PluginTable, target: &Target) -> Verdict<Instance> {
+pub(super) fn instance(table: &'static PluginTable, target: &Target) -> Verdict<Instance> {
     let options = if target.built_in {
         InstanceOptions::built_in()
     } else {

@@ -1,7 +1,9 @@
 //! What is tested.
 
+use super::other::Processes;
 use crate::control::{ClassKind, ClassRequest, FabricOpenRequest};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// A class of a plugin with a config that works on this machine.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Target {
     pub filter: Option<String>,
     /// Only the cases with these short names, beside setup and the giving back of the storage.
     pub only: Option<Vec<String>>,
+    /// A way to other processes that have loaded the plugin; without it cases that need one are skipped.
+    pub processes: Option<Arc<dyn Processes>>,
 }
 
 impl Target {
@@ -53,6 +57,7 @@ impl Target {
             seed: 0xda05,
             filter: None,
             only: None,
+            processes: None,
         }
     }
 

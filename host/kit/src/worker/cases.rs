@@ -1,10 +1,12 @@
 //! Runs cases of the suite and tells how they end.
 
 use super::Link;
+use super::other::Starter;
 use crate::protocol::{Event, Subject, Verdict};
 use daos_loader::Loaded;
 use daos_plugin_api::conformance::{Outcome, Record, Reporter, Target, run as run_suite};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 pub(super) fn run(
     loaded: &Loaded,
@@ -14,15 +16,20 @@ pub(super) fn run(
     seed: u64,
     link: &Link,
 ) {
-    let config = Value::Object(subject.config.clone());
-    let mut target = Target::new(subject.kind, &subject.class, config)
-        .loaded()
-        .only(cases);
-    target.settings = subject.settings.clone();
+    let mut target = target(subject).only(cases);
     target.nonsense = refuse;
-    target.overwrite_foreign = subject.overwrite_foreign;
     target.seed = seed;
+    target.processes = Some(Arc::new(Starter(subject.clone())));
     run_suite(loaded.table, &target, &mut Teller(link));
+}
+
+/// What is tried, as every process of a check sees it.
+pub(super) fn target(subject: &Subject) -> Target {
+    let config = Value::Object(subject.config.clone());
+    let mut target = Target::new(subject.kind, &subject.class, config).loaded();
+    target.settings = subject.settings.clone();
+    target.overwrite_foreign = subject.overwrite_foreign;
+    target
 }
 
 struct Teller<'a>(&'a Link);

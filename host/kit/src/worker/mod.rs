@@ -4,6 +4,7 @@ mod bdev;
 mod cases;
 mod fabric;
 mod meter;
+mod other;
 mod rig;
 mod scm;
 
@@ -40,7 +41,7 @@ pub fn run(connection: UnixStream) -> ExitCode {
     };
     link.send(&Event::Loaded);
     let mut stage = Stage::Empty;
-    for line in commands {
+    while let Some(line) = commands.next() {
         let answer = match serde_json::from_str(&line) {
             Ok(Command::Check {
                 cases,
@@ -50,6 +51,7 @@ pub fn run(connection: UnixStream) -> ExitCode {
                 cases::run(&loaded, &subject, cases, refuse, seed, &link);
                 Event::Done
             }
+            Ok(Command::Play(role)) => other::run(&loaded, &subject, &role, &link, commands),
             Ok(Command::Prepare) => match Stage::set(&loaded, &subject) {
                 Ok(ready) => {
                     stage = ready;
@@ -62,7 +64,7 @@ pub fn run(connection: UnixStream) -> ExitCode {
                 Ok(()) => Event::Done,
                 Err(why) => Event::Failed(why),
             },
-            Ok(Command::Load(_)) | Err(_) => {
+            Ok(Command::Load(_) | Command::Tell(_)) | Err(_) => {
                 Event::Failed(format!("a command that this helper does not know: {line}"))
             }
         };

@@ -1,6 +1,6 @@
 //! What a flush and FUA promise. Nothing here takes the power away: a device is closed and opened again, so that what
-//! survives is what its driver has given to the device by then. What the device itself does with that is for tests
-//! that can cut its power.
+//! survives is what its driver has given to the device by then; [`killed`](super::killed) does without the closing. What
+//! the device itself does with that is for tests that can cut its power.
 
 use super::BdevBench;
 use super::io::writable;
@@ -45,7 +45,7 @@ pub(super) const CASES: &[Case<BdevBench>] = &[
 pub(super) fn lasting(bench: &BdevBench) -> Verdict<Rig> {
     let rig = writable(bench, 4)?;
     if rig.geometry().flags & BdevGeometry::EPHEMERAL != 0 {
-        return skipped("the contents go with the process that opened the device");
+        return skipped("the device is EPHEMERAL: its contents go with the process that opened it");
     }
     Ok(rig)
 }

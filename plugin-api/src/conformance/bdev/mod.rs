@@ -3,6 +3,7 @@
 mod durable;
 mod faults;
 mod io;
+mod killed;
 mod life;
 mod ops;
 mod queue;
@@ -13,6 +14,7 @@ use super::control::ControlBench;
 use super::pattern::Random;
 use crate::control::DeviceSpec;
 use crate::host::{BdevDevice, CallOptions, Instance};
+pub(super) use killed::{READER, WRITER, read_back, write_and_die};
 use rig::Rig;
 use std::sync::Arc;
 
@@ -64,6 +66,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case<BdevBench>> {
         io::CASES,
         ops::CASES,
         durable::CASES,
+        killed::CASES,
         queue::CASES,
         faults::CASES,
     ]

@@ -4,6 +4,7 @@ mod basics;
 mod message;
 mod net;
 mod peers;
+mod process;
 mod remote;
 mod threads;
 
@@ -12,6 +13,7 @@ use super::control::ControlBench;
 use super::pattern::Random;
 use crate::host::{CallOptions, FabricDomain};
 use net::Net;
+pub(super) use process::{PEER, be_a_peer};
 use std::sync::Arc;
 
 /// What the cases work on: each opens the domain anew.
@@ -51,6 +53,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case<FabricBench>> {
         message::CASES,
         remote::CASES,
         peers::CASES,
+        process::CASES,
         threads::CASES,
     ]
     .into_iter()

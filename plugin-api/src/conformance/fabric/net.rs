@@ -118,6 +118,11 @@ impl Node {
         self.domain.info().flags
     }
 
+    /// Most bytes of a READ or WRITE.
+    pub(super) fn most_at_once(&self) -> u64 {
+        self.domain.info().max_rma
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.endpoint.is_some()
     }

@@ -51,6 +51,15 @@ fn end(net: &mut Net, at: usize, user: u64) -> Verdict<FabricCompletion> {
     }
 }
 
+/// How an operation towards a peer that is gone may end.
+pub(super) fn ended_badly(what: &str, status: Status) -> Verdict {
+    ensure!(
+        [Status::UNREACHABLE, Status::CANCELLED, Status::TIMED_OUT].contains(&status),
+        "{what} completed as {status:?}"
+    );
+    Ok(())
+}
+
 fn absent(bench: &FabricBench) -> Verdict {
     let mut net = bench.net(3)?;
     let address = net.nodes[2].address()?;
@@ -61,10 +70,7 @@ fn absent(bench: &FabricBench) -> Verdict {
     ensure!(took < Duration::from_secs(1), "resolve took {took:?}");
     let user = net.start(0, &Op::send(net.peer(0, 2), 1, 0, 64))?;
     let status = end(&mut net, 0, user)?.status;
-    ensure!(
-        [Status::UNREACHABLE, Status::CANCELLED, Status::TIMED_OUT].contains(&status),
-        "a send to a peer that is gone completed as {status:?}"
-    );
+    ended_badly("a send to a peer that is gone", status)?;
     net.message(0, 1, 1, b"still alive")
 }
 

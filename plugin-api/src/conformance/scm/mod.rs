@@ -1,5 +1,6 @@
 //! Cases of storage-class memory.
 
+mod durable;
 mod life;
 mod regions;
 mod space;
@@ -9,6 +10,7 @@ use super::control::ControlBench;
 use super::pattern::Random;
 use crate::abi::Status;
 use crate::host::{CallOptions, ScmMapping, ScmMemory};
+pub(super) use durable::{READER, WRITER, read_back, write_and_die};
 use std::sync::Arc;
 
 /// Bytes of a region in most cases.
@@ -59,7 +61,7 @@ fn remove(memory: &ScmMemory, name: &str) -> Verdict {
 
 /// Every case.
 pub(super) fn cases() -> impl Iterator<Item = &'static Case<ScmBench>> {
-    [life::CASES, regions::CASES, space::CASES]
+    [life::CASES, regions::CASES, durable::CASES, space::CASES]
         .into_iter()
         .flatten()
 }
