@@ -59,6 +59,19 @@ const KINDS: [Kind; 3] = [
     },
 ];
 
+impl Kind {
+    /// Cases that the kept binaries of a release are not held to. Samples of a fabric stayed inside one process until
+    /// 1.1; what a sample of today does is not a question of the interface.
+    fn skip(&self, kept: bool) -> Vec<glob::Pattern> {
+        let cases: &[&str] = match (self.name, kept) {
+            ("fabric", true) => &["peers.other_process"],
+            _ => &[],
+        };
+        let pattern = |case: &&str| glob::Pattern::new(case).expect("a pattern");
+        cases.iter().map(pattern).collect()
+    }
+}
+
 /// A directory in memory, for the samples of SCM.
 fn memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").expect("a directory in memory")
@@ -88,7 +101,11 @@ fn must_pass(kind: &Kind, file: &Path, version: Option<AbiVersion>) {
         program: env!("CARGO_BIN_EXE_daos_server_helper").into(),
         log_level: "info".to_owned(),
     };
-    let report = check::run(&helper, &subject, &Options::default(), &mut |_| ())
+    let options = Options {
+        skip: kind.skip(file.starts_with(root().join("tests/abi"))),
+        ..Options::default()
+    };
+    let report = check::run(&helper, &subject, &options, &mut |_| ())
         .unwrap_or_else(|why| panic!("{}: {why}", file.display()));
     assert!(report.is_ok(), "{}: {}", file.display(), report.summary());
     println!("{}: {}", file.display(), report.summary());

@@ -107,15 +107,74 @@ fn scm_ram_passes() {
     assert!(!mount.exists(), "the storage is given back");
 }
 
+/// As a directory of a file system that there is: persistent memory itself is tried in the VM (`tests/vm`).
+#[test]
+fn scm_dcpm_passes_in_a_directory() {
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = tempfile::tempdir_in(parent).expect("a directory");
+    let mount = dir.path().join("storage");
+    let config = json!({ "scm_list": [dir.path()], "scm_size_mib": 24 });
+    let choice = Choice {
+        devices: vec![mount.display().to_string()],
+        config: object(config),
+        ..Choice::default()
+    };
+    must_pass("scm-dcpm-so", &choice, &refuse(&[json!({})]), 30);
+}
+
+#[test]
+fn what_needs_paths_and_is_given_none_gets_a_directory_for_the_time_of_the_check() {
+    for (package, at_least) in [("bdev-file-so", 1), ("scm-ram-so", 1), ("scm-dcpm-so", 1)] {
+        let subject = subject(&shared_object::build(package), &Choice::default());
+        let paths = ["bdev_list", "scm_mount"].map(|key| subject.config.get(key).cloned());
+        let ([Some(path), _] | [_, Some(path)]) = paths else {
+            panic!("{:?}", subject.config);
+        };
+        let path = path.get(0).unwrap_or(&path).as_str().expect("a path");
+        let directory = Path::new(path).parent().expect("its directory").to_owned();
+        assert!(directory.is_dir());
+        let report = run(&subject, &some("control.same_devices"));
+        assert!(report.is_ok(), "{package}: {}", report.summary());
+        assert!(report.passed > at_least, "{package}: {}", report.summary());
+        drop(subject);
+        assert!(!directory.exists(), "{}", directory.display());
+    }
+}
+
+#[test]
+fn what_is_not_said_and_cannot_be_guessed_is_asked_for() {
+    for (package, config, words) in [
+        (
+            "bdev-kdev-so",
+            json!({}),
+            "needs bdev_list (Paths of block devices): give --device",
+        ),
+        (
+            "scm-dcpm-so",
+            json!({ "scm_mount": "/mnt/x" }),
+            "storage that it finds where scm_list names none",
+        ),
+    ] {
+        let file = shared_object::build(package);
+        let info = PluginFile::inspect(&file, &Policy::default()).expect("a plugin");
+        let choice = Choice {
+            config: object(config),
+            ..Choice::default()
+        };
+        let error = choose(&info, &choice).expect_err("nothing to run on");
+        assert!(error.contains(words), "{package}: {error}");
+    }
+}
+
 #[test]
 fn fabric_tcp_passes() {
     let options = refuse(&[json!({ "fabric_iface": "no-such-0" })]);
     must_pass("fabric-tcp-so", &Choice::default(), &options, 42);
 }
 
-/// The suite over a provider of libfabric, of which these cases may fail. What libfabric 1.17 itself cannot is listed in
+/// The suite over a provider of libfabric, by default the one that every machine has, of which these cases may fail. What libfabric 1.17 itself cannot is listed in
 /// `plugins/fabric-ofi/tests/conformance.rs`, which runs the suite over the others, too.
-fn ofi_passes(test: &str, provider: &str, but_for: &[&str], at_least: usize) {
+fn ofi_passes(test: &str, class: Option<&str>, but_for: &[&str], at_least: usize) {
     let file = shared_object::build("fabric-ofi-so");
     // Without libfabric's headers there is nothing in it.
     if PluginFile::read_manifest(&file).is_err() {
@@ -123,7 +182,7 @@ fn ofi_passes(test: &str, provider: &str, but_for: &[&str], at_least: usize) {
         return;
     }
     let choice = Choice {
-        class: Some(provider.to_owned()),
+        class: class.map(str::to_owned),
         ..Choice::default()
     };
     let options = Options {
@@ -146,20 +205,41 @@ fn ofi_passes(test: &str, provider: &str, but_for: &[&str], at_least: usize) {
 #[test]
 fn fabric_ofi_passes_but_for_what_libfabric_cannot() {
     let test = "fabric_ofi_passes_but_for_what_libfabric_cannot";
-    ofi_passes(test, "ofi+tcp;ofi_rxm", &["message.truncated"], 42);
+    ofi_passes(test, None, &[], 44);
+}
+
+#[test]
+fn a_class_whose_hardware_is_missing_is_refused_with_the_reason() {
+    let test = "a_class_whose_hardware_is_missing_is_refused_with_the_reason";
+    let file = shared_object::build("fabric-ofi-so");
+    if PluginFile::read_manifest(&file).is_err() {
+        println!("NOT RUN {test}: fabric-ofi was built without libfabric-dev");
+        return;
+    }
+    let choice = Choice {
+        class: Some("psm2".to_owned()),
+        ..Choice::default()
+    };
+    let subject = subject(&file, &choice);
+    match check::run(&helper(), &subject, &Options::default(), &mut |_| ()) {
+        Err(error @ NotChecked::Missing { .. }) => {
+            let text = error.to_string();
+            assert!(
+                text.contains("ofi+psm2 cannot be tried on this machine"),
+                "{text}"
+            );
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => println!("NOT RUN {test}: this machine has Omni-Path"),
+    }
 }
 
 /// A peer that goes away takes memory along which libfabric's shm still looks at.
 #[test]
 fn fabric_ofi_over_shared_memory_passes_but_for_what_libfabric_cannot() {
     let test = "fabric_ofi_over_shared_memory_passes_but_for_what_libfabric_cannot";
-    let but_for = [
-        "message.truncated",
-        "peers.absent",
-        "peers.close_busy",
-        "peers.one_leaves",
-    ];
-    ofi_passes(test, "ofi+shm", &but_for, 36);
+    let but_for = ["peers.absent", "peers.close_busy", "peers.one_leaves"];
+    ofi_passes(test, Some("shm"), &but_for, 36);
 }
 
 fn hostile(on: Value) -> Subject {
@@ -257,6 +337,36 @@ fn runs_are_repeated_and_added_up() {
     assert!(report.cases.iter().all(|row| row.runs == 3), "{report:?}");
     let pattern = some("no-such-case");
     let error = check::run(&helper(), &hostile(json!({})), &pattern, &mut |_| ());
+    assert!(matches!(error, Err(NotChecked::NoCase { .. })));
+}
+
+#[test]
+fn what_is_skipped_by_name_is_told_in_every_report() {
+    let mut options = some("control.*");
+    options.skip = ["control.scan", "*threads*"]
+        .map(|text| glob::Pattern::new(text).expect("a pattern"))
+        .into();
+    let report = run(&hostile(json!({})), &options);
+    assert!(report.is_ok(), "{}", report.summary());
+    let skipped = |row: &&check::CaseRow| row.reason == "by --skip";
+    let names: Vec<_> = report
+        .cases
+        .iter()
+        .filter(skipped)
+        .map(|row| row.case)
+        .collect();
+    assert_eq!(
+        names,
+        ["control.scan", "control.threads"],
+        "in the order of the list"
+    );
+    assert!(report.summary().contains("control.scan: by --skip"));
+    assert!(report.junit().contains("<skipped message=\"by --skip\"/>"));
+    let json = serde_json::to_string(&report).expect("a document");
+    assert!(json.contains("\"reason\":\"by --skip\""), "{json}");
+    // What would skip nothing is a typing error.
+    options.skip = vec![glob::Pattern::new("control.scam").expect("a pattern")];
+    let error = check::run(&helper(), &hostile(json!({})), &options, &mut |_| ());
     assert!(matches!(error, Err(NotChecked::NoCase { .. })));
 }
 

@@ -16,6 +16,9 @@ const MALLOC: Defects = &[
     ("any config will do", "control.wrong_types"),
     ("refuses without a word", "control.wrong_types"),
     ("malformed documents are fine", "control.malformed"),
+    ("does not listen to a cancel", "control.cancel"),
+    ("calls a cancel an error", "control.cancel"),
+    ("a cancelled format is the last one", "control.cancel"),
     ("devices have one number", "control.same_devices"),
     ("devices change their addresses", "control.same_devices"),
     ("scans another kind", "control.scan"),
@@ -126,6 +129,7 @@ const RAM: Defects = &[
 ];
 
 const TCP: Defects = &[
+    ("calls a cancelled scan an error", "control.cancel"),
     ("moves no remote memory", "basics.info"),
     ("describes itself anew", "basics.info"),
     ("any provider will do", "basics.unknown_provider"),

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Options {
     /// Only cases whose short name or promise matches this pattern (`queue.*`, `*flush*`).
     pub cases: Option<glob::Pattern>,
+    /// Not cases whose short name or promise matches one of these: they are told as skipped.
+    pub skip: Vec<glob::Pattern>,
     /// How often the suite is run.
     pub repeat: u32,
     /// Longest time of a case.
@@ -29,6 +31,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cases: None,
+            skip: Vec::new(),
             repeat: 1,
             deadline: Duration::from_secs(120),
             together: false,
@@ -41,7 +44,7 @@ impl Default for Options {
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum NotChecked {
-    /// No case has such a name.
+    /// No case has such a name as a pattern wants, of the cases to run or to skip.
     #[error("no case of kind {kind} matches {pattern:?}; `--list` names them")]
     NoCase {
         /// Kind of the class.
@@ -52,6 +55,16 @@ pub enum NotChecked {
     /// The program that loads plugins does not start.
     #[error("{0}; daos_server_helper is installed beside daos_server")]
     Helper(std::io::Error),
+    /// The machine lacks what the class is for.
+    #[error(
+        "class {class} cannot be tried on this machine: {why}; if it is there, name it with --class and --device"
+    )]
+    Missing {
+        /// The class, of a fabric the provider.
+        class: String,
+        /// The plugin's words.
+        why: String,
+    },
     /// The plugin cannot be loaded.
     #[error("{0}")]
     Refused(String),
@@ -80,19 +93,19 @@ pub fn run(
     let start = Instant::now();
     let all = catalogue(subject.kind);
     let (setup, rest) = all.split_first().expect("the suite has cases");
-    let wanted: Vec<CaseInfo> = match &options.cases {
-        None => rest.to_vec(),
-        Some(pattern) => {
-            let fits = |c: &&CaseInfo| pattern.matches(c.id) || pattern.matches(c.promise);
-            rest.iter().filter(fits).copied().collect()
+    // A pattern that fits nothing is a typing error, also of what is not to run.
+    for pattern in options.cases.iter().chain(&options.skip) {
+        if !rest.iter().any(|case| fits(pattern, case)) {
+            return Err(NotChecked::NoCase {
+                kind: subject.kind.to_string(),
+                pattern: pattern.as_str().to_owned(),
+            });
         }
-    };
-    if wanted.is_empty() {
-        return Err(NotChecked::NoCase {
-            kind: subject.kind.to_string(),
-            pattern: options.cases.as_ref().map_or("", |p| p.as_str()).to_owned(),
-        });
     }
+    let wanted = |case: &&CaseInfo| options.cases.as_ref().is_none_or(|p| fits(p, case));
+    let is_skipped = |case: &CaseInfo| options.skip.iter().any(|p| fits(p, case));
+    let (skipped, wanted): (Vec<CaseInfo>, Vec<CaseInfo>) =
+        rest.iter().filter(wanted).copied().partition(is_skipped);
     let mut run = Run {
         helper,
         subject,
@@ -103,10 +116,17 @@ pub fn run(
         processes: 0,
     };
     for _ in 0..options.repeat.max(1) {
+        for case in &skipped {
+            let reason = "by --skip".to_owned();
+            run.ended(*case, Verdict::Skipped, reason, Duration::ZERO, Vec::new());
+        }
         if !run.once(&wanted)? {
             break;
         }
     }
+    // As they are listed, whatever came first.
+    run.rows
+        .sort_by_key(|row| all.iter().position(|case| case.id == row.case));
     let (rows, processes) = (run.rows, run.processes);
     let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
     Ok(Report {
@@ -125,6 +145,10 @@ pub fn run(
         seconds: start.elapsed().as_secs_f64(),
         cases: rows,
     })
+}
+
+fn fits(pattern: &glob::Pattern, case: &CaseInfo) -> bool {
+    pattern.matches(case.id) || pattern.matches(case.promise)
 }
 
 struct Run<'a> {
@@ -246,6 +270,12 @@ impl Run<'_> {
             // A run that stopped early (a case hung) has verdicts for a part only.
             return Ok((done.max(1).min(cases.len()), false));
         };
+        if is_first && ending.verdict == Verdict::Skipped {
+            return Err(NotChecked::Missing {
+                class: self.subject.class.clone(),
+                why: ending.reason,
+            });
+        }
         if is_first {
             self.ended(
                 ending.case,

@@ -19,6 +19,7 @@ mod process;
 mod protocol;
 mod report;
 pub mod scaffold;
+mod scratch;
 mod subject;
 pub mod worker;
 

@@ -1,10 +1,12 @@
 //! What a program and its worker say to each other: lines of JSON. Both are of one build.
 
 use crate::bench::{Measured, Measurement};
+use crate::scratch::Scratch;
 use daos_plugin_api::control::ClassKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A class of a plugin with what it needs to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct Subject {
     pub settings: Map<String, Value>,
     /// Let `format` overwrite what is not ours.
     pub overwrite_foreign: bool,
+    /// Where the config is in a directory made for it: that goes with the last copy of this.
+    #[serde(skip)]
+    pub(crate) _scratch: Option<Arc<Scratch>>,
 }
 
 /// To the worker.

@@ -2,6 +2,7 @@
 //! plugin offers.
 
 use crate::protocol::Subject;
+use crate::scratch;
 use daos_loader::PluginInfo;
 use daos_plugin_api::control::{Class, ClassKind};
 use serde_json::{Map, Value};
@@ -21,16 +22,28 @@ pub struct Choice {
     pub overwrite_foreign: bool,
 }
 
-/// Puts a subject together. A class without a config gets the first of its schema's `examples`.
+/// Puts a subject together. A class without a config gets the first of its schema's `examples`; in it, `$SCRATCH` at the
+/// start of a path is a directory that is made for the subject and removed with it. The example of a fabric's class
+/// names the provider that stands for it.
 ///
 /// # Errors
 /// A sentence for whoever typed the command: no such class, a key that is missing.
 pub fn choose(info: &PluginInfo, choice: &Choice) -> Result<Subject, String> {
-    let (class, name) = class(info, choice.class.as_deref())?;
+    let (class, mut name) = class(info, choice.class.as_deref())?;
     let mut config = example(class);
+    if let Some(Value::String(provider)) = config.remove("provider")
+        && name == class.name
+    {
+        name = provider;
+    }
     let given = given(class.kind, &choice.devices, &choice.config)?;
     known(class, &name, &given)?;
+    if given.keys().any(|key| STORAGE.contains(&key.as_str())) {
+        // Storage is the user's, all of it or none.
+        config.retain(|_, value| !scratch::is_meant(value));
+    }
     config.extend(given);
+    let scratch = scratch::take(class.kind, &mut config)?;
     // The interface that every machine has.
     if class.kind == ClassKind::Fabric && !config.contains_key("interface") {
         config.insert("interface".to_owned(), Value::from("lo"));
@@ -42,11 +55,22 @@ pub fn choose(info: &PluginInfo, choice: &Choice) -> Result<Subject, String> {
         .filter_map(Value::as_str)
         .filter(|key| !config.contains_key(*key))
         .collect();
-    if !missing.is_empty() {
+    if let Some(key) = missing.first() {
+        let said = property(class, key, "description").and_then(Value::as_str);
+        let said = said.map_or(String::new(), |text| format!(" ({text})"));
         return Err(format!(
-            "class {name} needs {}: give --device, or --class-config '{{\"{}\": ...}}'",
+            "class {name} needs {}{said}: give {}",
             missing.join(", "),
-            missing[0]
+            way(key)
+        ));
+    }
+    // Such a class takes what it finds.
+    let open =
+        |key: &&&str| property(class, key, "x-default").is_some() && !config.contains_key(**key);
+    if let Some(key) = STORAGE.iter().find(open) {
+        return Err(format!(
+            "class {name} takes storage that it finds where {key} names none, and what is on it is lost: give {}",
+            way(key)
         ));
     }
     let path = info.path().ok_or("a built-in plugin has no file")?;
@@ -60,7 +84,27 @@ pub fn choose(info: &PluginInfo, choice: &Choice) -> Result<Subject, String> {
         config,
         settings: choice.settings.clone(),
         overwrite_foreign: choice.overwrite_foreign,
+        _scratch: scratch,
     })
+}
+
+/// Keys that name storage.
+const STORAGE: [&str; 3] = ["bdev_list", "scm_mount", "scm_list"];
+
+/// How a key is given on the command line.
+fn way(key: &str) -> String {
+    match key {
+        "bdev_list" => "--device PATH_OR_ADDRESS, its contents are lost".to_owned(),
+        "scm_mount" => "--device MOUNT_POINT, its contents are lost".to_owned(),
+        "scm_list" => {
+            "--class-config '{\"scm_list\": [\"/dev/pmem0\"]}', its contents are lost".to_owned()
+        }
+        other => format!("--class-config '{{\"{other}\": ...}}'"),
+    }
+}
+
+fn property<'a>(class: &'a Class, key: &str, what: &str) -> Option<&'a Value> {
+    class.schema.get("properties")?.get(key)?.get(what)
 }
 
 fn class<'a>(info: &'a PluginInfo, wanted: Option<&str>) -> Result<(&'a Class, String), String> {

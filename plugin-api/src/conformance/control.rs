@@ -6,7 +6,9 @@ use crate::abi::Status;
 use crate::control::{ClassKind, ClassRequest, DeviceSpec, DeviceState, FormatRequest};
 use crate::host::{CallOptions, ControlOp, Instance};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What the control cases work on, and the base of the other benches.
 pub(super) struct ControlBench {
@@ -25,7 +27,7 @@ impl ControlBench {
             devices: Vec::new(),
         };
         if bench.target.kind == ClassKind::Fabric {
-            return Ok(bench);
+            return bench.try_domain().map(|()| bench);
         }
         bench.validate(&bench.target.config)?;
         for device in bench.list()? {
@@ -52,6 +54,26 @@ impl ControlBench {
             }
         }
         Ok(bench)
+    }
+
+    /// Opens the domain once, so that what no case could do without is told once. One whose hardware this machine lacks
+    /// is no broken promise.
+    fn try_domain(&self) -> Verdict {
+        let request = self.target.fabric_request();
+        match self.instance.open_fabric(&request, CallOptions::default()) {
+            Err(e) if e.status == Status::NOT_FOUND => skipped(e.to_string()),
+            result => Ok(result.map(drop)?),
+        }
+    }
+
+    /// Whether the manifest declares a capability of the class under test; of a fabric, of any of its classes.
+    pub(super) fn declares(&self, capability: &str) -> bool {
+        let target = &self.target;
+        let classes = self.instance.manifest().classes.iter();
+        classes
+            .filter(|c| c.kind == target.kind)
+            .filter(|c| target.kind == ClassKind::Fabric || c.name == target.class)
+            .any(|c| c.capabilities.iter().any(|known| known == capability))
     }
 
     /// Undoes format and mount of SCM.
@@ -113,6 +135,11 @@ pub(super) const CASES: &[Case<ControlBench>] = &[
         id: "control.malformed",
         name: "a malformed request document is refused as INVALID and explained",
         body: malformed,
+    },
+    Case {
+        id: "control.cancel",
+        name: "a call that is cancelled comes back soon, as CANCELLED or with its result, and can be made again",
+        body: cancel,
     },
     Case {
         id: "control.same_devices",
@@ -248,6 +275,82 @@ fn malformed(bench: &ControlBench) -> Verdict {
         return skipped("the control face has no function that takes a document");
     }
     Ok(())
+}
+
+/// Longest time from a cancel to the end of the call. Plugins ask every 100 ms.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+
+/// Makes a call that is cancelled from the start (`at_once`), or as soon as it reports progress; whether the plugin has
+/// such a function.
+fn cancelled<T>(
+    what: &str,
+    at_once: bool,
+    call: impl FnOnce(CallOptions<'_>) -> Result<T, crate::sdk::Error>,
+) -> Verdict<bool> {
+    let stop = AtomicBool::new(at_once);
+    let since = Mutex::new(at_once.then(Instant::now));
+    let progress = |_, _, _: &str| {
+        stop.store(true, Ordering::SeqCst);
+        let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.get_or_insert_with(Instant::now);
+    };
+    let result = call(CallOptions {
+        cancel: Some(&stop),
+        progress: Some(&progress),
+        ..CallOptions::default()
+    });
+    let since = *since.lock().unwrap_or_else(PoisonError::into_inner);
+    let took = since.map_or(Duration::ZERO, |since| since.elapsed());
+    ensure!(
+        took <= CANCEL_LIMIT,
+        "{what} comes back {took:?} after it was cancelled"
+    );
+    match result {
+        Ok(_) => Ok(true),
+        Err(e) if e.status == Status::NOT_SUPPORTED => Ok(false),
+        result => {
+            refused(&format!("a cancelled {what}"), result, &[Status::CANCELLED]).map(|()| true)
+        }
+    }
+}
+
+fn cancel(bench: &ControlBench) -> Verdict {
+    let instance = &bench.instance;
+    let mut has_any = false;
+    for at_once in [true, false] {
+        has_any |= cancelled("scan", at_once, |options| instance.scan(options))?;
+        for device in &bench.devices {
+            let request = FormatRequest {
+                device: device.clone(),
+                overwrite_foreign: bench.target.overwrite_foreign,
+                nvme_format: false,
+                check_only: false,
+            };
+            let cut = cancelled("format", at_once, |options| {
+                instance.format(&request, options)
+            })?;
+            has_any |= cut;
+            // Whatever is left of it, a format that nobody disturbs makes it whole.
+            if cut {
+                instance.format(&request, CallOptions::default())?;
+            }
+            if bench.target.kind == ClassKind::Scm {
+                has_any |= cancelled("mount", at_once, |options| instance.mount(device, options))?;
+                unless_unsupported(instance.mount(device, CallOptions::default()))?;
+            }
+        }
+    }
+    if !has_any {
+        return skipped("the control face has no scan, format or mount");
+    }
+    if bench.target.kind != ClassKind::Fabric {
+        let now = bench.list()?;
+        ensure!(
+            now == bench.devices,
+            "after formats that were cancelled and repeated other devices are listed: {now:?}"
+        );
+    }
+    unless_unsupported(instance.scan(CallOptions::default())).map(drop)
 }
 
 fn same_devices(bench: &ControlBench) -> Verdict {

@@ -23,7 +23,7 @@
 
 DAOS_PLUGIN_MANIFEST("{\"name\":\"@NAME@\",\"version\":\"0.1.0\",\"vendor\":\"example\",\"description\":\"A fabric of class " CLASS
                      ", between processes of one machine\",\"classes\":[{\"kind\":\"fabric\",\"name\":\"" CLASS
-                     "\",\"capabilities\":[\"scan\",\"messages\",\"rma\"]}]}");
+                     "\",\"capabilities\":[\"scan\",\"messages\",\"rma\",\"truncation\"]}]}");
 
 enum { ENDPOINTS = 64, OUTSTANDING = 1024, MOST = 16 << 20, PAYLOAD = 32 << 10, ADDRESS = 16 };
 enum { PROBE_MS = 100, AGAIN_US = 500 }; /* how often who owes an answer is asked after, who takes nothing tried again */

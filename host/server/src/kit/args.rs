@@ -69,6 +69,9 @@ pub(crate) struct CheckArgs {
     /// Only cases whose short name or rule matches: 'queue.*', '*flush*'
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     pub(super) case: Option<glob::Pattern>,
+    /// Not cases whose short name or rule matches; may be repeated. The report tells them as skipped.
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    pub(super) skip: Vec<glob::Pattern>,
     /// Run the suite N times.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) repeat: u32,

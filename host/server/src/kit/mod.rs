@@ -104,6 +104,7 @@ fn checked(cli: &Cli, args: &CheckArgs) -> Result<bool, Unusable> {
     let subject = subject(file, &args.on.choice())?;
     let options = Options {
         cases: args.case.clone(),
+        skip: args.skip.clone(),
         repeat: args.repeat,
         deadline: args.deadline,
         together: args.together,

@@ -3,7 +3,7 @@
 use super::FabricBench;
 use super::net::{Op, POOL};
 use crate::abi::Status;
-use crate::conformance::case::{Case, Verdict, ensure, failed};
+use crate::conformance::case::{Case, Verdict, ensure, failed, skipped};
 use crate::conformance::pattern::difference;
 use std::collections::VecDeque;
 
@@ -242,6 +242,9 @@ fn unexpected(bench: &FabricBench) -> Verdict {
 }
 
 fn truncated(bench: &FabricBench) -> Verdict {
+    if !bench.base.declares("truncation") {
+        return skipped("the class does not declare the capability `truncation`");
+    }
     let mut net = bench.net(2)?;
     let peer = net.peer(0, 1);
     let most = bench.open()?.info().max_message as usize;
