@@ -14,6 +14,9 @@ pub struct ScanReport {
     pub devices: Vec<DeviceRow>,
     /// Plugins that could not be asked, with the reason.
     pub faults: BTreeMap<String, FaultRow>,
+    /// What plugins remark that is about no device alone.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, Vec<String>>,
 }
 
 /// One device.
@@ -41,7 +44,12 @@ pub struct DeviceRow {
 
 impl From<host::StorageScanDetailResponse> for ScanReport {
     fn from(response: host::StorageScanDetailResponse) -> Self {
+        let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for note in response.notes {
+            notes.entry(note.plugin).or_default().push(note.text);
+        }
         Self {
+            notes,
             devices: response.devices.into_iter().map(DeviceRow::from).collect(),
             faults: response
                 .faults
@@ -116,6 +124,9 @@ impl ScanReport {
         }
         for (plugin, fault) in &self.faults {
             let _ = writeln!(text, "\tplugin {plugin} could not be asked: {fault}");
+        }
+        for (plugin, note) in self.remarks() {
+            let _ = writeln!(text, "\tplugin {plugin}: {note}");
         }
         text.trim_end().to_owned()
     }
@@ -207,7 +218,15 @@ impl ScanReport {
         for (plugin, fault) in &self.faults {
             let _ = writeln!(text, "\nplugin {plugin} could not be asked: {fault}");
         }
+        for (plugin, note) in self.remarks() {
+            let _ = writeln!(text, "\nplugin {plugin}: {note}");
+        }
         text.trim_end().to_owned()
+    }
+
+    fn remarks(&self) -> impl Iterator<Item = (&str, &str)> {
+        let notes = self.notes.iter();
+        notes.flat_map(|(plugin, notes)| notes.iter().map(|note| (plugin.as_str(), note.as_str())))
     }
 }
 
@@ -359,6 +378,31 @@ mod tests {
             report.text_with(true)
         );
         assert!(!report.text().contains("firmware="));
+    }
+
+    #[test]
+    fn remarks_of_plugins_come_last_and_once() {
+        let note = |plugin: &str, text: &str| host::PluginNote {
+            plugin: plugin.to_owned(),
+            text: text.to_owned(),
+        };
+        let report = ScanReport::from(host::StorageScanDetailResponse {
+            notes: vec![
+                note("scm-dcpm", "ndctl is not installed"),
+                note("scm-dcpm", "more"),
+            ],
+            ..host::StorageScanDetailResponse::default()
+        });
+        let told =
+            "no devices found\n\nplugin scm-dcpm: ndctl is not installed\n\nplugin scm-dcpm: more";
+        assert_eq!(report.text(), told);
+        assert!(
+            report.totals().ends_with("\tplugin scm-dcpm: more"),
+            "{}",
+            report.totals()
+        );
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(json["notes"]["scm-dcpm"][1], "more");
     }
 
     #[test]

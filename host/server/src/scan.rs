@@ -10,8 +10,8 @@ use daos_config::{Config, Overrides};
 use daos_plugin_api::abi::Status as PluginStatus;
 use daos_plugin_api::control::{ClassKind, DeviceRecord};
 use daos_proto::host::{
-    Detail, Device, DeviceUse, EngineDevice, Kind, PluginFault, StorageScanDetailRequest,
-    StorageScanDetailResponse,
+    Detail, Device, DeviceUse, EngineDevice, Kind, PluginFault, PluginNote,
+    StorageScanDetailRequest, StorageScanDetailResponse,
 };
 use daos_report::{Envelope, ScanReport, print_json};
 
@@ -49,6 +49,9 @@ pub(crate) async fn scan(
         }
         match plugins.scan(&plugin).await {
             Ok(report) => {
+                for note in report.notes {
+                    remark(&mut response.notes, plugin.name(), note);
+                }
                 let devices = report.devices.into_iter().filter(|d| wanted(d.kind));
                 response
                     .devices
@@ -75,12 +78,23 @@ pub(crate) async fn scan(
         engines::ask(state, request, &mut response).await;
     }
     if request.health {
-        health::ask(plugins, &mut response.devices).await;
+        health::ask(plugins, &mut response).await;
     }
     response
         .devices
         .sort_by(|a, b| (a.kind, &a.class, &a.address).cmp(&(b.kind, &b.class, &b.address)));
     response
+}
+
+/// Adds what a plugin remarks, once.
+fn remark(notes: &mut Vec<PluginNote>, plugin: &str, text: String) {
+    let note = PluginNote {
+        plugin: plugin.to_owned(),
+        text,
+    };
+    if !notes.contains(&note) {
+        notes.push(note);
+    }
 }
 
 pub(crate) fn kind_message(kind: ClassKind) -> Kind {

@@ -72,6 +72,10 @@ pub struct HealthRecord {
     /// What is wrong, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Remarks that are not about this device: a program that is missing, and would have told more. Hosts show each once, however
+    /// many devices have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Whatever else the class knows.
     #[serde(flatten)]
     pub details: Map<String, Value>,
@@ -131,6 +135,7 @@ impl HealthRecord {
             warning_temperature_minutes: Some(word(192)),
             critical_temperature_minutes: Some(word(196)),
             warnings,
+            notes: Vec::new(),
             details: Map::new(),
         })
     }

@@ -4,7 +4,7 @@ use daos_media::signature::{self, Content};
 use daos_plugin_api::sdk::{Error, Result};
 use rustix::fs::{major, minor};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -12,6 +12,15 @@ use std::path::{Path, PathBuf};
 
 /// Label of the file systems that this plugin makes: longer than anybody would choose by chance.
 pub(crate) const LABEL: &str = "daos-scm-dcpm";
+
+/// Mark of a format that is under way, at the beginning of a device. mkfs.ext4 clears the old superblock first and writes the new one
+/// last; what it leaves in between when it is killed is nothing that anybody could tell from data.
+const UNDER_WAY: &[u8] = b"daos-scm-dcpm: a format is under way\n";
+/// Where the mark has what makes mkfs.ext4 leave it alone: the magic number of a BSD disklabel, in the processor's order (e2fsprogs,
+/// misc/mke2fs.c, `zap_sector`). An ext4 has no use for the place itself.
+const DISKLABEL: (usize, u32) = (64, 0x8256_4557);
+/// Bytes that the mark takes: all that an ext4 leaves to others.
+const MARK: usize = 1024;
 
 /// A block device.
 #[derive(Clone, Debug)]
@@ -74,7 +83,10 @@ impl BlockDevice {
             let file = File::open(&path).map_err(|e| {
                 Error::io(format!("cannot read {}", path.display()), e).remedy("run as root")
             })?;
-            if is_ours(&file) && identifier(&file).is_some_and(|own| own == id) {
+            if is_ours(&file)
+                && !is_under_way(&file)
+                && identifier(&file).is_some_and(|own| own == id)
+            {
                 found.push(path);
             }
         }
@@ -87,6 +99,19 @@ impl BlockDevice {
         has_dax(&self.sysfs)
     }
 
+    /// Marks it as being formatted, or takes the mark away; durably.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn set_under_way(&self, under_way: bool) -> Result<()> {
+        let set = || {
+            let file = OpenOptions::new().write(true).open(&self.path)?;
+            file.write_all_at(&mark(under_way), 0)?;
+            file.sync_all()
+        };
+        set().map_err(|e| Error::io(format!("cannot write to {}", self.path.display()), e))
+    }
+
     /// What is on it.
     ///
     /// # Errors
@@ -97,6 +122,10 @@ impl BlockDevice {
                 .remedy("run as root, or mount it first")
         };
         let file = File::open(&self.path).map_err(fail)?;
+        if is_under_way(&file) {
+            // Whatever was there was given up when it began.
+            return Ok(Holds::Nothing);
+        }
         if is_ours(&file) {
             return Ok(Holds::Ours);
         }
@@ -157,6 +186,23 @@ fn is_ours(file: &File) -> bool {
     let mut label = [0; 16];
     label[..LABEL.len()].copy_from_slice(LABEL.as_bytes());
     read.is_ok() && magic == MAGIC.1 && name == label
+}
+
+/// The beginning of a device with the mark, or without.
+fn mark(under_way: bool) -> [u8; MARK] {
+    let mut mark = [0; MARK];
+    if under_way {
+        mark[..UNDER_WAY.len()].copy_from_slice(UNDER_WAY);
+        let (at, magic) = DISKLABEL;
+        mark[at..at + 4].copy_from_slice(&magic.to_ne_bytes());
+    }
+    mark
+}
+
+/// Whether a format of ours began and did not end.
+fn is_under_way(file: &File) -> bool {
+    let mut start = [0; UNDER_WAY.len()];
+    file.read_exact_at(&mut start, 0).is_ok() && start == UNDER_WAY
 }
 
 /// Where the kernel describes a device.
@@ -249,6 +295,54 @@ mod tests {
         assert!(!image([0x53, 0xef], "daos"));
         assert!(!image([0x53, 0xef], "daos-scm-dcpm-2"));
         assert!(!image([0x53, 0xee], LABEL));
+    }
+
+    #[test]
+    fn a_format_that_was_killed_anywhere_leaves_nothing_that_anybody_misses() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("image");
+        let size = 64 << 20;
+        let image = File::create(&path).and_then(|file| file.set_len(size));
+        image.expect("an image");
+        let device = BlockDevice {
+            path: path.clone(),
+            number: (0, 0),
+            size,
+            sysfs: dir.path().to_owned(),
+        };
+        let holds = || device.holds().expect("read");
+        device.set_under_way(true).expect("marked");
+        assert_eq!(holds(), Holds::Nothing);
+        // What mkfs leaves without its last act, the superblock; and without the end of ours.
+        let id = id_of(Path::new("/mnt/daosa/0"));
+        crate::ext4::begin(&device, &id).expect("a file system");
+        let open = || {
+            OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .expect("an image")
+        };
+        let mut superblock = [0; 1024];
+        File::open(&path)
+            .and_then(|file| file.read_exact_at(&mut superblock, SUPERBLOCK))
+            .expect("read");
+        open()
+            .write_all_at(&[0; 1024], SUPERBLOCK)
+            .expect("written");
+        assert_eq!(holds(), Holds::Nothing, "mkfs left the mark");
+        device.set_under_way(false).expect("unmarked");
+        assert!(
+            matches!(holds(), Holds::Unknown(_)),
+            "{:?}: without the mark nobody knows",
+            holds()
+        );
+        device.set_under_way(true).expect("marked");
+        open()
+            .write_all_at(&superblock, SUPERBLOCK)
+            .expect("written");
+        assert_eq!(holds(), Holds::Nothing);
+        device.set_under_way(false).expect("unmarked");
+        assert_eq!(holds(), Holds::Ours);
     }
 
     #[test]

@@ -43,9 +43,9 @@ fn options(size: u64, id: &str) -> Vec<String> {
         "-m",
         "0",
         // Everything is initialised now rather than in the background of a running engine, and large
-        // allocations are aligned to 2 MiB, for huge pages.
+        // allocations are aligned to 2 MiB, for huge pages. The mark of a format under way is not discarded.
         "-E",
-        "lazy_itable_init=0,lazy_journal_init=0,stride=512,stripe_width=512",
+        "nodiscard,lazy_itable_init=0,lazy_journal_init=0,stride=512,stripe_width=512",
         // 128 groups of 128 MiB together leave room for allocations without gaps; it never grows.
         "-G",
         "128",
@@ -59,8 +59,14 @@ fn options(size: u64, id: &str) -> Vec<String> {
     .collect()
 }
 
-/// Makes the file system, with that identifier. Whatever the device held is gone.
+/// Makes the file system, with that identifier. Whatever the device held is gone; what is left if it is killed is known by its mark.
 pub(crate) fn make(device: &BlockDevice, id: &str) -> Result<()> {
+    begin(device, id)?;
+    device.set_under_way(false)
+}
+
+/// The same, but for the end: the mark is still there.
+pub(crate) fn begin(device: &BlockDevice, id: &str) -> Result<()> {
     let shown = device.path.display();
     let failed = || Error::new(Status::IO, format!("cannot make a file system on {shown}"));
     let program = program("mkfs.ext4").ok_or_else(|| {
@@ -68,6 +74,7 @@ pub(crate) fn make(device: &BlockDevice, id: &str) -> Result<()> {
             .cause("mkfs.ext4 is not installed")
             .remedy("apt-get install e2fsprogs")
     })?;
+    device.set_under_way(true)?;
     let output = Command::new(&program)
         .args(options(device.size, id))
         .arg(&device.path)

@@ -254,7 +254,8 @@ fn a_module_that_cannot_take_part_leaves_its_socket_as_it_is_and_no_other() {
     machine.dimm(0).health = "Noncritical";
     let report = prepare(&mut machine);
     assert!(report.faults.is_empty() && report.reboot_required);
-    assert!(report.notes[0].contains("0x0001"), "{report:?}");
+    let note = "module 0x0001 at CPU1_DIMM_A2 is to be looked after: its health is Noncritical";
+    assert_eq!(report.notes[0], note);
 }
 
 #[test]

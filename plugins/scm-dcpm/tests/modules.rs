@@ -9,7 +9,7 @@ use daos_plugin_api::control::{
 use daos_plugin_api::sdk::{Error, Result};
 use machine::ipmctl::Installed;
 use machine::{Machine, named};
-use scm_dcpm::prepare::{firmware_with, health_with};
+use scm_dcpm::prepare::{firmware_with, health_with, scan_with};
 use std::io::Write;
 
 const OLD: &str = "01.02.00.5435";
@@ -185,15 +185,46 @@ fn health_comes_from_the_sensors_the_kernel_and_bad_blocks() {
     assert_eq!(health.status, HealthStatus::Critical);
     assert!(health.warnings[0].contains("Fatal") && health.warnings[0].contains("replace it"));
 
-    // Without ipmctl the kernel's part stays, with a word about the rest.
-    machine.modules[1].health = "ok";
-    machine.ipmctl = Installed::No;
-    let health = health_with(&mut machine, "nmem1").expect("health");
-    assert_eq!(health.status, HealthStatus::Warning);
+    machine.dimm(1).health = "Healthy";
+    machine.ipmctl = Installed::NoSensors;
+    let told = ["nmem0", "nmem1"].map(|name| health_with(&mut machine, name).expect("health"));
     assert!(
-        health.warnings[0].contains("ipmctl is not installed"),
-        "{health:?}"
+        told.iter()
+            .all(|health| health.status == HealthStatus::Ok && health.warnings.is_empty()),
+        "{told:?}"
     );
+    assert!(
+        told[0].notes[0].contains("no sensors") && told[0].notes == told[1].notes,
+        "{told:?}"
+    );
+
+    // Without ipmctl, or with one that fails, the kernel's part stands. The scan's own remark is repeated as it is, so that
+    // hosts tell it once, and no module has a warning for it.
+    let without = [
+        (Installed::No, "ipmctl is not installed"),
+        (Installed::Fails("Error 7 - Driver failed"), "Driver failed"),
+        (Installed::Crashes, "ended without an answer"),
+    ];
+    for (ipmctl, words) in without {
+        machine.ipmctl = ipmctl;
+        machine.modules[1].health = "ok";
+        let health = health_with(&mut machine, "nmem1").expect("health");
+        assert_eq!(health.status, HealthStatus::Ok);
+        assert!(health.warnings.is_empty(), "{health:?}");
+        let notes = scan_with(&mut machine).expect("a scan").notes;
+        assert!(notes.len() == 1 && notes[0].contains(words), "{notes:?}");
+        assert_eq!(health.notes, notes);
+        machine.modules[1].health = "critical";
+        let health = health_with(&mut machine, "nmem1").expect("health");
+        assert_eq!(health.status, HealthStatus::Critical);
+        machine.modules[1].health = "";
+        let error = health_with(&mut machine, "nmem1").expect_err("nobody tells");
+        assert_eq!(error.status, Status::NOT_FOUND);
+        assert!(
+            !error.cause.is_empty() && error.remedy.is_empty(),
+            "{error:?}"
+        );
+    }
 
     let mut machine = Machine::labelled(1);
     let error = health_with(&mut machine, "nmem0").expect_err("it tells nothing");

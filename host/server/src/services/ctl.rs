@@ -344,6 +344,7 @@ mod tests {
                 fault: Some(Fault::default()),
             }],
             time_ms: 7000,
+            notes: Vec::new(),
         };
         let half = controllers(&ScanNvmeReq::default(), found());
         assert_eq!(half.ctrlrs.len(), 2);

@@ -38,7 +38,7 @@ pub(crate) fn firmware(call: CallContext<'_>, request: &FirmwareRequest) -> Resu
         call.progress(done, of, what);
         call.check_cancelled()
     };
-    firmware_with(&mut System, request, &mut go_on)
+    firmware_with(&mut System::default(), request, &mut go_on)
 }
 
 /// The control function `firmware`; `go_on` is told of each step and may stop the update before the image is sent.

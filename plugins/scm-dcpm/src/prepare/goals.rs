@@ -186,8 +186,10 @@ pub(super) fn remarks(inventory: &Inventory) -> Vec<String> {
         .filter(|dimm| dimm.health.starts_with("Noncritical"));
     worn.map(|dimm| {
         format!(
-            "module {} at {} is to be looked after: {}",
-            dimm.id, dimm.locator, dimm.reason
+            "module {} at {} is to be looked after: its health is {}",
+            dimm.id,
+            dimm.locator,
+            dimm.told()
         )
     })
     .collect()

@@ -16,7 +16,7 @@ const ZERO_CELSIUS: f64 = 273.15;
 
 /// Health of a device of this machine.
 pub(crate) fn health(address: &str) -> Result<HealthRecord> {
-    health_with(&mut System, address)
+    health_with(&mut System::default(), address)
 }
 
 /// Health of a module (`nmem0`) or a namespace (`/dev/pmem0`).
@@ -68,32 +68,35 @@ fn of_module(
     module: &Module,
 ) -> Result<HealthRecord> {
     let dimm = inventory.dimm_of(module);
-    if dimm.is_none() && module.health.is_none() && inventory.dimms_unknown.is_none() {
-        return Err(Error::new(
+    if dimm.is_none() && module.health.is_none() {
+        let error = Error::new(
             Status::NOT_FOUND,
             format!("module {} tells nothing about its health", module.dev),
-        ));
+        );
+        return Err(match &inventory.dimms_unknown {
+            // The rest of it the scan tells, once for all modules.
+            Some(unknown) => error.cause(unknown.what.clone()),
+            None => error,
+        });
     }
     let mut record = HealthRecord::default();
     if let Some(health) = &module.health {
         listed(health, &mut record);
     }
     // What ipmctl does not tell is told; the rest stands.
-    if let Some(error) = &inventory.dimms_unknown {
-        record
-            .warnings
-            .push(format!("ipmctl tells nothing: {error}"));
-    }
+    record
+        .notes
+        .extend(inventory.dimms_unknown.iter().map(ToString::to_string));
     if let Some(dimm) = dimm {
         if let Err(error) = sensors(tools, dimm, &mut record) {
             record
-                .warnings
+                .notes
                 .push(format!("ipmctl tells no sensors: {error}"));
         }
         if dimm.health.starts_with("Noncritical") {
             record
                 .warnings
-                .push(format!("its health is {} ({})", dimm.health, dimm.reason));
+                .push(format!("its health is {}", dimm.told()));
         }
     }
     let wrong = ailing(module).or_else(|| dimm?.ailing());

@@ -277,12 +277,16 @@ impl Goal {
 }
 
 impl Dimm {
+    /// Its health, and why it is so where it says.
+    pub(super) fn told(&self) -> String {
+        match self.reason.as_str() {
+            "" | "None" => self.health.clone(),
+            reason => format!("{} ({reason})", self.health),
+        }
+    }
+
     /// What is wrong with it, and what mends it.
     pub(super) fn ailing(&self) -> Option<(String, String)> {
-        let reason = match self.reason.as_str() {
-            "" | "None" => String::new(),
-            reason => format!(" ({reason})"),
-        };
         let look = format!("look at it with `ipmctl show -a -dimm {}`", self.id);
         match self.health.as_str() {
             "Healthy" => {}
@@ -290,13 +294,13 @@ impl Dimm {
             health if health.starts_with("Noncritical") => {}
             "Unmanageable" | "Non-functional" | "Unknown" => {
                 return Some((
-                    format!("says that its health is {}{reason}", self.health),
+                    format!("says that its health is {}", self.told()),
                     format!("{look}, put it in anew or replace it"),
                 ));
             }
-            health => {
+            _ => {
                 return Some((
-                    format!("says that its health is {health}{reason}"),
+                    format!("says that its health is {}", self.told()),
                     "save what it holds, and replace it".to_owned(),
                 ));
             }

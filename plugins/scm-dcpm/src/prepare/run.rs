@@ -58,7 +58,7 @@ fn on_machine(
     direction: Direction,
     request: &PrepareRequest,
 ) -> Result<PrepareReport> {
-    let _alone = if request.mode == PrepareMode::Apply {
+    let lock = if request.mode == PrepareMode::Apply {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::new(Status::PERMISSION, "only root can do this")
                 .remedy("run `sudo daos_server storage prepare --scm-only`"));
@@ -80,7 +80,7 @@ fn on_machine(
         mode: request.mode,
         namespaces: request.namespaces.map(|n| n as usize),
     };
-    run(&mut System, wish, &mut go_on)
+    run(&mut System { lock }, wish, &mut go_on)
 }
 
 /// One at a time.
@@ -100,20 +100,30 @@ fn lock(dir: &Path) -> Result<File> {
         .remedy("remove it, or give it to root with mode 0700"));
     }
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(dir.join("scm-dcpm.lock"))
         .map_err(fail)?;
+    exclusive(file)
+}
+
+/// Takes the lock, which is held until this file and its copies, those of programs among them, are closed.
+pub(super) fn exclusive(file: File) -> Result<File> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
             Status::BUSY,
             "persistent memory is being prepared by another process",
         )
-        .remedy("wait for it to end")),
-        Err(e) => Err(fail(e.into())),
+        .cause("a run goes on, or an ndctl or ipmctl of one that was killed")
+        .remedy("wait for it to end; `pgrep -a 'ndctl|ipmctl|daos_server'` shows it")),
+        Err(e) => Err(Error::io(
+            "cannot lock the preparation of persistent memory",
+            e,
+        )),
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 /// The scan of this machine.
 pub(crate) fn scan() -> Result<ScanReport> {
-    scan_with(&mut System)
+    scan_with(&mut System::default())
 }
 
 /// The scan of a machine: namespaces with what a config names, and modules, which are never free

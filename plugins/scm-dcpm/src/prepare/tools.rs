@@ -5,10 +5,11 @@ use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
 use rustix::fs::OFlags;
 use scm_files::mounts;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// A program that knows persistent memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,22 @@ pub struct Said {
     pub err: String,
 }
 
+/// What came of a program.
+fn said(name: &str, output: &Output) -> Said {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let success = output.status.success();
+    let mut err = text(&output.stderr);
+    if !success && (output.status.code().is_none() || err.trim().is_empty()) {
+        // Who is killed, or crashes, has no words for it.
+        err += &format!("\n{name} ended with {}", output.status);
+    }
+    Said {
+        success,
+        out: text(&output.stdout),
+        err,
+    }
+}
+
 /// The machine, or a recording of one.
 pub trait Tools {
     /// Whether the kernel has found any persistent memory. Cheap.
@@ -72,7 +89,28 @@ pub trait Tools {
 }
 
 /// This machine.
-pub(super) struct System;
+#[derive(Default)]
+pub(super) struct System {
+    /// What keeps two runs apart. A program has it, too: one that goes on after a run that was killed is not to find the next run
+    /// working on the same region.
+    pub(super) lock: Option<File>,
+}
+
+impl System {
+    /// Runs a program to its end.
+    fn output(&self, program: &Path, arguments: &[&str]) -> io::Result<Output> {
+        let input = match &self.lock {
+            // Locks of `flock` are the open file's, which the program has then, too; it reads an end from it.
+            Some(lock) => Stdio::from(lock.try_clone()?),
+            None => Stdio::null(),
+        };
+        Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .stdin(input)
+            .output()
+    }
+}
 
 impl Tools for System {
     fn has_memory(&self) -> bool {
@@ -91,18 +129,10 @@ impl Tools for System {
                 .cause(program.purpose())
                 .remedy(format!("apt-get install {name}"))
         })?;
-        let output = Command::new(&program)
-            .args(arguments)
-            .env_clear()
-            .stdin(Stdio::null())
-            .output()
+        let output = self
+            .output(&program, arguments)
             .map_err(|e| Error::io(format!("cannot run {}", program.display()), e))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Said {
-            success: output.status.success(),
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-        })
+        Ok(said(name, &output))
     }
 
     fn user(&mut self, device: &str) -> Result<Option<String>> {
@@ -131,5 +161,51 @@ impl Tools for System {
             Some(block) => block.holds(),
             None => Ok(Holds::Nothing),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{System, said};
+    use crate::prepare::run::exclusive;
+    use daos_plugin_api::abi::Status;
+    use std::fs::{File, OpenOptions};
+    use std::path::Path;
+
+    #[test]
+    fn a_program_has_the_lock_of_its_run() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("lock");
+        let open = || OpenOptions::new().read(true).write(true).open(&path);
+        File::create_new(&path).expect("a file");
+        let lock = exclusive(open().expect("a file")).expect("the lock");
+        let busy = exclusive(open().expect("a file")).expect_err("taken");
+        assert_eq!(busy.status, Status::BUSY);
+        assert!(!busy.remedy.is_empty());
+        // It may take the lock that nobody else can take, for it is its own; and reads an end.
+        let script = "[ /proc/self/fd/0 -ef \"$1\" ] || exit 2; /usr/bin/flock --nonblock 0 || exit 3; \
+                      read -r line && exit 4; printf %s whole";
+        let named = path.display().to_string();
+        let system = System { lock: Some(lock) };
+        let said = system.output(Path::new("/bin/sh"), &["-c", script, "sh", &named]);
+        let said = said.expect("it ran");
+        assert!(said.status.success(), "{said:?}");
+        assert_eq!(said.stdout, b"whole");
+        drop(system);
+        exclusive(open().expect("a file")).expect("nobody works any more");
+    }
+
+    #[test]
+    fn who_ends_without_a_word_is_spoken_for() {
+        let of = |script: &str| {
+            let output = System::default().output(Path::new("/bin/sh"), &["-c", script]);
+            said("ndctl", &output.expect("it ran"))
+        };
+        assert_eq!(of("exit 3").err, "\nndctl ended with exit status: 3");
+        assert_eq!(of("echo no >&2; exit 3").err, "no\n");
+        let killed = of("echo so >&2; kill -9 $$");
+        assert_eq!(killed.err, "so\n\nndctl ended with signal: 9 (SIGKILL)");
+        assert!(!killed.success);
+        assert_eq!(of("echo fine").err, "");
     }
 }

@@ -64,6 +64,8 @@ pub(crate) enum Installed {
     Crashes,
     /// Fails with these words.
     Fails(&'static str),
+    /// Shows everything but sensors.
+    NoSensors,
 }
 
 impl Machine {
@@ -240,10 +242,18 @@ impl Machine {
                 });
             }
             Installed::Version(version) => version,
-            Installed::Works => "03.00.00.0468",
+            Installed::Works | Installed::NoSensors => "03.00.00.0468",
         };
         let out = match *arguments.last().expect("arguments") {
             "-firmware" => self.firmwares(),
+            _ if arguments.contains(&"-sensor") && self.ipmctl == Installed::NoSensors => {
+                return Ok(Said {
+                    success: false,
+                    out: "<?xml version=\"1.0\"?>\n<Error Type = \"1\">\nError 5 - Driver failed\n</Error>\n"
+                        .to_owned(),
+                    err: String::new(),
+                });
+            }
             // Of every module, whichever was asked for.
             _ if arguments.contains(&"-sensor") => {
                 include_str!("../recorded/ipmctl-sensors.xml").to_owned()
