@@ -40,10 +40,10 @@ impl<T: Serialize> Envelope<T> {
 /// Prints a document to standard output, with a newline.
 ///
 /// # Errors
-/// What writing to standard output says; a closed pipe among it.
+/// If the document has no form in JSON. When nobody reads the output any more the process ends, see
+/// [`print_line!`](crate::print_line).
 pub fn print_json(document: &impl Serialize) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, document)?;
-    writeln!(out)
+    let text = serde_json::to_string_pretty(document)?;
+    crate::print_line!("{text}");
+    Ok(())
 }

@@ -117,9 +117,9 @@ fn made(cli: &Cli, made: Made) -> anyhow::Result<bool> {
         return Ok(true);
     }
     for file in &made.files {
-        println!("{}", file.display());
+        daos_report::print_line!("{}", file.display());
     }
-    println!("valid until {}", made.valid_until);
+    daos_report::print_line!("valid until {}", made.valid_until);
     Ok(true)
 }
 
@@ -315,7 +315,7 @@ fn show(cli: &Cli, path: &Path) -> anyhow::Result<bool> {
         return Ok(bad == 0);
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    println!(
+    daos_report::print_line!(
         "{}",
         table(
             &[

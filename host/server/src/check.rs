@@ -38,10 +38,10 @@ pub(crate) fn run(cli: &Cli, file: Option<&Path>) -> anyhow::Result<bool> {
         return Ok(errors == 0);
     }
     for finding in &findings {
-        println!("{finding}\n");
+        daos_report::print_line!("{finding}\n");
     }
     match errors {
-        0 => println!("{file}: ok"),
+        0 => daos_report::print_line!("{file}: ok"),
         n => eprintln!("ERROR: {file} has {n} error(s)"),
     }
     Ok(errors == 0)

@@ -70,22 +70,23 @@ fn main() -> ExitCode {
         Some(Command::Plugin(PluginCommand::Reset { name })) => plugins::reset(&cli, name),
         Some(Command::Config(ConfigCommand::Check { file })) => check::run(&cli, file.as_deref()),
         Some(Command::Config(ConfigCommand::Example)) => {
-            print!("{}", daos_config::example());
+            daos_report::print_text!("{}", daos_config::example());
             Ok(true)
         }
         Some(Command::Config(ConfigCommand::Generate(args))) => generate::run(&cli, args),
         Some(Command::Preflight(args)) => preflight::run(&cli, args),
         Some(Command::Cert(command)) => cert::run(&cli, command),
         Some(Command::Completion { shell }) => {
-            let mut out = std::io::stdout();
+            let mut out = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "daos_server", &mut out);
+            daos_report::print_text!("{}", String::from_utf8_lossy(&out));
             Ok(true)
         }
         Some(Command::Manpage { dir }) => {
-            let out = &mut std::io::stdout();
-            daos_report::manual(Cli::command(), dir.as_deref(), out)
-                .map(|()| true)
-                .map_err(Into::into)
+            let mut out = Vec::new();
+            let made = daos_report::manual(Cli::command(), dir.as_deref(), &mut out);
+            daos_report::print_text!("{}", String::from_utf8_lossy(&out));
+            made.map(|()| true).map_err(Into::into)
         }
     };
     match result {

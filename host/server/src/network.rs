@@ -133,7 +133,7 @@ pub(crate) fn run(cli: &Cli, args: &NetworkScanArgs) -> anyhow::Result<bool> {
             false => Envelope::failed(Some(report), text),
         })?;
     } else {
-        println!("{text}");
+        daos_report::print_line!("{text}");
     }
     Ok(complete)
 }

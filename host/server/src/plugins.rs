@@ -315,7 +315,7 @@ pub(crate) fn list(cli: &Cli) -> anyhow::Result<bool> {
     if cli.globals.json {
         print_json(&Envelope::ok(report))?;
     } else {
-        println!("{}", report.text());
+        daos_report::print_line!("{}", report.text());
     }
     Ok(true)
 }
@@ -344,7 +344,7 @@ pub(crate) fn inspect(cli: &Cli, name: &str) -> anyhow::Result<bool> {
             Some(error) => Envelope::failed(Some(detail), error),
         })?;
     } else {
-        println!("{}", detail.text());
+        daos_report::print_line!("{}", detail.text());
     }
     Ok(usable)
 }
@@ -356,15 +356,21 @@ pub(crate) fn reset(cli: &Cli, name: &str) -> anyhow::Result<bool> {
         .start
         .overrides(&crate::cli::StartArgs::default(), &cli.globals);
     let config = config_or_default(cli, &overrides, &exe);
-    let ended = Plugins::open(&config, &exe)?.reset(name)?;
+    let plugins = Plugins::open(&config, &exe)?;
+    let ended = plugins.reset(name)?;
+    // A name that nobody has is a mistake, not a plugin that is well.
+    if ended == 0 {
+        let known = plugins.detail(&config, name, &Surroundings::default());
+        known.map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    }
     if cli.globals.json {
         print_json(&Envelope::ok(
             serde_json::json!({ "name": name, "files": ended }),
         ))?;
     } else if ended == 0 {
-        println!("no file of plugin {name} is in quarantine");
+        daos_report::print_line!("no file of plugin {name} is in quarantine");
     } else {
-        println!("plugin {name} is out of quarantine ({ended} file(s))");
+        daos_report::print_line!("plugin {name} is out of quarantine ({ended} file(s))");
     }
     Ok(true)
 }

@@ -171,7 +171,7 @@ pub(crate) fn run(cli: &Cli, args: &ScanArgs) -> anyhow::Result<bool> {
             }
         })?;
     } else {
-        println!("{}", report.text_with(args.verbose));
+        daos_report::print_line!("{}", report.text_with(args.verbose));
     }
     Ok(complete)
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 /// Asks until the answer is yes or no; end of input and an empty line are a no. `what` is what is
 /// about to be done.
 pub(crate) fn confirmed(what: &str) -> anyhow::Result<bool> {
-    println!("Are you sure you want to continue? (yes/no)");
+    daos_report::print_line!("Are you sure you want to continue? (yes/no)");
     std::io::stdout().flush()?;
     let mut line = String::new();
     loop {
@@ -22,7 +22,7 @@ pub(crate) fn confirmed(what: &str) -> anyhow::Result<bool> {
                 }
                 return Ok(false);
             }
-            _ => println!("Please type yes or no and then press enter:"),
+            _ => daos_report::print_line!("Please type yes or no and then press enter:"),
         }
     }
 }

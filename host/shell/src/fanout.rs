@@ -234,7 +234,7 @@ pub(crate) fn print<T: Serialize>(
         return Ok(complete);
     }
     for (hosts, text) in grouped(maps.hosts.iter().map(|(host, answer)| (host, text(answer)))) {
-        println!("{}:\n{text}\n", names(&hosts));
+        daos_report::print_line!("{}:\n{text}\n", names(&hosts));
     }
     print_errors(&maps.errors);
     Ok(complete)

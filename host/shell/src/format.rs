@@ -88,7 +88,7 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
         bail!("No active connections! {first}");
     }
     if !cli.json {
-        println!("Active connections: [{}]", daos_hostlist::fold(active));
+        daos_report::print_line!("Active connections: [{}]", daos_hostlist::fold(active));
     }
     if interrupt::happened() {
         return finish(cli, outcomes, args.dry_run);
@@ -100,7 +100,7 @@ pub(crate) async fn run(cli: &Cli, args: &FormatArgs, hosts: &[String]) -> anyho
         return finish(cli, outcomes, args.dry_run);
     }
     if !cli.json {
-        print!("{WARNING}");
+        daos_report::print_text!("{WARNING}");
     }
     if !args.force && !confirmed("format")? {
         eprintln!("Nothing was formatted.");
@@ -168,7 +168,7 @@ fn show_plans(
     let mut refused = false;
     for (host, plan) in plans {
         if !cli.json {
-            println!("{host}: {} device(s) to format", plan.targets.len());
+            daos_report::print_line!("{host}: {} device(s) to format", plan.targets.len());
         }
         let mut refusals = Vec::new();
         for planned in &plan.targets {
@@ -178,9 +178,9 @@ fn show_plans(
                     true => ", erased by NVMe Format",
                     false => "",
                 };
-                println!("\t{}{how}", describe(&target));
+                daos_report::print_line!("\t{}{how}", describe(&target));
                 for lost in &planned.erases {
-                    println!("\t    erases: {lost}");
+                    daos_report::print_line!("\t    erases: {lost}");
                 }
             }
             for fault in &planned.refusals {
@@ -299,17 +299,17 @@ fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyh
                     continue;
                 }
                 if !any {
-                    println!("\n{title}");
+                    daos_report::print_line!("\n{title}");
                     any = true;
                 }
-                println!("{host}:");
+                daos_report::print_line!("{host}:");
                 for row in rows {
-                    println!("{}", row.text());
+                    daos_report::print_line!("{}", row.text());
                 }
             }
         }
         let started: u32 = outcomes.values().map(|o| o.engines_started).sum();
-        println!("\n{started} engine(s) started");
+        daos_report::print_line!("\n{started} engine(s) started");
     }
     fanout::print_errors(&failed);
     Ok(failed.is_empty())

@@ -37,18 +37,18 @@ fn main() -> ExitCode {
     let mut cli = Cli::parse();
     match &cli.command {
         Command::Completion { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Cli::command(),
-                "daos_shell",
-                &mut std::io::stdout(),
-            );
+            let mut out = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "daos_shell", &mut out);
+            daos_report::print_text!("{}", String::from_utf8_lossy(&out));
             return ExitCode::SUCCESS;
         }
         Command::Manpage { dir } => {
-            let out = &mut std::io::stdout();
-            return match daos_report::manual(Cli::command(), dir.as_deref(), out) {
-                Ok(()) => ExitCode::SUCCESS,
+            let mut out = Vec::new();
+            return match daos_report::manual(Cli::command(), dir.as_deref(), &mut out) {
+                Ok(()) => {
+                    daos_report::print_text!("{}", String::from_utf8_lossy(&out));
+                    ExitCode::SUCCESS
+                }
                 Err(error) => {
                     eprintln!("ERROR: the manual cannot be written: {error}");
                     ExitCode::FAILURE

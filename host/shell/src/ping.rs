@@ -54,7 +54,7 @@ pub(crate) async fn run(cli: &Cli, args: &PingArgs, hosts: &[String]) -> anyhow:
     if cli.json {
         print_json(&Envelope::ok(report))?;
     } else {
-        println!("{}", report.text());
+        daos_report::print_line!("{}", report.text());
     }
     Ok(true)
 }

@@ -222,10 +222,7 @@ pub(crate) fn not_here(name: &str) -> Option<&'static (&'static str, &'static st
 }
 
 /// The candidate nearest to `word`, if one is near enough to be what was meant.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // The measure is quadratic; nothing this long is a misspelt key.
     if word.len() > 64 {
         return None;

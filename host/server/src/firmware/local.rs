@@ -110,7 +110,7 @@ async fn query(cli: &Cli, firmware: &Firmware, which: &Which) -> anyhow::Result<
     let report = FirmwareReport::from(found.map_err(|fault| anyhow::anyhow!("{fault}"))?);
     let complete = report.is_complete();
     if !cli.globals.json {
-        println!("{}", report.text());
+        daos_report::print_line!("{}", report.text());
         return Ok(complete);
     }
     print_json(&match complete {
@@ -151,7 +151,7 @@ async fn update(cli: &Cli, firmware: &Firmware, args: &UpdateArgs) -> anyhow::Re
                 Some(Event::Plan(plan)) => {
                     let plan = FirmwarePlanReport::from(plan);
                     if !cli.globals.json {
-                        println!("{}", plan.text());
+                        daos_report::print_line!("{}", plan.text());
                     }
                     outcome.plan = Some(plan);
                 }
@@ -159,7 +159,7 @@ async fn update(cli: &Cli, firmware: &Firmware, args: &UpdateArgs) -> anyhow::Re
                 Some(Event::Result(result)) => {
                     let row = FirmwareResultRow::from(result);
                     if !cli.globals.json {
-                        println!("{}", row.text());
+                        daos_report::print_line!("{}", row.text());
                     }
                     outcome.results.push(row);
                 }
@@ -193,7 +193,9 @@ async fn update(cli: &Cli, firmware: &Firmware, args: &UpdateArgs) -> anyhow::Re
     }
     match &outcome.fault {
         Some(fault) => eprintln!("ERROR: {fault}"),
-        None if !args.force => println!("Nothing was written; repeat with --force to do it."),
+        None if !args.force => {
+            daos_report::print_line!("Nothing was written; repeat with --force to do it.")
+        }
         None => {}
     }
     Ok(well)

@@ -80,8 +80,8 @@ pub(crate) fn run(cli: &Cli, args: &GenerateArgs) -> anyhow::Result<bool> {
         return Ok(true);
     }
     match file {
-        Some(file) => println!("{}: written", file.display()),
-        None => print!("{yaml}"),
+        Some(file) => daos_report::print_line!("{}: written", file.display()),
+        None => daos_report::print_text!("{yaml}"),
     }
     Ok(true)
 }

@@ -80,13 +80,13 @@ fn written(cli: &Cli, args: &NewArgs) -> Result<bool, Unusable> {
         print(&Envelope::ok(written))?;
         return Ok(true);
     }
-    println!("{}", written.directory.display());
+    daos_report::print_line!("{}", written.directory.display());
     for file in &written.files {
-        println!("  {file}");
+        daos_report::print_line!("  {file}");
     }
-    println!("\nNext:");
+    daos_report::print_line!("\nNext:");
     for command in &written.next {
-        println!("  {command}");
+        daos_report::print_line!("  {command}");
     }
     Ok(true)
 }
@@ -118,7 +118,7 @@ fn checked(cli: &Cli, args: &CheckArgs) -> Result<bool, Unusable> {
         None => None,
     };
     if !is_quiet {
-        println!(
+        daos_report::print_line!(
             "{} {} (interface {}): {} {}, {}\n",
             subject.plugin,
             subject.version,
@@ -131,7 +131,7 @@ fn checked(cli: &Cli, args: &CheckArgs) -> Result<bool, Unusable> {
     let mut told = |ending: &check::Ending| {
         // What is not run has one reason, which the last line tells.
         if !is_quiet && ending.verdict != Verdict::NotRun {
-            println!("{}", ending.text());
+            daos_report::print_line!("{}", ending.text());
         }
     };
     let report =
@@ -148,7 +148,7 @@ fn checked(cli: &Cli, args: &CheckArgs) -> Result<bool, Unusable> {
             false => Envelope::failed(Some(report), summary),
         })?;
     } else {
-        println!("{}", report.summary());
+        daos_report::print_line!("{}", report.summary());
     }
     Ok(is_ok)
 }
@@ -177,7 +177,7 @@ fn list(cli: &Cli) -> Result<(), Unusable> {
         return print(&Envelope::ok(cases));
     }
     for case in cases {
-        println!("{:<7} {:<28} {}", case.kind, case.case, case.rule);
+        daos_report::print_line!("{:<7} {:<28} {}", case.kind, case.case, case.rule);
     }
     Ok(())
 }
@@ -219,7 +219,7 @@ fn measured(cli: &Cli, args: &BenchArgs) -> Result<bool, Unusable> {
     if cli.globals.json {
         print(&Envelope::ok(report))?;
     } else {
-        print!("{}", report.text());
+        daos_report::print_text!("{}", report.text());
     }
     Ok(true)
 }

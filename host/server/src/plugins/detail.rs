@@ -57,6 +57,7 @@ impl Plugins {
         around: &Surroundings,
     ) -> Result<PluginInspectResponse, Trouble> {
         let plugins = self.list_message(config).plugins;
+        let names: Vec<_> = plugins.iter().map(|p| p.name.clone()).collect();
         let mut named = plugins.into_iter().filter(|p| {
             let file = Path::new(&p.path).file_name();
             p.name == name || file.is_some_and(|f| f == name)
@@ -68,13 +69,15 @@ impl Plugins {
             (first, None) => first,
         };
         let Some(plugin) = found else {
+            let near = daos_config::keys::nearest(name, names.iter().map(String::as_str));
+            let meant = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
             return Err(Box::new(Fault::new(
                 ResponseStatus::CtlErrConf,
                 "plugin",
                 0,
                 format!("there is no plugin {name} on this host"),
                 "",
-                "`plugin list` shows them",
+                format!("{meant}`plugin list` shows them"),
             )));
         };
         Ok(self.about(plugin, around))

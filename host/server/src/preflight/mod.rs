@@ -293,7 +293,7 @@ pub(crate) fn run(cli: &Cli, args: &PreflightArgs) -> anyhow::Result<bool> {
         })?;
         return Ok(passed);
     }
-    println!("{}\n\n{summary}", report.text());
+    daos_report::print_line!("{}\n\n{summary}", report.text());
     Ok(passed)
 }
 

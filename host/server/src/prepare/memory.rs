@@ -52,7 +52,7 @@ pub(super) async fn prepare(
     }
     ask(plugins, able, args, &request, move |what| {
         if !quiet {
-            println!("{what}");
+            daos_report::print_line!("{what}");
         }
     })
     .await
@@ -92,7 +92,7 @@ fn answer(input: &mut impl BufRead) -> std::io::Result<bool> {
         match line.trim() {
             "yes" | "y" => return Ok(true),
             "no" | "n" | "" => return Ok(false),
-            _ => println!("Please type yes or no and then press enter:"),
+            _ => daos_report::print_line!("Please type yes or no and then press enter:"),
         }
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn run(cli: &Cli, args: &PrepareArgs) -> anyhow::Result<u8> {
     } else {
         for (title, report) in [("NVMe SSDs", &answer.nvme), ("SCM", &answer.scm)] {
             if let Some(report) = report {
-                println!("{}", text::report(title, report, args.status));
+                daos_report::print_line!("{}", text::report(title, report, args.status));
                 for fault in &report.faults {
                     eprintln!("{}", text::fault(fault));
                 }

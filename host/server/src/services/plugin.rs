@@ -35,16 +35,17 @@ impl PluginSvc for PluginService {
     ) -> Result<Response<PluginResetResponse>, Status> {
         let name = &request.get_ref().name;
         let config = &self.state.config;
-        // A name that nobody has is a mistake, not a plugin that is well.
-        let known = self.plugins.detail(config, name, &Surroundings::default());
-        known.map_err(|fault| fault.to_status())?;
         let files = self.plugins.reset(name).map_err(|error| {
             let status = ResponseStatus::CtlErrApp;
             let what = format!("the quarantine of {name} could not be lifted");
             let cause = format!("{error:#}");
             Fault::new(status, "plugin", 0, what, cause, "").to_status()
         })?;
-        if files > 0 {
+        if files == 0 {
+            // A name that nobody has is a mistake, not a plugin that is well.
+            let known = self.plugins.detail(config, name, &Surroundings::default());
+            known.map_err(|fault| fault.to_status())?;
+        } else {
             info!(plugin = name.as_str(), files, "quarantine lifted");
         }
         let now = self.plugins.detail(config, name, &Surroundings::default());

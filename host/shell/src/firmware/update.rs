@@ -73,7 +73,7 @@ pub(super) async fn run(
                 let id = plan.plan_id.clone();
                 let plan = FirmwarePlanReport::from(plan);
                 if !cli.json {
-                    println!("{host}: {}", plan.text());
+                    daos_report::print_line!("{host}: {}", plan.text());
                 }
                 if plan.free() > 0 {
                     agreed.insert(host, id);
@@ -89,7 +89,7 @@ pub(super) async fn run(
         return finish(cli, outcomes, dry_run);
     }
     if !cli.json {
-        println!("{WARNING}");
+        daos_report::print_line!("{WARNING}");
     }
     if !force && !confirmed("update firmware")? {
         eprintln!("Nothing was updated.");
@@ -189,15 +189,15 @@ fn finish(cli: &Cli, outcomes: BTreeMap<String, Outcome>, dry_run: bool) -> anyh
         return Ok(failed.is_empty());
     }
     if outcomes.values().any(|outcome| !outcome.results.is_empty()) {
-        println!("NVMe firmware update results:");
+        daos_report::print_line!("NVMe firmware update results:");
     }
     for (host, outcome) in &outcomes {
         if outcome.results.is_empty() {
             continue;
         }
-        println!("{host}:");
+        daos_report::print_line!("{host}:");
         for row in &outcome.results {
-            println!("{}", row.text());
+            daos_report::print_line!("{}", row.text());
         }
     }
     print_errors(&failed);

@@ -34,7 +34,7 @@ pub(super) fn show(
     }
     if !cli.json {
         for (proposed, hosts) in shown.values() {
-            println!(
+            daos_report::print_line!(
                 "\n{}: no servers are configured; this is what they would be, plan {}:\n\n{}\n",
                 names(hosts),
                 proposed.hash,

@@ -75,7 +75,7 @@ pub(crate) async fn run(cli: &Cli, args: &CreateArgs, hosts: &[String]) -> anyho
         return Ok(true);
     }
     let ranks: Vec<String> = created.ranks.iter().map(u32::to_string).collect();
-    println!(
+    daos_report::print_line!(
         "pool {} created: {} on rank(s) {}, {} SCM and {} block device on each\nnext: daos container create --pool {0} LABEL",
         created.label,
         created.uuid,

@@ -24,9 +24,10 @@ pub(crate) async fn run(cli: &Cli, args: &DestroyArgs, hosts: &[String]) -> anyh
         };
         let pool = client.pool_query(query).await.map_err(|s| failed(&s))?;
         let pool = pool.into_inner();
-        println!(
+        daos_report::print_line!(
             "All data in pool {} ({}) will be destroyed.",
-            pool.label, pool.uuid
+            pool.label,
+            pool.uuid
         );
         if !confirmed("destroy the pool")? {
             eprintln!("Nothing was destroyed.");
@@ -43,7 +44,7 @@ pub(crate) async fn run(cli: &Cli, args: &DestroyArgs, hosts: &[String]) -> anyh
     if cli.json {
         print_json(&Envelope::ok(serde_json::Map::new()))?;
     } else {
-        println!("pool {id} destroyed");
+        daos_report::print_line!("pool {id} destroyed");
     }
     Ok(true)
 }

@@ -77,7 +77,7 @@ pub(crate) async fn get(cli: &Cli, args: &GetPropArgs, hosts: &[String]) -> anyh
         let value = shown(property.value.as_ref());
         vec![row.name.clone(), value, row.description.clone()]
     });
-    println!("{}", table(&["PROPERTY", "VALUE", "MEANING"], words));
+    daos_report::print_line!("{}", table(&["PROPERTY", "VALUE", "MEANING"], words));
     Ok(true)
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn set(cli: &Cli, args: &SetPropArgs, hosts: &[String]) -> anyh
     if cli.json {
         print_json(&Envelope::ok(serde_json::Map::new()))?;
     } else {
-        println!("pool {}: set", args.pool);
+        daos_report::print_line!("pool {}: set", args.pool);
     }
     Ok(true)
 }

@@ -127,9 +127,9 @@ pub(crate) async fn list(cli: &Cli, no_query: bool, hosts: &[String]) -> anyhow:
     if cli.json {
         print_json(&Envelope::ok(Pools { pools }))?;
     } else if pools.is_empty() {
-        println!("no pools; `daos_shell pool create LABEL --size 50%` makes one");
+        daos_report::print_line!("no pools; `daos_shell pool create LABEL --size 50%` makes one");
     } else {
-        println!("{}", table(&COLUMNS, pools.iter().map(PoolRow::words)));
+        daos_report::print_line!("{}", table(&COLUMNS, pools.iter().map(PoolRow::words)));
     }
     Ok(true)
 }
@@ -141,7 +141,7 @@ pub(crate) async fn query(cli: &Cli, pool: &str, hosts: &[String]) -> anyhow::Re
         print_json(&Envelope::ok(row))?;
         return Ok(true);
     }
-    println!(
+    daos_report::print_line!(
         "pool {} ({}): {}, {} target(s) on rank(s) {}",
         row.label,
         row.uuid,
@@ -161,6 +161,6 @@ pub(crate) async fn query(cli: &Cli, pool: &str, hosts: &[String]) -> anyhow::Re
         ]
     });
     let columns = ["TIER", "TOTAL", "FREE", "LEAST FREE", "MOST FREE"];
-    println!("{}", table(&columns, rows));
+    daos_report::print_line!("{}", table(&columns, rows));
     Ok(true)
 }

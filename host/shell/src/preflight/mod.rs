@@ -89,7 +89,7 @@ fn print(cli: &Cli, args: &PreflightArgs, comparison: &Comparison) -> anyhow::Re
         return Ok(());
     }
     if !comparison.hosts.is_empty() {
-        println!("{}", comparison.text(args.verbose));
+        daos_report::print_line!("{}", comparison.text(args.verbose));
     }
     fanout::print_errors(&comparison.errors);
     Ok(())

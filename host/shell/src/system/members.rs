@@ -109,9 +109,9 @@ pub(crate) async fn query(cli: &Cli, args: &QueryArgs, hosts: &[String]) -> anyh
         return Ok(complete);
     }
     if told.members.is_empty() {
-        println!("no members");
+        daos_report::print_line!("no members");
     } else {
-        println!("{}", text(&told.members, args.verbose));
+        daos_report::print_line!("{}", text(&told.members, args.verbose));
     }
     for error in absent {
         eprintln!("ERROR: {error}");

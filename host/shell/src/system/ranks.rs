@@ -90,7 +90,9 @@ pub(crate) async fn exclude(
         if cli.json {
             bail!("with --json nothing is asked: add -f to exclude");
         }
-        println!("The engines are stopped, and not let in again until `system clear-exclude`.");
+        daos_report::print_line!(
+            "The engines are stopped, and not let in again until `system clear-exclude`."
+        );
         if !confirmed("exclude them")? {
             eprintln!("Nothing was excluded.");
             return Ok(false);
@@ -142,7 +144,7 @@ pub(crate) async fn erase(cli: &Cli, args: &EraseArgs, hosts: &[String]) -> anyh
             .into_inner()
             .members;
         let ranks: Vec<u32> = members.iter().map(|m| m.rank).collect();
-        println!(
+        daos_report::print_line!(
             "The system ends, with all data of its {} engine(s), ranks {}.",
             ranks.len(),
             set(&ranks)
@@ -156,7 +158,7 @@ pub(crate) async fn erase(cli: &Cli, args: &EraseArgs, hosts: &[String]) -> anyh
     let answer = answer.map_err(|status| failed(&status))?.into_inner();
     let complete = print(cli, answer.results, String::new(), String::new())?;
     if complete && !cli.json {
-        println!("next: daos_shell storage format --reformat");
+        daos_report::print_line!("next: daos_shell storage format --reformat");
     }
     Ok(complete)
 }
@@ -195,7 +197,7 @@ fn print(
         };
         vec![rank, row.state.clone(), row.address.clone(), told]
     });
-    println!("{}", table(&["RANK", "STATE", "HOST", "RESULT"], words));
+    daos_report::print_line!("{}", table(&["RANK", "STATE", "HOST", "RESULT"], words));
     for error in errors {
         eprintln!("ERROR: {error}");
     }
@@ -239,14 +241,14 @@ pub(crate) async fn leader(cli: &Cli, hosts: &[String]) -> anyhow::Result<bool> 
         print_json(&Envelope::ok(leader))?;
         return Ok(true);
     }
-    println!(
+    daos_report::print_line!(
         "leader: {}",
         leader
             .leader
             .as_deref()
             .unwrap_or("none, the system is not formatted")
     );
-    println!("replicas: {}", leader.replicas.join(","));
+    daos_report::print_line!("replicas: {}", leader.replicas.join(","));
     Ok(true)
 }
 

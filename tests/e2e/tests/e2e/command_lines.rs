@@ -35,6 +35,48 @@ fn a_site_without_config(test: &str, user: User) -> Option<Site> {
     Some(Site::of(user))
 }
 
+/// As before `| head`, which takes what it wants: whoever writes on ends, and says nothing.
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut site = Site::with_file();
+    site.use_plugin_files();
+    let mut server = site.start();
+    server.wait_state("an answer", |_| true);
+    let address = site.address();
+    let shell = |words: &[&'static str]| [&["-i", "-l", &address], words].concat().join(" ");
+    let config = |words: &str| format!("-o daos_server.yml {words}");
+    for (program, arguments) in [
+        ("daos_shell", shell(&["system", "query"])),
+        ("daos_shell", shell(&["--json", "system", "query"])),
+        ("daos_shell", "completion bash".to_owned()),
+        ("daos_shell", "manpage".to_owned()),
+        ("daos_server", config("plugin list")),
+        ("daos_server", config("--json plugin list")),
+        ("daos_server", "config example".to_owned()),
+        ("daos_server", "completion bash".to_owned()),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = site.command(program);
+        command.args(arguments.split(' ')).stdout(writer);
+        let child = command.stderr(std::process::Stdio::piped()).spawn();
+        let ended = child.and_then(std::process::Child::wait_with_output);
+        let ended = ended.expect("it runs");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        // What SIGPIPE makes of other programs.
+        assert_eq!(
+            ended.status.code(),
+            Some(141),
+            "{program} {arguments}: {said}"
+        );
+        assert!(
+            !said.contains("panicked") && !said.contains("ERROR"),
+            "{said}"
+        );
+    }
+    server.stop();
+}
+
 #[test]
 fn scan_and_list_need_no_configuration() {
     let test = "scan_and_list_need_no_configuration";
