@@ -48,6 +48,53 @@ async fn crashing_while_being_mapped() {
     }
 }
 
+#[tokio::test]
+async fn ending_otherwise_while_being_mapped() {
+    for behaviour in ["exit:0", "exit:3", "overflow"] {
+        let bed = hostile(json!({}));
+        put(&bed.dir, "plugin.so.onload", behaviour.as_bytes());
+        let error = bed.scan().await.unwrap_err();
+        assert_quarantined(&error);
+        assert!(error.to_string().contains(HOSTILE), "{behaviour}: {error}");
+    }
+}
+
+/// What such a process does next is chance: it ends, is ended since it has lost its parent, or says nothing in time.
+#[tokio::test]
+async fn closing_descriptors_of_others_while_being_mapped() {
+    let bed = bed(HOSTILE, json!({}), |o| {
+        o.load_deadline = Duration::from_secs(2)
+    });
+    let marker = put(&bed.dir, "plugin.so.onload", b"close-fds");
+    let error = bed.scan().await.unwrap_err();
+    assert_eq!(error.operation, "load", "{error}");
+    assert!(error.to_string().contains(HOSTILE), "{error}");
+    std::fs::remove_file(marker).unwrap();
+    bed.state.quarantine_reset(HOSTILE).unwrap();
+    bed.scan().await.unwrap();
+}
+
+#[tokio::test]
+async fn leaking_while_being_mapped_is_no_reason_not_to_be_used() {
+    let bed = hostile(json!({}));
+    put(&bed.dir, "plugin.so.onload", b"leak-fds:100");
+    bed.scan().await.unwrap();
+}
+
+/// A backtrace has more lines than are kept.
+#[tokio::test]
+async fn what_a_panic_says_is_kept_with_its_backtrace() {
+    let bed = bed(HOSTILE, json!({}), |o| {
+        o.environment.push(("RUST_BACKTRACE".into(), "full".into()));
+    });
+    put(&bed.dir, "plugin.so.onload", b"panic");
+    let error = bed.scan().await.unwrap_err();
+    assert_quarantined(&error);
+    let log = error.log.join("\n");
+    assert!(log.contains("as the settings say"), "{log}");
+    assert!(log.contains("lines are left out"), "{log}");
+}
+
 /// By an administrator, or by the kernel for want of memory: the plugin has done nothing.
 #[tokio::test]
 async fn being_killed_while_being_mapped_is_no_quarantine() {

@@ -5,6 +5,7 @@
 //!   [`Book`] adds up those of processes that come and go.
 //! * [`Masks`] decides which log lines of a process are wanted, by plugin and by part of the program;
 //!   [`Masks::filter`] applies it, [`Masks::plugin_log`] is what a plugin logs to.
+//! * [`Lines`] are what is kept of what a process printed, for the report of its end.
 //!
 //! Nothing here trusts a plugin: names, numbers and how many of them there are are bounded.
 
@@ -14,10 +15,12 @@ mod book;
 mod filter;
 mod histogram;
 mod keeper;
+mod lines;
 mod mask;
 
 pub use book::{Book, Part};
 pub use filter::{MaskFilter, Masks};
 pub use histogram::Histogram;
 pub use keeper::{Keeper, LIMIT, Sample, Value};
+pub use lines::Lines;
 pub use mask::{Mask, MaskError};

@@ -98,7 +98,7 @@ pub struct HelperCounts {
     pub recycled: u64,
     /// Operations.
     pub calls: u64,
-    /// Operations that failed.
+    /// Operations that failed. That the plugin has no such function, or that there is nothing to mount, is no failure.
     pub failures: u64,
     /// How long they took in seconds, with the start of a process that they needed, by operation.
     pub times: BTreeMap<&'static str, Histogram>,

@@ -1,26 +1,29 @@
 //! Log lines of a helper: kept for errors, and passed on to the daemon's log.
 
-use daos_telemetry::Mask;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use daos_telemetry::{Lines, Mask};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::level_filters::LevelFilter;
 
 /// Longest line that is kept.
 const LINE: usize = 500;
 
-/// The last lines of one helper.
+/// The lines of one operation of a helper that are kept.
 #[derive(Clone)]
 pub(super) struct Ring {
-    lines: Arc<Mutex<VecDeque<String>>>,
-    capacity: usize,
+    lines: Arc<Mutex<Lines>>,
 }
 
 impl Ring {
     pub(super) fn new(capacity: usize) -> Self {
+        // How it began tells as much as how it ended.
+        let lines = Lines::new(capacity, capacity / 3);
         Self {
-            lines: Arc::default(),
-            capacity,
+            lines: Arc::new(Mutex::new(lines)),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a line: drops control characters, which could play tricks on a terminal.
@@ -30,26 +33,18 @@ impl Ring {
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(LINE)
             .collect();
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() >= self.capacity {
-            lines.pop_front();
-        }
-        if self.capacity > 0 && !line.trim().is_empty() {
-            lines.push_back(line);
+        if !line.trim().is_empty() {
+            self.lock().push(line);
         }
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().cloned().collect()
+        self.lock().kept()
     }
 
     /// Forgets lines of earlier operations.
     pub(super) fn clear(&self) {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.lock().clear();
     }
 }
 

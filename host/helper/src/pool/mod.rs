@@ -14,6 +14,7 @@ pub use growth::{Growth, HelperCounts};
 use crate::error::{Cause, HelperError};
 use crate::operation::Operation;
 use daos_loader::{AllowList, Incident, PluginInfo, StateDir};
+use daos_plugin_api::abi::Status;
 use daos_telemetry::{Book, Mask, Sample};
 use serde_json::{Map, Value};
 use session::{Ended, Listener, Session};
@@ -379,8 +380,11 @@ impl Inner {
             )
             .await;
         let died = result.as_ref().is_err_and(|ended| is_death(&ended.cause));
+        let failed = result
+            .as_ref()
+            .is_err_and(|ended| !is_answer(name, &ended.cause));
         self.count(plugin.name(), |c| {
-            c.ended(name, began.elapsed(), result.is_err(), died);
+            c.ended(name, began.elapsed(), failed, died);
         });
         match result {
             Err(mut ended) if !ended.usable => {
@@ -404,6 +408,15 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether an error is an answer as good as any other: the plugin has no such function, as it may, or there is nothing to mount.
+fn is_answer(operation: &str, cause: &Cause) -> bool {
+    let Cause::Plugin(error) = cause else {
+        return false;
+    };
+    let status = error.status();
+    status == Status::NOT_SUPPORTED || (operation == "mount" && status == Status::NOT_FOUND)
 }
 
 /// Whether a process ended that nobody had asked to.

@@ -44,6 +44,11 @@ fn a_plugin_in_quarantine_is_shown_with_its_history_and_let_out() {
     let used = site.shell(&["--json", "plugin", "inspect", "bdev-file"]);
     let used = used.expect(0).json();
     assert_eq!(answer(&used)["uses"][0]["engine"], 0, "{used:#}");
+    // It has nothing to mount, which is an answer.
+    let memory = site.shell(&["--json", "plugin", "inspect", "scm-ram"]);
+    let memory = answer(&memory.expect(0).json())["helper"].clone();
+    assert!(memory["calls"].as_u64() > Some(0), "{memory:#}");
+    assert_eq!(memory["failures"], 0, "{memory:#}");
 
     std::fs::write(&when, "").expect("our directory");
     site.shell(&["storage", "scan"]).expect(1);
@@ -102,6 +107,18 @@ fn a_plugin_in_quarantine_is_shown_with_its_history_and_let_out() {
             unknown.text().contains("no plugin bdev-nothing"),
             "{unknown}"
         );
+        let near = site.shell(&["plugin", command, "fixture-hostle"]).expect(1);
+        assert!(
+            near.text().contains("did you mean fixture-hostile?"),
+            "{near}"
+        );
     }
+    let local = |name| ["-o", "daos_server.yml", "plugin", "reset", name];
+    let unknown = site.run("daos_server", &local("fixture-hostle")).expect(1);
+    for words in ["no plugin fixture-hostle", "did you mean fixture-hostile?"] {
+        assert!(unknown.text().contains(words), "{unknown}");
+    }
+    let known = site.run("daos_server", &local("fixture-hostile")).expect(0);
+    assert!(known.text().contains("no file"), "{known}");
     server.stop();
 }
