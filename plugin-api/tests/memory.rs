@@ -68,6 +68,35 @@ unsafe extern "C" fn leaves_it_to_the_host(
     Status::OK
 }
 
+/// Behind the start of what is there.
+unsafe extern "C" fn gives_odd_memory(
+    _: Handle,
+    _: CallPtr,
+    len: usize,
+    _: i32,
+    out: *mut Handle,
+) -> Status {
+    let memory = Box::leak(vec![0u8; len + (4 << 20)].into_boxed_slice());
+    let aligned = memory.as_mut_ptr().addr().next_multiple_of(2 << 20);
+    let at = aligned - memory.as_ptr().addr() + 4096;
+    // SAFETY: the host's out pointer, valid during the call.
+    unsafe { *out = (&raw mut memory[at]).cast() };
+    Status::OK
+}
+
+/// Where nothing is mapped.
+unsafe extern "C" fn gives_no_memory(
+    _: Handle,
+    _: CallPtr,
+    _: usize,
+    _: i32,
+    out: *mut Handle,
+) -> Status {
+    // SAFETY: the host's out pointer, valid during the call.
+    unsafe { *out = std::ptr::without_provenance_mut(2 << 20) };
+    Status::OK
+}
+
 unsafe extern "C" fn locked_out(_: Handle, call: CallPtr, _: Handle, _: usize) -> Status {
     say(call, "the limit of locked memory is 64 KiB", "")
 }
@@ -101,4 +130,19 @@ fn a_plugin_may_leave_memory_to_the_host() {
     let memory = device.allocate(1).expect("memory");
     assert_eq!(memory.len(), 2 << 20);
     assert_eq!(memory.ptr() as usize % (2 << 20), 0);
+}
+
+#[test]
+fn memory_that_is_none_is_refused_by_plugin_and_call_and_not_touched() {
+    for (alloc, cause) in [
+        (gives_odd_memory as _, "is not a multiple of 2 MiB"),
+        (gives_no_memory as _, "are not mapped"),
+    ] {
+        let error = failure(&device(|t| t.memory_alloc = Some(alloc)));
+        assert_eq!(error.status, Status::INTERNAL);
+        for words in ["plugin bdev-malloc ", "call memory_alloc"] {
+            assert!(error.what.contains(words), "{error}");
+        }
+        assert!(error.cause.contains(cause), "{error}");
+    }
 }

@@ -115,10 +115,17 @@ pub struct Options {
     /// call of a plugin does not return for four times as long, the engine ends and is started again.
     #[arg(long, env = "D_IO_PATIENCE", value_name = "SECONDS", default_value_t = 30, hide = true, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub io_patience: u32,
+    /// Seconds that a request of the engine to its own targets may take, which it sends when nobody else does; then the fabric
+    /// is of no use, and the engine ends and is started again. 0: none is sent.
+    #[arg(long, env = "D_SELF_TEST", value_name = "SECONDS", default_value_t = 30, hide = true, value_parser = clap::value_parser!(u32).range(..=3600))]
+    pub self_test: u32,
     /// Serve no storage but only pings (`daos_shell network ping`), for so many seconds at most or until
     /// standard input ends; prints its address.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub respond: Option<u64>,
+    /// Descriptor of memory that the daemon shares with this process, to read there what became of it.
+    #[arg(long, value_name = "FD", hide = true)]
+    pub board: Option<i32>,
     /// Make a pool of all space with this label, unless there is one.
     #[arg(long, value_name = "LABEL", requires = "no_server")]
     pub pool: Option<String>,

@@ -1,13 +1,19 @@
 //! Last words: which plugin and which call the process dies in.
 //!
 //! A SIGBUS in a mapped region of memory says which byte of which device cannot be accessed, and marks the region as
-//! failed. Any other fatal signal, or an `exit` from inside a plugin, writes one line to standard error, which the daemon shows
-//! with the end of the process. What happens then is what would have happened without it.
+//! failed. Any other fatal signal, an `exit` from inside a plugin, or a plugin that closes what is the engine's own, is told in one
+//! line. What happens then is what would have happened without it.
+//!
+//! The line goes to the board that the daemon shares with this process ([`take_board`]), where it stays whatever a plugin
+//! did to descriptors, and to standard error. A process that ends without a word - `_exit`, a signal that a plugin handles
+//! itself - leaves on the board which calls its threads were in.
 
 use crate::mapped;
-use daos_plugin_api::host::current_call;
+use daos_plugin_api::host::{Board, current_call};
 use std::cell::UnsafeCell;
+use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,6 +77,44 @@ fn tell_early() {
     };
 }
 
+/// Maps the daemon's board from a descriptor that this process was started with, and closes that. Before plugins are loaded.
+///
+/// # Errors
+/// If the descriptor is not open, or its memory cannot be mapped.
+pub fn take_board(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: a plain system call.
+    if descriptor < 0 || unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: open, and nobody else's: whoever started this process says so.
+    let file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    if file.metadata()?.len() < Board::BYTES as u64 {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+    }
+    // SAFETY: a new mapping of memory that is long enough; it stays mapped, and its file is sealed against being cut.
+    unsafe {
+        let memory = libc::mmap(
+            std::ptr::null_mut(),
+            Board::BYTES,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        );
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Board::use_for_process(memory.cast());
+    }
+    Ok(())
+}
+
+/// Says why the program ends, as its last line.
+pub fn say_why(why: &str) {
+    Board::leave_words(why.as_bytes());
+    eprintln!("{PREFIX}{why}");
+}
+
 /// From here on the end of the process is wanted.
 pub fn orderly() {
     ORDERLY.store(true, Ordering::Relaxed);
@@ -127,7 +171,13 @@ fn is_sent(signal: libc::c_int, code: libc::c_int) -> bool {
     code <= 0 || (signal == libc::SIGBUS && code == libc::BUS_MCEERR_AO)
 }
 
-/// Writes the line if this thread is in a plugin. Async-signal-safe: no memory, no locks.
+/// Ends the process because of what the plugin that this thread is in has done.
+pub(crate) fn end_for(what: &str) -> ! {
+    say(what);
+    std::process::abort()
+}
+
+/// Tells the line if this thread is in a plugin. Async-signal-safe: no memory, no locks.
 fn say(what: &str) {
     let Some((plugin, call)) = current_call() else {
         return;
@@ -141,6 +191,7 @@ fn say(what: &str) {
         line[len..len + count].copy_from_slice(&part[..count]);
         len += count;
     }
+    Board::leave_words(&line[PREFIX.len()..len]);
     line[len] = b'\n';
     // SAFETY: the bytes are there. A line that cannot be written is lost.
     unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), len + 1) };

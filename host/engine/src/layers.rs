@@ -237,6 +237,7 @@ mod tests {
             layers: Order::default(),
             rounds: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
+            idle: AtomicBool::new(true),
             in_fabric: AtomicBool::new(false),
             thread: AtomicI32::new(0),
             patience: 1,

@@ -8,7 +8,7 @@
 //! through it; [`engine`] opens the plugins and starts the targets; [`run`] is the program. [`responder`] is
 //! what it is instead when only the fabric is to be measured.
 //!
-//! Architecture invariants: `unsafe` lives in [`death`], [`memory`], [`net`], [`extents::device`], [`scm`] and
+//! Architecture invariants: `unsafe` lives in [`death`], [`descriptors`], [`memory`], [`net`], [`extents::device`], [`scm`] and
 //! [`wake`]; log, index, extents and storage know no plugin (but for the device queue in
 //! [`extents::device`]) and are tested without any; nothing here talks to a network except through
 //! [`net`] and [`upcall`].
@@ -19,6 +19,7 @@ pub mod clients;
 pub mod config;
 pub mod death;
 pub mod defect;
+pub mod descriptors;
 pub mod devices;
 pub mod engine;
 pub mod error;

@@ -4,6 +4,7 @@
 //! The handler of a signal may take no memory and no lock. All that it tells - the file, its device, the
 //! blocks it lies in - is found out when the region is mapped.
 
+use daos_plugin_api::host::Board;
 use rustix::fs::{major, minor};
 use std::ffi::CString;
 use std::fs::File;
@@ -172,6 +173,7 @@ pub(crate) fn tell_failure(prefix: &str, address: usize) -> bool {
         line.add(&known.device);
         line.add(b")");
     }
+    Board::leave_words(&line.bytes[prefix.len()..line.len]);
     line.bytes[line.len] = b'\n';
     let written = &line.bytes[..=line.len];
     // SAFETY: plain system calls with memory that is there; what cannot be written is lost.

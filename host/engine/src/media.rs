@@ -132,7 +132,10 @@ pub fn open_device(
         created: 0,
         volatile: device.volatile,
     };
-    let failed = |e: daos_plugin_api::sdk::Error| StartError::plugin(&name, &e);
+    let described = plugin.described();
+    let failed = |e: daos_plugin_api::sdk::Error| {
+        StartError::plugin(format_args!("plugin {described}: {name}"), &e)
+    };
     let mut io = SyncBdev::new(&bdev, LABEL_IO).map_err(failed)?;
     let layout = Layout::of(device.blocks, device.block_size)
         .map_err(|e| StartError::storage(format_args!("{name}: {e}")))?;

@@ -97,8 +97,10 @@ pub struct Net {
     /// When the clock was last looked at.
     now: Instant,
     polls: u32,
-    /// [`PATIENCE`], but in tests.
+    /// [`PATIENCE`], but for who counts himself, and in tests.
     patience: Duration,
+    /// Of what is received, and of what is sent.
+    tags: (u64, u64),
 }
 
 impl Net {
@@ -120,6 +122,16 @@ impl Net {
             now: Instant::now(),
             polls: 0,
             patience: PATIENCE,
+            tags: (REQUEST_TAG, REPLY_TAG),
+        }
+    }
+
+    /// The same for who sends requests and receives replies, and gives up waiting by himself.
+    pub fn of_client(endpoint: Endpoint, slots: u32) -> Self {
+        Self {
+            tags: (REPLY_TAG, REQUEST_TAG),
+            patience: Duration::from_secs(24 * 3600),
+            ..Self::new(endpoint, slots)
         }
     }
 
@@ -425,8 +437,8 @@ impl Net {
             return request;
         };
         (request.op, request.tag) = match operation.kind {
-            Kind::Received => (FabricOp::RECV, REQUEST_TAG),
-            Kind::Sent => (FabricOp::SEND, REPLY_TAG),
+            Kind::Received => (FabricOp::RECV, self.tags.0),
+            Kind::Sent => (FabricOp::SEND, self.tags.1),
             Kind::Fetched => (FabricOp::READ, 0),
             Kind::Stored => (FabricOp::WRITE, 0),
         };

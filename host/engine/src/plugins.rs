@@ -5,7 +5,7 @@ use crate::error::StartError;
 use crate::telemetry::Telemetry;
 use daos_loader::{Catalogue, ClassError, PluginFile, PluginInfo, Policy};
 use daos_plugin_api::control::ClassKind;
-use daos_plugin_api::host::Instance;
+use daos_plugin_api::host::{Instance, while_loading};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -139,10 +139,12 @@ fn instance(
     settings: Map<String, Value>,
     telemetry: &Telemetry,
 ) -> Result<Instance, StartError> {
-    let loaded = daos_loader::load(info, policy).map_err(StartError::config)?;
+    let (name, version) = (info.name(), info.manifest.version.as_str());
+    let loaded = while_loading(name, version, || daos_loader::load(info, policy));
+    let loaded = loaded.map_err(StartError::config)?;
     let options = telemetry.options(info);
     Instance::create(loaded.table, options.settings(settings))
-        .map_err(|e| StartError::plugin(format_args!("plugin {} does not start", info.name()), &e))
+        .map_err(|e| StartError::plugin(format_args!("plugin {name} {version} does not start"), &e))
 }
 
 #[cfg(test)]

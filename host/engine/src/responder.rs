@@ -5,6 +5,7 @@
 //! fixed (32 messages, four large transfers), whatever its clients do.
 
 use crate::config::Options;
+use crate::descriptors;
 use crate::error::{StartError, exit};
 use crate::memory::{Buffer, BufferCounts, Buffers};
 use crate::net::{Event, Kind, Net};
@@ -45,6 +46,7 @@ pub fn run(options: &Options, limit: Duration) -> Result<u8, StartError> {
     if options.provider.as_deref().is_none_or(str::is_empty) {
         return Err(StartError::config("no fabric provider: set D_PROVIDER"));
     }
+    descriptors::keep();
     let (instance, provider) = Plugins::load_fabric(options)?;
     let request = FabricOpenRequest {
         provider,

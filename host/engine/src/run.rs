@@ -1,10 +1,13 @@
 //! The program: start, tell the daemon, serve until a signal, stop.
 
 use crate::config::Options;
+use crate::death;
+use crate::descriptors;
 use crate::devices::Devices;
 use crate::engine::Engine;
 use crate::error::{StartError, exit};
 use crate::upcall::{self, Management};
+use daos_plugin_api::host::Board;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,18 +31,25 @@ pub fn run(options: &Options) -> Result<u8, StartError> {
         .map_err(StartError::failed)?;
     // Before anything is opened, so that an early signal ends the start in order, too.
     let mut signals = runtime.block_on(async { Signals::new() })?;
+    descriptors::keep();
     let engine = Engine::start(options)?;
     let served = runtime.block_on(serve(options, &engine, &mut signals));
+    let useless = engine.useless_fabric().map(str::to_owned);
     let stopped = engine.stop();
     served?;
+    if let Some(why) = useless {
+        death::say_why(&why);
+        return Ok(exit::TARGET);
+    }
     match stopped {
         Ok(()) => {
             tracing::info!("stopped");
+            Board::leave_words(b"it stopped in order");
             Ok(exit::OK)
         }
         Err(why) => {
             tracing::error!(why, "stopped after targets had failed");
-            eprintln!("{}{why}", crate::death::PREFIX);
+            death::say_why(&why);
             Ok(exit::TARGET)
         }
     }
@@ -180,6 +190,10 @@ async fn watch(engine: &Engine, signals: &mut Signals, options: Option<&Options>
                 engine.poll_devices();
                 if engine.has_dead_target() {
                     tracing::error!("a target has ended; the engine stops so that it is restarted");
+                    return;
+                }
+                if let Some(why) = engine.useless_fabric() {
+                    tracing::error!(why, "the engine stops so that it is restarted");
                     return;
                 }
                 if let Some(options) = options {

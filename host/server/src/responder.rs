@@ -102,8 +102,15 @@ async fn start(state: &State, fabric: &Fabric, seconds: u32) -> Result<(Child, S
     let (arguments, environment) =
         responder(config, &fabric.selection, fabric.plugin_file(), seconds);
     let owner = state.owner.as_ref();
-    let mut child = spawn(&program, &arguments, &environment, owner, Stdio::piped())
-        .map_err(|error| fault(what(), &format!("{}: {error}", program.display()), ""))?;
+    let mut child = spawn(
+        &program,
+        &arguments,
+        &environment,
+        owner,
+        Stdio::piped(),
+        None,
+    )
+    .map_err(|error| fault(what(), &format!("{}: {error}", program.display()), ""))?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::new(stdout);

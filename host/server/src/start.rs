@@ -2,7 +2,7 @@
 
 use crate::burnin::Burnins;
 use crate::cli::Cli;
-use crate::engine::{OwnUpcalls, Supervisor, Upcalls, supervise};
+use crate::engine::{OwnUpcalls, Supervisor, Upcalls, supervise, watch_files};
 use crate::firmware::Firmware;
 use crate::log_masks::LogMasks;
 use crate::membership::{self, Place};
@@ -264,6 +264,7 @@ async fn serve(
         calls,
     ));
     let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
+    let files = tokio::spawn(watch_files(Arc::clone(&state)));
     let watcher = state.membership.here().map(|membership| {
         let (config, own) = (state.config.clone(), state.control_addr.clone());
         tokio::spawn(membership::watch(Arc::clone(membership), config, own))
@@ -297,6 +298,7 @@ async fn serve(
     }
     reporter.abort();
     attach.abort();
+    files.abort();
     telemetry.abort();
     if let Some(watcher) = watcher {
         watcher.abort();

@@ -1,5 +1,6 @@
 //! What the server knows about itself and its engines, shared by services and supervisors.
 
+use crate::engine::OpenFiles;
 use crate::generate::{Engines, Proposal};
 use crate::log_masks::LogMasks;
 use crate::membership::{Elsewhere, Place};
@@ -49,6 +50,10 @@ pub(crate) struct EngineStatus {
     pub(crate) layers: Vec<String>,
     /// Targets that serve nothing any more, by number.
     pub(crate) failed_targets: Vec<FailedTarget>,
+    /// Open files of its process, as they were counted last.
+    pub(crate) open_files: Option<OpenFiles>,
+    /// They grow without end, or run short.
+    pub(crate) leaks: bool,
 }
 
 impl EngineStatus {
@@ -71,6 +76,8 @@ impl EngineStatus {
             restart_at_ms: 0,
             layers: Vec::new(),
             failed_targets: Vec::new(),
+            open_files: None,
+            leaks: false,
         }
     }
 
@@ -83,6 +90,8 @@ impl EngineStatus {
         self.waits_to_join = false;
         self.restart_at_ms = 0;
         self.failed_targets.clear();
+        self.open_files = None;
+        self.leaks = false;
         self.since_ms = now_ms();
         if !matches!(
             state,
@@ -201,6 +210,17 @@ impl State {
         let result = change(&mut self.lock()[index]);
         self.changed.send_modify(|n| *n += 1);
         result
+    }
+
+    /// Keeps a count of the open files of an engine's process, if it still is that one's; whether anything has changed that is
+    /// worth telling.
+    pub(crate) fn note_files(&self, index: usize, pid: u32, now: OpenFiles, leaks: bool) -> bool {
+        let engine = &mut self.lock()[index];
+        if engine.pid != pid || engine.state != EngineState::Ready {
+            return false;
+        }
+        engine.open_files = Some(now);
+        std::mem::replace(&mut engine.leaks, leaks) != leaks
     }
 
     /// Signals each change of an engine's state.
@@ -335,7 +355,7 @@ fn phase_of(engines: &[EngineStatus]) -> (ServerPhase, String, String) {
         let hint = "add servers: entries to the configuration (daos_server config generate prints some) and start again";
         return (ServerPhase::Maintenance, reason.to_owned(), hint.to_owned());
     }
-    let hurt = |(_, e): &(usize, &EngineStatus)| !e.failed_targets.is_empty();
+    let hurt = |(_, e): &(usize, &EngineStatus)| !e.failed_targets.is_empty() || e.leaks;
     if ready == engines.len()
         && let Some((index, engine)) = engines.iter().enumerate().find(hurt)
     {
@@ -423,6 +443,15 @@ mod tests {
         let (phase, reason, _) = phase_of(&engines);
         assert_eq!(phase, ServerPhase::Degraded);
         assert!(reason.starts_with("engine 1: "), "{reason}");
+        status.enter(EngineState::Ready, "it serves");
+        assert_eq!(phase_of(&[status]).0, ServerPhase::Ready);
+    }
+
+    #[test]
+    fn an_engine_that_leaks_is_told_until_another_process_serves() {
+        let mut status = engine(EngineState::Ready);
+        status.leaks = true;
+        assert_eq!(phase_of(&[status.clone()]).0, ServerPhase::Degraded);
         status.enter(EngineState::Ready, "it serves");
         assert_eq!(phase_of(&[status]).0, ServerPhase::Ready);
     }

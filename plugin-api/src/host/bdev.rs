@@ -1,6 +1,7 @@
 //! An open block device and its queues.
 
 use super::call::CallOptions;
+use super::crumb::CallName;
 use super::instance::{Instance, decode, encode};
 use super::memory::PoolMemory;
 use crate::abi::{
@@ -38,8 +39,9 @@ unsafe impl Sync for Inner {}
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; queues hold an `Arc` of this and are gone.
-        self.instance
-            .inside(&"close", || unsafe { (self.table.close)(self.handle) });
+        self.instance.inside(CallName::Close, || unsafe {
+            (self.table.close)(self.handle)
+        });
     }
 }
 
@@ -51,7 +53,7 @@ impl BdevDevice {
     ) -> Result<Self, Error> {
         let table = bdev_table(instance)?;
         let request = encode(device)?;
-        let handle = instance.open(&"open", options, |call, handle| {
+        let handle = instance.open(CallName::Open, options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
@@ -76,13 +78,13 @@ impl BdevDevice {
         };
         let geometry = &mut inner.geometry;
         // SAFETY: live handle and out pointer.
-        let status = instance.inside(&"geometry", || unsafe {
+        let status = instance.inside(CallName::Geometry, || unsafe {
             (table.geometry)(handle, geometry)
         });
         if !status.is_ok() {
             return Err(Error::new(
                 status,
-                format!("{name} does not tell its geometry"),
+                format!("{name} does not tell its geometry (call geometry)"),
             ));
         }
         check_geometry(&inner.geometry).map_err(|what| {
@@ -119,7 +121,7 @@ impl BdevDevice {
         let handle = self
             .inner
             .instance
-            .open(&"open_queue", options, |call, handle| {
+            .open(CallName::OpenQueue, options, |call, handle| {
                 // SAFETY: live handle, call and out pointer.
                 unsafe { (table.open_queue)(self.inner.handle, call, depth, handle) }
             })?;
@@ -138,7 +140,7 @@ impl BdevDevice {
             Some(poll) => check(
                 self.inner
                     .instance
-                    .inside(&"poll_admin", || unsafe { poll(self.inner.handle) }),
+                    .inside(CallName::PollAdmin, || unsafe { poll(self.inner.handle) }),
             ),
             None => Ok(()),
         }
@@ -153,7 +155,7 @@ impl BdevDevice {
             value: 0,
         };
         // SAFETY: live handle and out pointer.
-        let has = self.inner.instance.inside(&"next_event", || unsafe {
+        let has = self.inner.instance.inside(CallName::NextEvent, || unsafe {
             next(self.inner.handle, &mut event)
         });
         (has != 0).then_some(event)
@@ -169,7 +171,7 @@ impl BdevDevice {
         // SAFETY: live handle and call.
         self.inner
             .instance
-            .call(options, &"reset", |call| unsafe {
+            .call(options, CallName::Reset, |call| unsafe {
                 reset(self.inner.handle, call)
             })
             .map(drop)
@@ -189,7 +191,7 @@ impl BdevDevice {
         let bytes = self
             .inner
             .instance
-            .call(options, &"identity", |call| unsafe {
+            .call(options, CallName::Identity, |call| unsafe {
                 function(self.inner.handle, call)
             })?;
         decode("identity", &String::from_utf8_lossy(&bytes))
@@ -205,7 +207,7 @@ impl BdevDevice {
         let bytes = self
             .inner
             .instance
-            .call(options, &"health", |call| unsafe {
+            .call(options, CallName::Health, |call| unsafe {
                 function(self.inner.handle, call)
             })?;
         decode("health", &String::from_utf8_lossy(&bytes))
@@ -250,7 +252,7 @@ impl BdevQueue {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
         counted(
-            self.device.instance().inside(&"submit", || unsafe {
+            self.device.instance().inside(CallName::Submit, || unsafe {
                 (self.table.submit)(self.handle, requests.as_ptr(), count)
             }),
             requests.len(),
@@ -262,7 +264,7 @@ impl BdevQueue {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
         counted(
-            self.device.instance().inside(&"poll", || unsafe {
+            self.device.instance().inside(CallName::Poll, || unsafe {
                 (self.table.poll)(self.handle, out.as_mut_ptr(), capacity)
             }),
             out.len(),
@@ -273,7 +275,7 @@ impl BdevQueue {
     pub fn arm_wait(&mut self) -> Result<Wait, Status> {
         let mut wait = Wait::BUSY;
         // SAFETY: live handle and out pointer.
-        check(self.device.instance().inside(&"arm_wait", || unsafe {
+        check(self.device.instance().inside(CallName::ArmWait, || unsafe {
             (self.table.arm_wait)(self.handle, &mut wait)
         }))?;
         possible(wait)
@@ -286,7 +288,7 @@ impl BdevQueue {
         check(
             self.device
                 .instance()
-                .inside(&"abort", || unsafe { abort(self.handle, tag) }),
+                .inside(CallName::Abort, || unsafe { abort(self.handle, tag) }),
         )
     }
 
@@ -297,7 +299,7 @@ impl BdevQueue {
         check(
             self.device
                 .instance()
-                .inside(&"reconnect", || unsafe { reconnect(self.handle) }),
+                .inside(CallName::Reconnect, || unsafe { reconnect(self.handle) }),
         )
     }
 }
@@ -305,9 +307,11 @@ impl BdevQueue {
 impl Drop for BdevQueue {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open_queue`, on its thread.
-        self.device.instance().inside(&"close_queue", || unsafe {
-            (self.table.close_queue)(self.handle)
-        });
+        self.device
+            .instance()
+            .inside(CallName::CloseQueue, || unsafe {
+                (self.table.close_queue)(self.handle)
+            });
     }
 }
 

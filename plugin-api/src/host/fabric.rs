@@ -2,6 +2,7 @@
 
 use super::bdev::{check, counted, possible};
 use super::call::CallOptions;
+use super::crumb::CallName;
 use super::instance::{Instance, encode};
 use super::scm::append;
 use crate::abi::{
@@ -61,8 +62,9 @@ unsafe impl Sync for Inner {}
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; endpoints and registrations hold an `Arc` of this.
-        self.instance
-            .inside(&"close", || unsafe { (self.table.close)(self.handle) });
+        self.instance.inside(CallName::Close, || unsafe {
+            (self.table.close)(self.handle)
+        });
     }
 }
 
@@ -79,7 +81,7 @@ impl FabricDomain {
             )
         })?;
         let request = encode(request)?;
-        let handle = instance.open(&"open", options, |call, handle| {
+        let handle = instance.open(CallName::Open, options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
@@ -95,7 +97,9 @@ impl FabricDomain {
             flags: 0,
         };
         // SAFETY: live handle and out pointer.
-        let status = instance.inside(&"info", || unsafe { (table.info)(handle, &mut info) });
+        let status = instance.inside(CallName::Info, || unsafe {
+            (table.info)(handle, &mut info)
+        });
         let domain = Self {
             inner: Arc::new(Inner {
                 instance: instance.clone(),
@@ -147,7 +151,7 @@ impl FabricDomain {
         };
         self.inner
             .instance
-            .call(CallOptions::default(), &"register", |call| {
+            .call(CallOptions::default(), CallName::Register, |call| {
                 // SAFETY: live handle, call and out pointer; the caller vouches for the memory.
                 unsafe {
                     (self.inner.table.register)(
@@ -169,13 +173,13 @@ impl FabricDomain {
     /// Opens an endpoint on the calling thread.
     pub fn open_endpoint(&self, options: CallOptions<'_>) -> Result<Endpoint, Error> {
         let table = self.inner.table;
-        let handle = self
-            .inner
-            .instance
-            .open(&"open_endpoint", options, |call, handle| {
-                // SAFETY: live handle, call and out pointer.
-                unsafe { (table.open_endpoint)(self.inner.handle, call, handle) }
-            })?;
+        let handle =
+            self.inner
+                .instance
+                .open(CallName::OpenEndpoint, options, |call, handle| {
+                    // SAFETY: live handle, call and out pointer.
+                    unsafe { (table.open_endpoint)(self.inner.handle, call, handle) }
+                })?;
         Ok(Endpoint {
             domain: self.clone(),
             table,
@@ -217,7 +221,7 @@ impl Drop for FabricMemory {
     fn drop(&mut self) {
         let inner = &self.domain.inner;
         // SAFETY: the live handles of `open` and `register`.
-        inner.instance.inside(&"unregister", || unsafe {
+        inner.instance.inside(CallName::Unregister, || unsafe {
             (inner.table.unregister)(inner.handle, self.region.handle)
         });
     }
@@ -233,7 +237,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     #[inline]
-    fn inside<R>(&self, call: &'static &'static str, f: impl FnOnce() -> R) -> R {
+    fn inside<R>(&self, call: CallName, f: impl FnOnce() -> R) -> R {
         self.domain.inner.instance.inside(call, f)
     }
 
@@ -250,7 +254,7 @@ impl Endpoint {
             write: append,
         };
         // SAFETY: live handle; the sink's context lives for the call.
-        check(self.inside(&"address", || unsafe {
+        check(self.inside(CallName::Address, || unsafe {
             (self.table.address)(self.handle, sink)
         }))?;
         Ok(bytes)
@@ -260,7 +264,7 @@ impl Endpoint {
     pub fn resolve(&mut self, address: &[u8]) -> Result<u64, Status> {
         let mut peer = 0;
         // SAFETY: live handle, address and out pointer.
-        check(self.inside(&"resolve", || unsafe {
+        check(self.inside(CallName::Resolve, || unsafe {
             (self.table.resolve)(self.handle, address.as_ptr(), address.len(), &mut peer)
         }))?;
         Ok(peer)
@@ -269,7 +273,7 @@ impl Endpoint {
     /// Forgets a peer.
     pub fn release(&mut self, peer: u64) -> Result<(), Status> {
         // SAFETY: live handle.
-        check(self.inside(&"release", || unsafe {
+        check(self.inside(CallName::Release, || unsafe {
             (self.table.release)(self.handle, peer)
         }))
     }
@@ -283,7 +287,7 @@ impl Endpoint {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
         counted(
-            self.inside(&"submit", || unsafe {
+            self.inside(CallName::Submit, || unsafe {
                 (self.table.submit)(self.handle, requests.as_ptr(), count)
             }),
             requests.len(),
@@ -295,7 +299,7 @@ impl Endpoint {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
         counted(
-            self.inside(&"poll", || unsafe {
+            self.inside(CallName::Poll, || unsafe {
                 (self.table.poll)(self.handle, out.as_mut_ptr(), capacity)
             }),
             out.len(),
@@ -305,7 +309,7 @@ impl Endpoint {
     /// Asks to cancel an operation.
     pub fn cancel(&mut self, user: u64) -> Result<(), Status> {
         // SAFETY: live handle.
-        check(self.inside(&"cancel", || unsafe {
+        check(self.inside(CallName::Cancel, || unsafe {
             (self.table.cancel)(self.handle, user)
         }))
     }
@@ -314,7 +318,7 @@ impl Endpoint {
     pub fn arm_wait(&mut self) -> Result<Wait, Status> {
         let mut wait = Wait::BUSY;
         // SAFETY: live handle and out pointer.
-        check(self.inside(&"arm_wait", || unsafe {
+        check(self.inside(CallName::ArmWait, || unsafe {
             (self.table.arm_wait)(self.handle, &mut wait)
         }))?;
         possible(wait)
@@ -324,7 +328,7 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open_endpoint`, on its thread.
-        self.inside(&"close_endpoint", || unsafe {
+        self.inside(CallName::CloseEndpoint, || unsafe {
             (self.table.close_endpoint)(self.handle)
         });
     }

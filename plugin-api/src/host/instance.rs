@@ -1,7 +1,7 @@
 //! An instance of a plugin and its control face.
 
 use super::call::{self, CallOptions};
-use super::crumb::{Label, inside};
+use super::crumb::{CallName, Label, inside};
 use super::services::{HostLog, HostMetrics, NoMetrics, Services, TracingLog};
 use super::tables::Tables;
 use super::{BdevDevice, FabricDomain, ScmMemory};
@@ -90,23 +90,23 @@ impl ControlOp {
 
     /// Name, as in messages and in the helper's protocol.
     pub fn name(self) -> &'static str {
-        self.word()
+        self.call_name().text()
     }
 
     /// The same, as calls of plugins are noted.
-    fn word(self) -> &'static &'static str {
+    fn call_name(self) -> CallName {
         match self {
-            Self::Validate => &"validate",
-            Self::Scan => &"scan",
-            Self::Prepare => &"prepare",
-            Self::Release => &"release",
-            Self::Devices => &"devices",
-            Self::Format => &"format",
-            Self::Mount => &"mount",
-            Self::Unmount => &"unmount",
-            Self::Health => &"health",
-            Self::Firmware => &"firmware",
-            Self::Quiesce => &"quiesce",
+            Self::Validate => CallName::Validate,
+            Self::Scan => CallName::Scan,
+            Self::Prepare => CallName::Prepare,
+            Self::Release => CallName::Release,
+            Self::Devices => CallName::Devices,
+            Self::Format => CallName::Format,
+            Self::Mount => CallName::Mount,
+            Self::Unmount => CallName::Unmount,
+            Self::Health => CallName::Health,
+            Self::Firmware => CallName::Firmware,
+            Self::Quiesce => CallName::Quiesce,
         }
     }
 }
@@ -138,7 +138,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the handle is the one `create` gave, everything opened from it holds an `Arc`
         // of this and is gone.
-        inside(&self.label, &"destroy", || unsafe {
+        inside(self.label, CallName::Destroy, || unsafe {
             (self.table.destroy)(self.handle)
         });
     }
@@ -167,7 +167,7 @@ impl Instance {
         let settings = encode(&options.settings)?;
         let mut handle: Handle = std::ptr::null_mut();
         let label = Label::new(&manifest.name, &manifest.version);
-        inside(&label, &"create", || {
+        inside(label, CallName::Create, || {
             call::run(CallOptions::default(), "create", |call| {
                 // SAFETY: pointers live for the call, the services until `destroy`.
                 unsafe { (table.create)(services.as_ptr(), call, Str::new(&settings), &mut handle) }
@@ -214,24 +214,24 @@ impl Instance {
 
     /// Calls a function of the plugin's; see [`super::current_call`].
     #[inline]
-    pub(super) fn inside<R>(&self, call: &'static &'static str, f: impl FnOnce() -> R) -> R {
-        inside(&self.inner.label, call, f)
+    pub(super) fn inside<R>(&self, call: CallName, f: impl FnOnce() -> R) -> R {
+        inside(self.inner.label, call, f)
     }
 
     /// Calls one that takes a call context.
     pub(super) fn call(
         &self,
         options: CallOptions<'_>,
-        operation: &'static &'static str,
+        operation: CallName,
         f: impl FnOnce(CallPtr) -> Status,
     ) -> Result<Vec<u8>, Error> {
-        self.inside(operation, || call::run(options, operation, f))
+        self.inside(operation, || call::run(options, operation.text(), f))
     }
 
     /// Opens an object through a table's `open` function.
     pub(super) fn open(
         &self,
-        operation: &'static &'static str,
+        operation: CallName,
         options: CallOptions<'_>,
         f: impl FnOnce(CallPtr, &mut Handle) -> Status,
     ) -> Result<Handle, Error> {
@@ -240,7 +240,7 @@ impl Instance {
         if handle.is_null() {
             return Err(Error::new(
                 Status::INTERNAL,
-                format!("{operation} succeeded without a handle"),
+                format!("{} succeeded without a handle", operation.text()),
             ));
         }
         Ok(handle)
@@ -275,7 +275,7 @@ impl Instance {
             ControlOp::Quiesce => table.quiesce,
         };
         let function = function.ok_or_else(|| Error::unsupported(op.name()))?;
-        let bytes = self.call(options, op.word(), |call| {
+        let bytes = self.call(options, op.call_name(), |call| {
             // SAFETY: live handle, call and request.
             unsafe { function(self.inner.handle, call, Str::new(request)) }
         })?;
@@ -378,7 +378,9 @@ impl Instance {
     pub fn attach_thread(&self) -> Result<ThreadGuard, Error> {
         if let Some(attach) = self.inner.table.thread_attach {
             // SAFETY: live handle.
-            let status = self.inside(&"thread_attach", || unsafe { attach(self.inner.handle) });
+            let status = self.inside(CallName::ThreadAttach, || unsafe {
+                attach(self.inner.handle)
+            });
             if !status.is_ok() {
                 let name = &self.inner.manifest.name;
                 return Err(
@@ -404,7 +406,7 @@ impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if let Some(detach) = self.instance.inner.table.thread_detach {
             // SAFETY: live handle, same thread as `thread_attach`.
-            self.instance.inside(&"thread_detach", || unsafe {
+            self.instance.inside(CallName::ThreadDetach, || unsafe {
                 detach(self.instance.inner.handle)
             });
         }

@@ -2,6 +2,7 @@
 
 use super::bdev::bdev_table;
 use super::call::CallOptions;
+use super::crumb::CallName;
 use super::instance::Instance;
 use crate::abi::{BdevTable, Handle, Status};
 use crate::sdk::Error;
@@ -42,12 +43,14 @@ impl PoolMemory {
         if let Some(alloc) = table.memory_alloc {
             let mut ptr: Handle = std::ptr::null_mut();
             instance
-                .call(CallOptions::default(), &"memory_alloc", |call| {
+                .call(CallOptions::default(), CallName::MemoryAlloc, |call| {
                     // SAFETY: live handle, call and out pointer.
                     unsafe { alloc(instance.handle(), call, len, numa_node, &mut ptr) }
                 })
                 .map_err(|cause| failure(instance, len, &cause))?;
+            // Null leaves it to the host.
             if !ptr.is_null() {
+                check_given(ptr.addr(), len).map_err(|why| given_wrongly(instance, why))?;
                 // SAFETY: the plugin gave `len` writable bytes.
                 unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, len) };
                 return Ok(Self {
@@ -73,7 +76,7 @@ impl PoolMemory {
         };
         if let Some(register) = table.memory_register {
             instance
-                .call(CallOptions::default(), &"memory_register", |call| {
+                .call(CallOptions::default(), CallName::MemoryRegister, |call| {
                     // SAFETY: live handle and call; the memory stays until `drop` unregisters it.
                     unsafe { register(instance.handle(), call, ptr.cast(), len) }
                 })
@@ -101,19 +104,73 @@ impl Drop for PoolMemory {
             Owner::Plugin => {
                 if let Some(free) = self.table.memory_free {
                     // SAFETY: pointer and length are those of `memory_alloc`.
-                    unsafe { free(self.instance.handle(), self.ptr.cast(), self.len) }
+                    self.instance.inside(CallName::MemoryFree, || unsafe {
+                        free(self.instance.handle(), self.ptr.cast(), self.len)
+                    });
                 }
             }
             Owner::Host { registered } => {
                 if registered && let Some(unregister) = self.table.memory_unregister {
                     // SAFETY: live handle; pointer and length are those of the registration.
-                    unsafe { unregister(self.instance.handle(), self.ptr.cast(), self.len) };
+                    self.instance.inside(CallName::MemoryUnregister, || unsafe {
+                        unregister(self.instance.handle(), self.ptr.cast(), self.len)
+                    });
                 }
                 // SAFETY: allocated with the same layout in `allocate`.
                 unsafe { std::alloc::dealloc(self.ptr, layout(self.len)) }
             }
         }
     }
+}
+
+/// What is wrong with memory that a plugin gave, as far as this process can tell without touching it.
+fn check_given(start: usize, len: usize) -> Result<(), String> {
+    let Some(end) = start.checked_add(len) else {
+        return Err(format!("{len} bytes at {start:#x} go beyond all memory"));
+    };
+    if !start.is_multiple_of(GRAIN) {
+        return Err(format!("{start:#x} is not a multiple of 2 MiB"));
+    }
+    // Where the kernel does not tell, the first access will.
+    match std::fs::read_to_string("/proc/self/maps") {
+        Ok(maps) if !is_writable(&maps, start, end) => Err(format!(
+            "the {len} bytes at {start:#x} are not mapped, or may not be written to"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether mappings of `/proc/PID/maps`, which are in order, let all of a range be read and written.
+fn is_writable(maps: &str, start: usize, end: usize) -> bool {
+    let mut from = start;
+    for line in maps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let range = words.next().and_then(|range| range.split_once('-'));
+        let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
+        let (first, behind) = range.map_or((0, 0), |(a, b)| (number(a), number(b)));
+        let is_open = words.next().is_some_and(|mode| mode.starts_with("rw"));
+        if from >= behind || !is_open {
+            continue;
+        }
+        if first > from {
+            return false;
+        }
+        from = behind;
+        if from >= end {
+            return true;
+        }
+    }
+    false
+}
+
+fn given_wrongly(instance: &Instance, why: String) -> Error {
+    let plugin = instance.described();
+    Error::new(
+        Status::INTERNAL,
+        format!("plugin {plugin}, call memory_alloc: it gave memory that cannot be used"),
+    )
+    .cause(why)
+    .remedy("report this to the plugin's vendor")
 }
 
 fn layout(len: usize) -> Layout {
@@ -136,4 +193,28 @@ fn failure(instance: &Instance, len: usize, cause: &Error) -> Error {
         deeper => format!("{}: {deeper}", cause.what),
     })
     .remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_writable;
+
+    #[test]
+    fn a_range_is_writable_where_mappings_without_a_gap_say_so() {
+        let maps = "1000-3000 rw-p 00000000 00:00 0\n3000-5000 rw-s 00000000 00:01 7 /dev/zero\n\
+                    5000-6000 r--p 00000000 00:00 0 \n7000-9000 rw-p 00000000 00:00 0 [heap]\n";
+        for (start, end, expected) in [
+            (0x1000, 0x3000, true),
+            (0x1000, 0x5000, true),
+            (0x2000, 0x4000, true),
+            (0x0, 0x2000, false),
+            (0x4000, 0x6000, false),
+            (0x5000, 0x6000, false),
+            (0x6000, 0x8000, false),
+            (0x7000, 0x9000, true),
+            (0x8000, 0xa000, false),
+        ] {
+            assert_eq!(is_writable(maps, start, end), expected, "{start:x}-{end:x}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! of nonsense (bad JSON, impossible geometry) become [`Status::INTERNAL`](crate::abi::Status).
 
 mod bdev;
+mod board;
 mod call;
 mod crumb;
 mod direct;
@@ -19,8 +20,9 @@ mod sync;
 mod tables;
 
 pub use bdev::{BdevDevice, BdevQueue};
+pub use board::{Board, BoardReading, ThreadCall};
 pub use call::{CallOptions, Progress};
-pub use crumb::current_call;
+pub use crumb::{current_call, while_loading};
 pub use direct::with_context;
 pub use fabric::{Endpoint, FabricDomain, FabricMemory};
 pub use instance::{ControlOp, Instance, InstanceOptions, ThreadGuard};

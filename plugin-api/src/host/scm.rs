@@ -2,6 +2,7 @@
 
 use super::bdev::check;
 use super::call::CallOptions;
+use super::crumb::CallName;
 use super::instance::{Instance, encode};
 use crate::abi::{Handle, SCM_CREATE, ScmInfo, ScmRegion, ScmTable, Sink, Status, Str};
 use crate::control::DeviceSpec;
@@ -51,8 +52,9 @@ unsafe impl Sync for Inner {}
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: the live handle of `open`; regions hold an `Arc` of this and are gone.
-        self.instance
-            .inside(&"close", || unsafe { (self.table.close)(self.handle) });
+        self.instance.inside(CallName::Close, || unsafe {
+            (self.table.close)(self.handle)
+        });
     }
 }
 
@@ -69,7 +71,7 @@ impl ScmMemory {
             )
         })?;
         let request = encode(device)?;
-        let handle = instance.open(&"open", options, |call, handle| {
+        let handle = instance.open(CallName::Open, options, |call, handle| {
             // SAFETY: live handle, call, request and out pointer.
             unsafe { (table.open)(instance.handle(), call, Str::new(&request), handle) }
         })?;
@@ -110,7 +112,7 @@ impl ScmMemory {
         let inner = &self.inner;
         // SAFETY: live handle and out pointer.
         let call = || unsafe { (inner.table.info)(inner.handle, &mut info) };
-        check(inner.instance.inside(&"info", call))?;
+        check(inner.instance.inside(CallName::Info, call))?;
         Ok(info)
     }
 
@@ -129,7 +131,7 @@ impl ScmMemory {
         let inner = &self.inner;
         // SAFETY: live handle; the sink's context lives for the call.
         let call = || unsafe { (inner.table.mount_point)(inner.handle, sink) };
-        check(inner.instance.inside(&"mount_point", call))?;
+        check(inner.instance.inside(CallName::MountPoint, call))?;
         Ok(PathBuf::from(OsString::from_vec(bytes)))
     }
 
@@ -160,19 +162,21 @@ impl ScmMemory {
             ptr: std::ptr::null_mut(),
             len: 0,
         };
-        self.inner.instance.call(options, &"open_region", |call| {
-            // SAFETY: live handle, call, name and out pointer.
-            unsafe {
-                (self.inner.table.open_region)(
-                    self.inner.handle,
-                    call,
-                    Str::new(name),
-                    len,
-                    flags,
-                    &mut region,
-                )
-            }
-        })?;
+        self.inner
+            .instance
+            .call(options, CallName::OpenRegion, |call| {
+                // SAFETY: live handle, call, name and out pointer.
+                unsafe {
+                    (self.inner.table.open_region)(
+                        self.inner.handle,
+                        call,
+                        Str::new(name),
+                        len,
+                        flags,
+                        &mut region,
+                    )
+                }
+            })?;
         check_region(&region, len).map_err(|what| {
             let plugin = self.inner.instance.described();
             Error::new(
@@ -192,7 +196,7 @@ impl ScmMemory {
     pub fn remove_region(&self, name: &str, options: CallOptions<'_>) -> Result<(), Error> {
         self.inner
             .instance
-            .call(options, &"remove_region", |call| {
+            .call(options, CallName::RemoveRegion, |call| {
                 // SAFETY: live handle, call and name.
                 unsafe { (self.inner.table.remove_region)(self.inner.handle, call, Str::new(name)) }
             })
@@ -257,7 +261,7 @@ impl ScmMapping {
     /// # Errors
     /// INVALID if the range leaves the region; else what the plugin says.
     pub fn persist(&self, offset: usize, len: usize) -> Result<(), Status> {
-        self.range(&"persist", offset, len, |table, handle, ptr| {
+        self.range(CallName::Persist, offset, len, |table, handle, ptr| {
             // SAFETY: live handle, range inside the region.
             unsafe { (table.persist)(handle, ptr, len) }
         })
@@ -265,7 +269,7 @@ impl ScmMapping {
 
     /// Starts writing `len` bytes at `offset` back; durable after this thread's next `drain`.
     pub fn flush(&self, offset: usize, len: usize) -> Result<(), Status> {
-        self.range(&"flush", offset, len, |table, handle, ptr| {
+        self.range(CallName::Flush, offset, len, |table, handle, ptr| {
             // SAFETY: live handle, range inside the region.
             unsafe { (table.flush)(handle, ptr, len) }
         })
@@ -276,12 +280,12 @@ impl ScmMapping {
         let inner = &self.memory.inner;
         // SAFETY: live handle.
         let drain = || unsafe { (inner.table.drain)(inner.handle) };
-        check(inner.instance.inside(&"drain", drain))
+        check(inner.instance.inside(CallName::Drain, drain))
     }
 
     fn range(
         &self,
-        call: &'static &'static str,
+        call: CallName,
         offset: usize,
         len: usize,
         f: impl FnOnce(&ScmTable, Handle, *const u8) -> Status,
@@ -307,7 +311,7 @@ impl Drop for ScmMapping {
     fn drop(&mut self) {
         let inner = &self.memory.inner;
         // SAFETY: the live handles of `open` and `open_region`.
-        inner.instance.inside(&"close_region", || unsafe {
+        inner.instance.inside(CallName::CloseRegion, || unsafe {
             (inner.table.close_region)(inner.handle, self.region.handle)
         });
     }

@@ -2,6 +2,7 @@
 
 mod open;
 mod seed;
+mod self_test;
 mod start;
 mod watchdog;
 
@@ -22,6 +23,7 @@ use crate::telemetry::Telemetry;
 use daos_plugin_api::host::{FabricDomain, ScmMemory};
 use daos_wire::EngineUri;
 use open::{check_queues, mount_point, open_domain, open_scm};
+use self_test::SelfTest;
 use start::Starter;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -40,6 +42,7 @@ pub struct Engine {
     layers: Arc<Layers>,
     telemetry: Telemetry,
     watchdog: Mutex<Watchdog>,
+    self_test: Option<SelfTest>,
     uri: EngineUri,
     formatted: Formatted,
     // Kept for the life of the targets.
@@ -171,6 +174,7 @@ impl Engine {
             watchdog: Mutex::new(Watchdog::new(
                 4 * Duration::from_secs(options.io_patience.into()),
             )),
+            self_test: None,
             formatted,
             _domain: domain.clone(),
             _scm: scm.clone(),
@@ -184,7 +188,12 @@ impl Engine {
             Ok(())
         });
         match made {
-            Ok(()) => Ok(engine),
+            Ok(()) => {
+                let targets = engine.targets.iter().map(|target| &target.shared);
+                let targets = engine.uri.targets.iter().zip(targets);
+                engine.self_test = SelfTest::start(options, &plugins, targets);
+                Ok(engine)
+            }
             Err(error) => {
                 // What the targets say while they end is a consequence of the error.
                 let _ = engine.stop();
@@ -318,6 +327,11 @@ impl Engine {
         numbered.filter_map(|(number, target)| Some((number, target.shared.failed.get()?.as_str())))
     }
 
+    /// Why its fabric is of no use to anybody, if it is not.
+    pub fn useless_fabric(&self) -> Option<&str> {
+        self.self_test.as_ref()?.failure()
+    }
+
     /// Whether a target's thread has ended although nobody stopped it.
     pub fn has_dead_target(&self) -> bool {
         self.targets.iter().any(|t| t.thread.is_finished())
@@ -333,6 +347,7 @@ impl Engine {
 
     fn shut_down(&mut self) -> Result<(), String> {
         let mut failures = Vec::new();
+        self.self_test = None;
         for target in &self.targets {
             target.shared.stop.store(true, Ordering::Release);
             target.shared.wake.wake();

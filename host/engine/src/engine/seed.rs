@@ -14,7 +14,7 @@ use crate::scm::ScmLog;
 use crate::state::EngineState;
 use crate::storage::{Recovered, Storage};
 use crate::target::{Limits, Parts, Shared, Target};
-use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain};
+use daos_plugin_api::host::{BdevDevice, CallOptions, FabricDomain, Instance};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -36,7 +36,7 @@ pub(super) struct Seed {
     pub(super) share: Share,
     pub(super) domain: FabricDomain,
     pub(super) domain_lock: Arc<Mutex<()>>,
-    pub(super) instances: [daos_plugin_api::host::Instance; 2],
+    pub(super) instances: [Instance; 2],
     pub(super) buffers: Buffers,
     pub(super) helper: Helper,
     pub(super) desk: Desk,
@@ -110,14 +110,16 @@ impl Seed {
             replayed = recovered.replayed,
             "target recovered"
         );
-        let plugin = |e: daos_plugin_api::sdk::Error| {
-            StartError::plugin(format_args!("target {number}"), &e)
+        let failed = |plugin: &Instance, e: daos_plugin_api::sdk::Error| {
+            let plugin = plugin.described();
+            StartError::plugin(format_args!("target {number}: plugin {plugin}"), &e)
         };
+        let [bdev, fabric] = self.instances;
         let depth = self.device.geometry().max_queue_depth.min(DEPTH);
         let queue = self
             .device
             .open_queue(depth, CallOptions::default())
-            .map_err(plugin)?;
+            .map_err(|e| failed(&bdev, e))?;
         let (net, address) = {
             let _guard = self
                 .domain_lock
@@ -126,10 +128,10 @@ impl Seed {
             let endpoint = self
                 .domain
                 .open_endpoint(CallOptions::default())
-                .map_err(plugin)?;
+                .map_err(|e| failed(&fabric, e))?;
             let slots = self.domain.info().max_outstanding.min(FABRIC_SLOTS);
             let net = Net::new(endpoint, slots);
-            let address = net.address().map_err(|s| plugin(s.into()))?;
+            let address = net.address().map_err(|s| failed(&fabric, s.into()))?;
             (net, address)
         };
         let target = Target::new(Parts {

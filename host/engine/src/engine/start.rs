@@ -92,6 +92,7 @@ impl Starter<'_> {
             layers: Order::default(),
             rounds: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
+            idle: AtomicBool::new(true),
             in_fabric: AtomicBool::new(false),
             thread: AtomicI32::new(0),
             patience: self.options.io_patience,

@@ -65,6 +65,8 @@ pub struct Shared {
     pub rounds: AtomicU64,
     /// The target sleeps, or has ended.
     pub asleep: AtomicBool,
+    /// When it last slept nothing was under way on the target.
+    pub idle: AtomicBool,
     /// The target looks at its endpoint.
     pub in_fabric: AtomicBool,
     /// The target's thread, for the kernel; 0 before it runs.
@@ -466,6 +468,7 @@ impl Target {
             true => Some(limit.map_or(TICK, |limit| limit.min(TICK))),
             false => limit,
         };
+        self.shared.idle.store(self.is_idle(), Ordering::Relaxed);
         self.shared.asleep.store(true, Ordering::Relaxed);
         wake::sleep(&self.shared.wake, &waits[..count], limit);
         self.shared.asleep.store(false, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod deaths;
+mod starts;
 
 use common::{Shape, Storage, container, runtime, value};
 use daos_client::ObjectId;

@@ -3,12 +3,14 @@
 use crate::owner::Owner;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 /// Starts `program` with a clean environment. The child is killed when this thread ends, so the
-/// server must start engines from the thread that lives as long as itself.
+/// server must start engines from the thread that lives as long as itself. The child has the descriptor `keep` under the same
+/// number.
 ///
 /// # Errors
 /// What fork or exec say.
@@ -18,6 +20,7 @@ pub(crate) fn spawn(
     environment: &[(String, OsString)],
     owner: Option<&Owner>,
     input: Stdio,
+    keep: Option<BorrowedFd<'_>>,
 ) -> io::Result<Child> {
     let mut command = Command::new(program);
     command
@@ -38,10 +41,16 @@ pub(crate) fn spawn(
         command.uid(owner.uid).gid(owner.gid);
     }
     let parent = nix::unistd::getpid();
-    // SAFETY: the closure runs in the forked child before exec; it makes three system calls and
+    let keep = keep.map(|descriptor| descriptor.as_raw_fd());
+    // SAFETY: the closure runs in the forked child before exec; it makes four system calls and
     // allocates nothing.
     unsafe {
         command.pre_exec(move || {
+            if let Some(descriptor) = keep
+                && nix::libc::fcntl(descriptor, nix::libc::F_SETFD, 0) < 0
+            {
+                return Err(io::Error::last_os_error());
+            }
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
             // Rights that a server of an ordinary user was given are its helpers'. A kernel without such rights says so,
             // and has none to take away.

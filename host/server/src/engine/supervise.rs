@@ -1,18 +1,22 @@
 //! The supervisor of one engine: starts it, waits until it serves, restarts it when it dies, stops
 //! it when told to. One task per engine; everything it learns goes into the shared state.
 
+use super::board::SharedBoard;
 use super::command::{Start, add_plugin_levels, arguments, environment, program, shown};
 use super::end::{describe_exit, end_with_words, terminate};
 use super::introduce::{Introduced, first};
 use super::rest::bring_to_rest;
 use super::spawn::spawn;
-use super::tail::Tail;
+use super::tail::{Tail, plugin_of};
 use super::verdict::fault;
 use crate::plugins::Plugins;
 use crate::state::{State, now_ms};
 use daos_loader::{Incident, LeaseError};
 use daos_proto::host::{EngineState, Fault};
 use daos_proto::srv::NotifyReadyReq;
+use nix::libc;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -245,6 +249,8 @@ impl Task {
             if has_recovered(self.ready_at, Instant::now()) {
                 self.deaths = 0;
             }
+            let killed =
+                matches!(&end, End::Died(status) if status.signal() == Some(libc::SIGKILL));
             let mut why = match end {
                 End::Stopped => return,
                 End::Refused(refusal) => return self.not_taken(&refusal),
@@ -264,7 +270,12 @@ impl Task {
                 End::Stuck(why) => why,
             };
             self.tell_died(&why);
-            if let Some(words) = tail.last_words() {
+            let words = tail.last_words().or_else(|| match killed {
+                // By whoever may: that tells nothing of what the process was doing.
+                true => None,
+                false => tail.unspoken(),
+            });
+            if let Some(words) = &words {
                 why = format!("{why}: {words}");
             }
             if tail.memory_failed() {
@@ -276,7 +287,7 @@ impl Task {
                     &tail,
                 );
             }
-            if let Some(plugin) = tail.plugin() {
+            if let Some(plugin) = words.as_deref().and_then(plugin_of) {
                 self.remember(&plugin, &why, &tail);
             }
             if let Err(still) = at_rest {
@@ -324,7 +335,20 @@ impl Task {
     fn spawn(&self, start: &Start, tail: &Tail) -> Result<Child, String> {
         let config = &self.state.config;
         let program = program(config).map_err(|e| e.to_string())?;
-        let arguments = arguments(config, self.index, start);
+        let mut arguments = arguments(config, self.index, start);
+        let board = match config.engine_path {
+            // It would not know what that is.
+            Some(_) => None,
+            None => {
+                let board = SharedBoard::new()
+                    .map_err(|e| format!("no memory to share with the engine: {e}"))?;
+                Some(tail.share(board).descriptor())
+            }
+        };
+        if let Some(descriptor) = board {
+            arguments.push("--board".into());
+            arguments.push(descriptor.as_raw_fd().to_string().into());
+        }
         let mut environment = environment(&config.servers[self.index], &start.fabric);
         add_plugin_levels(config, &mut environment);
         info!(
@@ -341,8 +365,15 @@ impl Task {
                 .take_storage(mount, &start.devices)
                 .map_err(|e| format!("{e:#}"))?;
         }
-        let mut child = spawn(&program, &arguments, &environment, owner, Stdio::null())
-            .map_err(|e| format!("cannot run {}: {e}", shown(&program)))?;
+        let mut child = spawn(
+            &program,
+            &arguments,
+            &environment,
+            owner,
+            Stdio::null(),
+            board,
+        )
+        .map_err(|e| format!("cannot run {}: {e}", shown(&program)))?;
         if let Some(stdout) = child.stdout.take() {
             tail.follow(stdout, self.index);
         }

@@ -1,7 +1,8 @@
-//! The last lines that an engine printed, for the report of its death.
+//! What an engine leaves for the report of its death: the last lines that it printed, and the board that it shared.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use super::board::{SharedBoard, unspoken};
+use daos_telemetry::Lines;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::task::JoinHandle;
@@ -12,13 +13,32 @@ use tracing::info;
 const TAIL: usize = 20;
 
 /// The last lines an engine printed.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Tail {
-    lines: Arc<Mutex<VecDeque<String>>>,
+    lines: Arc<Mutex<Lines>>,
     readers: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// What only our own engine has.
+    board: Arc<OnceLock<SharedBoard>>,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        // How its life began, long ago, explains no death.
+        let lines = Lines::new(TAIL, 0);
+        Self {
+            lines: Arc::new(Mutex::new(lines)),
+            readers: Arc::default(),
+            board: Arc::default(),
+        }
+    }
 }
 
 impl Tail {
+    /// The engine shares this one.
+    pub(super) fn share(&self, board: SharedBoard) -> &SharedBoard {
+        self.board.get_or_init(|| board)
+    }
+
     /// Copies lines into the server's log and keeps the last ones.
     pub(super) fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static, engine: usize) {
         let kept = Arc::clone(&self.lines);
@@ -27,10 +47,7 @@ impl Tail {
             while let Ok(Some(line)) = lines.next_line().await {
                 info!(engine, "{line}");
                 let mut kept = kept.lock().unwrap_or_else(|p| p.into_inner());
-                if kept.len() == TAIL {
-                    kept.pop_front();
-                }
-                kept.push_back(line);
+                kept.push(line);
             }
         });
         self.readers
@@ -55,16 +72,22 @@ impl Tail {
 
     /// Those that are kept, oldest first.
     pub(super) fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(|p| p.into_inner())
-            .iter()
-            .cloned()
-            .collect()
+        self.lines.lock().unwrap_or_else(|p| p.into_inner()).kept()
     }
 
-    /// What our engine says of its end, if it does: which plugin it was in.
+    /// What our engine says of its end, if it does: which plugin it was in. What it printed is only the second source: a plugin
+    /// may have closed the stream.
     pub(super) fn last_words(&self) -> Option<String> {
+        let words = self.board.get().and_then(|board| board.read().words);
+        words.or_else(|| self.printed_words())
+    }
+
+    /// What is known of an engine that says nothing of its end.
+    pub(super) fn unspoken(&self) -> Option<String> {
+        unspoken(&self.board.get()?.read().calls)
+    }
+
+    fn printed_words(&self) -> Option<String> {
         let prefix = "daos_io_server: ";
         let lines = self.lines();
         let words = lines
@@ -74,20 +97,16 @@ impl Tail {
         words.map(str::to_owned)
     }
 
-    /// Name of the plugin that our engine says it was in when it ended.
-    pub(super) fn plugin(&self) -> Option<String> {
-        plugin_of(&self.last_words()?)
-    }
-
     /// Whether it says that a region of its memory failed: the next life would end as this one did.
     pub(super) fn memory_failed(&self) -> bool {
         self.last_words().is_some_and(|words| is_of_memory(&words))
     }
 
-    /// The last one.
+    /// Why it does not run, in its own words.
     pub(super) fn last(&self) -> String {
-        self.lines()
-            .pop()
+        let words = self.board.get().and_then(|board| board.read().words);
+        words
+            .or_else(|| self.lines().pop())
             .unwrap_or_else(|| "it printed nothing".to_owned())
     }
 }

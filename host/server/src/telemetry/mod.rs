@@ -101,6 +101,17 @@ fn engines(page: &mut Page, state: &State) {
             labels(),
             f64::from(engine.restarts),
         );
+        if let Some(files) = &engine.open_files {
+            let help = "Open files of its process";
+            page.gauge("engine_open_files", help, labels(), files.all as f64);
+            let help = "Open files that its process may have, 0 for any number";
+            page.gauge(
+                "engine_open_files_limit",
+                help,
+                labels(),
+                files.limit as f64,
+            );
+        }
         page.gauge(
             "engine_faults_injected",
             "1 while a layer injects faults",

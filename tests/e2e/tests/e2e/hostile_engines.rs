@@ -2,7 +2,8 @@
 //! by itself with everything that it acknowledged; the other engine and the daemon never notice.
 
 use crate::data::Workload;
-use daos_e2e::{Bdev, Finished, Server, Site, eventually};
+use crate::telemetry::{scrape, value};
+use daos_e2e::{Bdev, Finished, Port, Server, Site, eventually};
 use fixture_files::{HOSTILE, HOSTILE_FACES, install};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -137,7 +138,7 @@ pub(crate) fn engine(state: &Value, index: usize) -> &Value {
 
 /// Who asks for the plugins hears that it brought an engine down, and which.
 #[track_caller]
-fn assert_failing(site: &Site, plugin: &str) {
+pub(crate) fn assert_failing(site: &Site, plugin: &str) {
     let mut list = site.shell(&["--json", "plugin", "list"]).json();
     let plugins = list["response"]["hosts"][site.address()]["plugins"].take();
     let plugins = plugins.as_array().expect("a list of plugins");
@@ -294,7 +295,87 @@ fn a_completion_that_never_comes() {
 
 #[test]
 fn closed_descriptors_of_the_engine() {
-    dies_with("submit: close-fds", &["engine died"]);
+    dies_with(
+        "submit: close-fds",
+        &[
+            "engine died",
+            "close of the engine's own descriptor 0 inside plugin fixture-hostile 0.6.6, call submit",
+        ],
+    );
+}
+
+/// Nothing of the process's own runs at such an end, and nothing is printed.
+#[test]
+fn an_exit_that_leaves_no_word() {
+    dies_with(
+        "submit: 'exit-now:7'",
+        &[
+            "exited with status 7",
+            "it ended without a word while thread target-0 was inside plugin fixture-hostile 0.6.6, call submit",
+        ],
+    );
+}
+
+/// Nothing fails yet, so nobody is blamed; a new process has none of them.
+#[test]
+fn leaked_descriptors_of_an_engine_are_told_while_it_serves() {
+    let port = Port::reserve();
+    let mut bed = Bed::new("submit: 'leak-fds:4'");
+    bed.site.set_env("DAOS_COUNT_FILES_EVERY_MS", "20");
+    bed.site
+        .add_config(&format!("telemetry_port: {}\n", port.number()));
+    let mut server = bed.start();
+    bed.put();
+    let pid = server.engine_pid(0);
+    let open = || {
+        value(
+            &scrape(port.number()),
+            "daos_engine_open_files",
+            &["engine=\"0\""],
+        )
+    };
+    let before = eventually("a count", || {
+        let text = scrape(port.number());
+        text.contains("daos_engine_open_files{").then(open)
+    });
+    bed.misbehave(true);
+    let state = eventually("a leak", || {
+        bed.put();
+        let state = bed.site.state().expect("the server answers");
+        (state["phase"] == "degraded").then_some(state)
+    });
+    let engine_0 = engine(&state, 0);
+    assert_eq!(engine_0["state"], "ready", "{state:#}");
+    for words in [
+        "open files grow without end",
+        "are /dev/null",
+        "a plugin leaks them",
+    ] {
+        let reason = engine_0["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(words), "{words:?} is missing in {reason}");
+    }
+    let hint = engine_0["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("system stop --ranks 0"), "{hint}");
+    assert!(open() >= before + 64.0);
+    assert!(
+        value(
+            &scrape(port.number()),
+            "daos_engine_open_files_limit",
+            &["engine=\"0\""]
+        ) > 64.0
+    );
+    assert_eq!(engine(&state, 1)["reason"], "it serves", "{state:#}");
+    bed.misbehave(false);
+    assert_eq!(server.engine_pid(0), pid);
+    bed.site
+        .shell(&["system", "stop", "--ranks", "0"])
+        .expect(0);
+    bed.site
+        .shell(&["system", "start", "--ranks", "0"])
+        .expect(0);
+    server.wait_state("well", |s| s["phase"] == "ready");
+    bed.put();
+    server.stop();
 }
 
 /// The queue is of no use after it, and the engine would refuse everything while it reads "ready".

@@ -2,7 +2,7 @@
 //! back by itself with everything that it acknowledged; the other engine and the daemon never notice.
 
 use crate::data::Workload;
-use crate::hostile_engines::{Bed, Face, engine};
+use crate::hostile_engines::{Bed, Face, assert_failing, engine};
 use daos_e2e::{Server, eventually};
 use fixture_files::HOSTILE_FACES;
 
@@ -77,6 +77,11 @@ fn dies_of(face: Face, at: At, deeds: &[Deed]) {
         "{count} of {} are told: {told:#}",
         deeds.len()
     );
+    // Plugin, version and call, whatever became of the process.
+    let words = deeds.iter().flat_map(|(_, _, words)| *words);
+    for words in words.filter(|words| words.contains("inside plugin")) {
+        assert!(incidents.to_string().contains(words), "{words}: {told:#}");
+    }
     server.stop();
 }
 
@@ -107,6 +112,11 @@ fn memory_that_ends_the_process() {
                 "persist",
                 "exit:0",
                 &["exit inside plugin fixture-hostile-faces 0.6.6, call persist"],
+            ),
+            (
+                "persist",
+                "close-fds",
+                &["own descriptor 0 inside plugin fixture-hostile-faces 0.6.6, call persist"],
             ),
             (
                 "persist",
@@ -244,6 +254,11 @@ fn a_fabric_that_ends_the_process() {
                 &["exit inside plugin fixture-hostile-faces 0.6.6, call submit"],
             ),
             (
+                "submit",
+                "close-fds",
+                &["own descriptor 0 inside plugin fixture-hostile-faces 0.6.6, call submit"],
+            ),
+            (
                 "poll",
                 "spin",
                 &[
@@ -312,6 +327,45 @@ fn a_fabric_that_fails_when_an_engine_starts() {
             ),
         ],
     );
+}
+
+/// No message comes and no operation is late, as if nobody spoke: the engine asks itself.
+#[test]
+fn a_fabric_that_completes_nothing_is_found_by_the_engine_itself() {
+    let bed = Bed::of(Face::Fabric, "", "");
+    bed.site.change_engine(0, |engine| {
+        let patience = "'D_IO_PATIENCE=1'";
+        assert!(engine.extra.contains(patience), "{}", engine.extra);
+        engine.extra = engine
+            .extra
+            .replace(patience, &format!("{patience}, 'D_SELF_TEST=3'"));
+    });
+    let mut server = bed.start();
+    let bad = Workload::on_rank(&bed.site, "bad", 0);
+    let good = Workload::on_rank(&bed.site, "good", 1);
+    bad.write();
+    let (own, other) = (server.engine_pid(0), server.engine_pid(1));
+    // While it works nothing happens.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(server.engine_pid(0), own);
+    bed.misbehave_in("poll", "mute");
+    let words = "the fabric does nothing: plugin fixture-hostile-faces 0.6.6 has let neither";
+    let state = server.wait_state("dead", |s| engine(s, 0)["restarts"].as_u64() >= Some(1));
+    eventually(words, || server.log().contains(words).then_some(()));
+    assert_eq!(engine(&state, 1)["state"], "ready", "{state:#}");
+    // A new process is no better, and is found out as well.
+    server.wait_state("dead again", |s| {
+        engine(s, 0)["restarts"].as_u64() >= Some(2)
+    });
+    good.write();
+    let query = bed.site.shell(&["system", "query"]).stdout;
+    assert!(query.contains("the fabric does nothing"), "{query}");
+    assert_failing(&bed.site, HOSTILE_FACES);
+    bed.misbehave(false);
+    server.wait_state("served again", |s| s["phase"] == "ready");
+    bad.verify();
+    assert_eq!(server.engine_pid(1), other, "never touched");
+    server.stop();
 }
 
 /// Clients get no answers as long as that lasts, and then they do, from the same process.
