@@ -256,7 +256,7 @@ impl Tester {
         self.sequence += 1;
         let target = &self.targets[number];
         lane.send(&target.address, self.client, self.sequence)?;
-        let mut waited = Duration::ZERO;
+        let (mut waited, mut rounds) = (Duration::ZERO, 0);
         loop {
             let before = Instant::now();
             if lane.has_answer(self.client, self.sequence)? {
@@ -270,8 +270,10 @@ impl Tester {
             if target.shared.failed.get().is_some() || !self.interface.is_up() {
                 return Err(Missing::Untested(None));
             }
-            // One that works on something may have to wait for its device.
-            if target.shared.idle.load(Ordering::Relaxed) {
+            // One that works on something may have to wait for its device, or be in a call of it.
+            let last = std::mem::replace(&mut rounds, target.shared.rounds.load(Ordering::Relaxed));
+            let looks = last != rounds || target.shared.asleep.load(Ordering::Relaxed);
+            if looks && target.shared.idle.load(Ordering::Relaxed) {
                 waited += before.elapsed().min(LOOK);
             }
             if waited >= self.limit {

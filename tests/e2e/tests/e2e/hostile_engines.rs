@@ -173,6 +173,11 @@ fn dies_with(on: &str, words: &[&str]) {
     if words.iter().any(|word| word.contains(HOSTILE)) {
         assert_failing(&bed.site, HOSTILE);
     }
+    let told = bed.site.shell(&["--json", "plugin", "inspect", HOSTILE]);
+    let told = crate::plugin_detail::answer(&told.expect(0).json())["incidents"].to_string();
+    for word in words.iter().filter(|word| word.contains("inside plugin")) {
+        assert!(told.contains(word), "{word} is in no incident: {told}");
+    }
     writer.kill().expect("our child can be killed");
     writer.wait().expect("our child can be waited for");
     bad.verify();
@@ -375,6 +380,26 @@ fn leaked_descriptors_of_an_engine_are_told_while_it_serves() {
         .expect(0);
     server.wait_state("well", |s| s["phase"] == "ready");
     bed.put();
+    server.stop();
+}
+
+/// A target that is in a call of its device answers nobody, and its engine's own ping neither.
+#[test]
+fn a_slow_device_is_not_taken_for_a_fabric_that_does_nothing() {
+    let bed = Bed::new("submit: 'slow:3000'");
+    bed.site.change_engine(0, |engine| {
+        engine.extra = engine.extra.replace("[", "['D_SELF_TEST=1', ");
+        assert!(engine.extra.contains("SELF_TEST"), "{}", engine.extra);
+    });
+    let server = bed.start();
+    bed.put();
+    let pid = server.engine_pid(0);
+    bed.misbehave(true);
+    let began = std::time::Instant::now();
+    bed.put();
+    assert!(began.elapsed() > std::time::Duration::from_secs(3));
+    bed.misbehave(false);
+    assert_eq!(server.engine_pid(0), pid);
     server.stop();
 }
 
