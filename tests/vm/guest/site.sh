@@ -107,6 +107,13 @@ await_said() {
 	done
 }
 
+# disk ADDRESS NAMESPACE: block device of a namespace under the kernel's driver, which may still be looking for it.
+disk() {
+	local found
+	until found=$(ls -d "/sys/bus/pci/devices/$1/nvme/"nvme*/nvme*n"$2" 2>/dev/null) && [ -b "/dev/${found##*/}" ]; do sleep 0.1; done
+	echo "/dev/${found##*/}"
+}
+
 # engines: process ids of the engines that run.
 engines() { pgrep -x daos_io_server; }
 
