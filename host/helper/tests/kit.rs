@@ -1,5 +1,5 @@
-//! `plugin check` and `plugin bench`: every plugin of this project passes, and what a plugin does to
-//! its process is the result of one case.
+//! `plugin check` and `plugin bench`: every plugin of this project passes, in a long run 20 times, and what a plugin does
+//! to its process is the result of one case.
 
 use bdev_model::machine::LoopDevice;
 use bdev_model::shared_object;
@@ -34,9 +34,21 @@ fn run(subject: &Subject, options: &Options) -> Report {
     check::run(&helper(), subject, options, &mut |_| ()).expect("a report")
 }
 
+/// How often the whole suite is run on a good plugin: once, or 20 times in a long run.
+fn rounds() -> u32 {
+    match std::env::var_os("SOAK") {
+        Some(_) => 20,
+        None => 1,
+    }
+}
+
 fn must_pass(package: &str, choice: &Choice, options: &Options, at_least: usize) {
     let subject = subject(&shared_object::build(package), choice);
-    let report = run(&subject, options);
+    let options = Options {
+        repeat: rounds(),
+        ..options.clone()
+    };
+    let report = run(&subject, &options);
     println!("{}", report.summary());
     assert!(report.is_ok(), "{}", report.summary());
     assert!(report.passed >= at_least, "{}", report.summary());
@@ -188,6 +200,7 @@ fn ofi_passes(test: &str, class: Option<&str>, but_for: &[&str], at_least: usize
     let options = Options {
         // Some never end.
         deadline: Duration::from_secs(60),
+        repeat: rounds(),
         ..Options::default()
     };
     let report = run(&subject(&file, &choice), &options);
