@@ -275,6 +275,14 @@ fn ailing_modules_of_a_region_leave_it_as_it_is() {
         assert!(fault(&report).contains(words), "{report:?}");
         assert_eq!(report.namespaces.len(), 1);
     }
+    // The set says that it is locked, too; which module is the one to unlock says more.
+    let mut machine = Machine::dcpm(2, 2);
+    prepare(&mut machine);
+    machine.reboot();
+    machine.dimm(0).set_health = "Locked";
+    machine.dimm(1).lock = "Locked";
+    let text = fault(&prepare(&mut machine));
+    assert!(text.contains("module 0x0011 is locked"), "{text}");
 }
 
 #[test]

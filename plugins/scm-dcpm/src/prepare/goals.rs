@@ -161,6 +161,9 @@ pub(super) fn ailing(inventory: &Inventory, region: &Region) -> Option<(String, 
         if let Some((why, remedy)) = dimm.ailing() {
             return Some((format!("module {} {why}", dimm.id), remedy));
         }
+    }
+    // What is wrong with the set says less than what is wrong with one of its modules.
+    for dimm in inventory.dimms_of(region) {
         let broken = |health: &str| !["", "Healthy", "Pending"].contains(&health);
         if let Some(set) = inventory
             .dimms
