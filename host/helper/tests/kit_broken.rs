@@ -23,6 +23,9 @@ const MALLOC: Defects = &[
     ("devices change their addresses", "control.same_devices"),
     ("scans another kind", "control.scan"),
     ("a thread attaches once only", "control.threads"),
+    ("dies without descriptors", "errors.no_descriptors"),
+    ("does not recover", "errors.no_descriptors"),
+    ("keeps what it has got", "errors.no_descriptors"),
     ("shrinks", "life.geometry"),
     ("reserved is set", "life.geometry"),
     ("the block is odd", "life.geometry"),
@@ -100,6 +103,9 @@ const CACHED: Defects = &[
 ];
 
 const RAM: Defects = &[
+    ("dies without descriptors", "errors.no_descriptors"),
+    ("does not recover", "errors.no_descriptors"),
+    ("keeps what it has got", "errors.no_descriptors"),
     ("an odd granularity", "life.info"),
     ("a relative mount point", "life.mount_point"),
     ("opens twice", "life.exclusive"),
@@ -130,6 +136,9 @@ const RAM: Defects = &[
 
 const TCP: Defects = &[
     ("calls a cancelled scan an error", "control.cancel"),
+    ("dies without descriptors", "errors.no_descriptors"),
+    ("does not recover", "errors.no_descriptors"),
+    ("keeps what it has got", "errors.no_descriptors"),
     ("moves no remote memory", "basics.info"),
     ("describes itself anew", "basics.info"),
     ("any provider will do", "basics.unknown_provider"),

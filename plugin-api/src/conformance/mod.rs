@@ -20,6 +20,7 @@ mod other;
 mod pattern;
 mod report;
 mod run;
+mod scarce;
 mod scm;
 mod target;
 mod wait;

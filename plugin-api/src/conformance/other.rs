@@ -7,7 +7,7 @@
 use super::case::{Stop, Verdict, failed, skipped};
 use super::control::ControlBench;
 use super::target::Target;
-use super::{bdev, fabric, scm};
+use super::{bdev, fabric, scarce, scm};
 use crate::abi::PluginTable;
 use crate::host::{CallOptions, Instance};
 use std::fmt::Debug;
@@ -61,6 +61,7 @@ pub fn play(table: &'static PluginTable, target: &Target, role: &str, line: &mut
         bdev::READER => bdev::read_back(table, target, line),
         scm::WRITER => scm::write_and_die(table, target, line),
         scm::READER => scm::read_back(table, target, line),
+        scarce::STARVED => scarce::starve(table, target, line),
         fabric::PEER => fabric::be_a_peer(table, target, line),
         _ => failed(format!("there is no role {role}")),
     };

@@ -5,6 +5,7 @@ use super::case::{Case, Stop, Verdict};
 use super::control::{self, ControlBench};
 use super::fabric::{self, FabricBench};
 use super::report::{Outcome, PrintReporter, Record, Reporter, Summary};
+use super::scarce;
 use super::scm::{self, ScmBench};
 use super::target::Target;
 use crate::abi::PluginTable;
@@ -55,7 +56,7 @@ pub fn catalogue(kind: ClassKind) -> Vec<CaseInfo> {
         }
     }
     let mut all = vec![SETUP];
-    all.extend(control::CASES.iter().map(info));
+    all.extend(control::CASES.iter().chain(scarce::CASES).map(info));
     match kind {
         ClassKind::Bdev => all.extend(bdev::cases().map(info)),
         ClassKind::Scm => all.extend(scm::cases().map(info)),
@@ -115,7 +116,7 @@ impl Run<'_> {
             return;
         };
         let bench = Arc::new(bench);
-        self.each(control::CASES.iter(), &bench);
+        self.each(control::CASES.iter().chain(scarce::CASES), &bench);
         match self.target.kind {
             ClassKind::Bdev => self.each(bdev::cases(), &Arc::new(BdevBench::new(&bench))),
             ClassKind::Scm => self.each(scm::cases(), &Arc::new(ScmBench::new(&bench))),

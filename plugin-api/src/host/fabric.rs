@@ -108,10 +108,13 @@ impl FabricDomain {
                 info,
             }),
         };
-        let possible = match status.is_ok() {
-            true => check_info(domain.info()),
-            false => Err(format!("`info` says {status}")),
-        };
+        if !status.is_ok() {
+            return Err(Error::new(
+                status,
+                "the fabric domain does not say what it is like (call info)",
+            ));
+        }
+        let possible = check_info(domain.info());
         possible.map(|()| domain).map_err(|why| {
             Error::new(
                 Status::INTERNAL,

@@ -82,8 +82,13 @@ impl ScmMemory {
                 handle,
             }),
         };
-        let told = memory.told().map_err(|status| status.to_string());
-        told.and_then(|info| check_info(&info)).map_err(|why| {
+        let told = memory.told().map_err(|status| {
+            Error::new(
+                status,
+                "the memory does not say what it is like (call info)",
+            )
+        })?;
+        check_info(&told).map_err(|why| {
             Error::new(Status::INTERNAL, "the memory describes itself impossibly")
                 .cause(why)
                 .remedy("report this to the plugin's vendor")
