@@ -36,7 +36,7 @@ cat >/run/fw/config <<JSON
 JSON
 for revision in 1.1 1.2 1.3; do "$target" --image /run/fw/$revision $revision 1000004; done
 # Takes long enough for something to happen meanwhile.
-"$target" --image /run/fw/long 1.1 4000004
+"$target" --image /run/fw/long 1.1 16000004
 { head -c 500000 /run/fw/1.1; head -c 500004 /dev/urandom; } >/run/fw/bad
 head -c 10001 /run/fw/1.1 >/run/fw/odd
 : >/run/fw/empty
@@ -132,8 +132,8 @@ client=$!
 waited=0
 until grep -Eq 'downloading firmware: (25|50) %' $SITE/update; do
 	waited=$((waited + 1))
-	[ $waited -lt 300 ] && kill -0 $client 2>/dev/null || { cat $SITE/update; words; fail "no progress is shown"; }
-	sleep 0.5
+	[ $waited -lt 3000 ] && kill -0 $client 2>/dev/null || { cat $SITE/update; words; fail "no progress is shown"; }
+	sleep 0.05
 done
 pkill -9 -x daos_server
 while pgrep daos_server >/dev/null; do sleep 0.1; done

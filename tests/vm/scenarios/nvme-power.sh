@@ -34,6 +34,10 @@ mark "engine ready"
 
 # From here on the engine runs by itself: starting the server again would take most of the time.
 mapfile -d '' -t command <"/proc/$(engine 0)/cmdline"
+# Nobody will read what it leaves behind.
+for ((at = 0; at < ${#command[@]}; at++)); do
+	[ "${command[at]}" != --board ] || command=("${command[@]:0:at}" "${command[@]:at+2}")
+done
 mapfile -d '' -t environment <"/proc/$(engine 0)/environ"
 kill_all
 # start_engine: starts it, and leaves its address in $uri.
