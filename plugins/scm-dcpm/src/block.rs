@@ -99,6 +99,19 @@ impl BlockDevice {
         has_dax(&self.sysfs)
     }
 
+    /// A file that is taken for a device.
+    #[cfg(test)]
+    pub(crate) fn image(path: &Path, size: u64) -> Self {
+        let image = File::create(path).and_then(|file| file.set_len(size));
+        image.expect("an image");
+        Self {
+            path: path.to_owned(),
+            number: (0, 0),
+            size,
+            sysfs: path.with_file_name("sysfs"),
+        }
+    }
+
     /// Marks it as being formatted, or takes the mark away; durably.
     ///
     /// # Errors
@@ -302,14 +315,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("image");
         let size = 64 << 20;
-        let image = File::create(&path).and_then(|file| file.set_len(size));
-        image.expect("an image");
-        let device = BlockDevice {
-            path: path.clone(),
-            number: (0, 0),
-            size,
-            sysfs: dir.path().to_owned(),
-        };
+        let device = BlockDevice::image(&path, size);
         let holds = || device.holds().expect("read");
         device.set_under_way(true).expect("marked");
         assert_eq!(holds(), Holds::Nothing);

@@ -4,6 +4,7 @@
 //!
 //! [`Caches`]: crate::Caches
 
+use crate::block::BlockDevice;
 use crate::cpu::{self, Instruction};
 use crate::map::SharedMap;
 use crate::{Method, ScmDcpm};
@@ -296,6 +297,20 @@ fn a_mark_and_the_names_and_contents_of_regions_are_synced_in_order() {
         memory.remove_region("r", options()).expect("removed")
     });
     assert_eq!(found.expect("traced"), [Done::Name, sync("regions")]);
+}
+
+#[test]
+fn the_mark_of_a_device_that_is_being_formatted_is_synced_both_times() {
+    let dir = TempDir::new().expect("temp dir");
+    let device = BlockDevice::image(&dir.path().join("image"), 1 << 20);
+    for under_way in [true, false] {
+        let Some(found) = done(Each::Call, || {
+            device.set_under_way(under_way).expect("written")
+        }) else {
+            return;
+        };
+        assert_eq!(found, [sync("image")], "{under_way}");
+    }
 }
 
 #[test]
