@@ -63,12 +63,11 @@ fn one_to_many(site: &Site, plan: &Plan) -> anyhow::Result<()> {
             times.push(begun.elapsed().as_secs_f64());
             let errors = String::from_utf8_lossy(&done.stderr);
             ensure!(done.status.success(), "daos_shell: {errors}");
-            let headings = String::from_utf8_lossy(&done.stdout)
-                .matches(":\nNVMe")
-                .count();
+            let text = String::from_utf8_lossy(&done.stdout);
+            let headings = text.lines().filter(|line| line.ends_with(':')).count();
             ensure!(
                 headings == 1,
-                "{headings} headings for hosts that say the same"
+                "{headings} headings for hosts that say the same: {text}"
             );
         }
         println!("| {} | {name} | {} |", plan.hosts, spread(&times, 2));
