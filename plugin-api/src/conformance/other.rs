@@ -9,6 +9,7 @@ use super::control::ControlBench;
 use super::target::Target;
 use super::{bdev, fabric, scarce, scm};
 use crate::abi::PluginTable;
+use crate::control::DeviceSpec;
 use crate::host::{CallOptions, Instance};
 use std::fmt::Debug;
 use std::io;
@@ -179,6 +180,32 @@ pub(super) fn come_to_rest(bench: &ControlBench) -> Verdict {
 /// An instance of a role, made as an engine makes its own.
 pub(super) fn instance(table: &'static PluginTable, target: &Target) -> Verdict<Instance> {
     super::run::instance(table, target)
+}
+
+/// An instance of a role, and the first device of the config: neither formatted nor mounted, as another process left it.
+pub(super) fn first_device(
+    table: &'static PluginTable,
+    target: &Target,
+) -> Verdict<(Instance, DeviceSpec)> {
+    let instance = instance(table, target)?;
+    let request = target.class_request(&target.config);
+    let devices = instance.devices(&request, CallOptions::default())?;
+    match devices.into_iter().next() {
+        Some(first) => Ok((instance, first)),
+        None => failed("the config names no device any more"),
+    }
+}
+
+/// The role of a process that compares what another one left: hears how and from which seed that was made.
+pub(super) fn read_back(
+    line: &mut dyn Line,
+    compare: impl FnOnce(&str, u64) -> Verdict,
+) -> Verdict {
+    let (how, seed) = (told(line)?, told_number(line)?);
+    compare(&how, seed)?;
+    // Said when everything is closed again: then the next may open it.
+    line.tell("the same");
+    Ok(())
 }
 
 const SIGKILL: i32 = 9;

@@ -5,8 +5,10 @@ use super::BdevBench;
 use super::durable::lasting;
 use super::rig::{Io, Rig};
 use crate::abi::{BdevGeometry, BdevOp, PluginTable};
-use crate::conformance::case::{Case, Verdict, failed};
-use crate::conformance::other::{Line, Other, come_to_rest, die, instance, told, told_number};
+use crate::conformance::case::{Case, Verdict};
+use crate::conformance::other::{
+    self, Line, Other, come_to_rest, die, first_device, told, told_number,
+};
 use crate::conformance::pattern::Random;
 use crate::conformance::target::Target;
 use crate::host::{BdevDevice, CallOptions, Instance};
@@ -84,14 +86,8 @@ fn plan(seed: u64, geometry: &BdevGeometry, most: u64) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn open(table: &'static PluginTable, target: &Target) -> Verdict<(Instance, BdevDevice)> {
-    let instance = instance(table, target)?;
-    let request = target.class_request(&target.config);
-    // Not formatted: it is as another process left it.
-    let devices = instance.devices(&request, CallOptions::default())?;
-    let Some(first) = devices.first() else {
-        return failed("the config names no device any more");
-    };
-    let device = instance.open_bdev(first, CallOptions::default())?;
+    let (instance, first) = first_device(table, target)?;
+    let device = instance.open_bdev(&first, CallOptions::default())?;
     Ok((instance, device))
 }
 
@@ -137,11 +133,7 @@ pub(in crate::conformance) fn read_back(
     target: &Target,
     line: &mut dyn Line,
 ) -> Verdict {
-    let (how, seed) = (told(line)?, told_number(line)?);
-    compare(table, target, &how, seed)?;
-    // Said when everything is closed again: then the next may open it.
-    line.tell("the same");
-    Ok(())
+    other::read_back(line, |how, seed| compare(table, target, how, seed))
 }
 
 fn compare(table: &'static PluginTable, target: &Target, how: &str, seed: u64) -> Verdict {

@@ -4,7 +4,7 @@ use super::regions::{get, put};
 use super::{REGION, ScmBench, create, remove, reopen};
 use crate::abi::PluginTable;
 use crate::conformance::case::{Case, Verdict, failed, skipped};
-use crate::conformance::other::{Line, Other, die, instance, told, told_number};
+use crate::conformance::other::{self, Line, Other, die, first_device, told, told_number};
 use crate::conformance::pattern::{Random, difference};
 use crate::conformance::target::Target;
 use crate::host::{CallOptions, Instance, ScmMemory};
@@ -80,14 +80,8 @@ fn plan(seed: u64) -> Vec<(usize, Vec<u8>)> {
 }
 
 fn open(table: &'static PluginTable, target: &Target) -> Verdict<(Instance, ScmMemory)> {
-    let instance = instance(table, target)?;
-    let request = target.class_request(&target.config);
-    // Neither formatted nor mounted: it is as another process left it.
-    let devices = instance.devices(&request, CallOptions::default())?;
-    let Some(first) = devices.first() else {
-        return failed("the config names no memory any more");
-    };
-    let memory = instance.open_scm(first, CallOptions::default())?;
+    let (instance, first) = first_device(table, target)?;
+    let memory = instance.open_scm(&first, CallOptions::default())?;
     Ok((instance, memory))
 }
 
@@ -121,11 +115,7 @@ pub(in crate::conformance) fn read_back(
     target: &Target,
     line: &mut dyn Line,
 ) -> Verdict {
-    let (how, seed) = (told(line)?, told_number(line)?);
-    compare(table, target, &how, seed)?;
-    // Said when everything is closed again: then the next may open it.
-    line.tell("the same");
-    Ok(())
+    other::read_back(line, |how, seed| compare(table, target, how, seed))
 }
 
 fn compare(table: &'static PluginTable, target: &Target, how: &str, seed: u64) -> Verdict {
