@@ -1,5 +1,6 @@
 //! What can become of an operation.
 
+use crate::protocol::EXIT_TAKEN;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::Error;
 use nix::sys::signal::Signal;
@@ -71,6 +72,9 @@ impl fmt::Display for Death {
                 Ok(signal) => write!(f, "its process was killed by {signal}"),
                 Err(_) => write!(f, "its process was killed by signal {number}"),
             },
+            Self::Exit(code) if *code == i32::from(EXIT_TAKEN) => f.write_str(
+                "it closed its process's connection to the daemon, a descriptor that is not its own, or put another file in its place",
+            ),
             Self::Exit(code) => write!(f, "its process exited with code {code}"),
             Self::Unknown => f.write_str("its process vanished"),
         }
@@ -106,7 +110,12 @@ pub enum Cause {
         forced: bool,
     },
     /// The process of the plugin sent something that makes no sense, and was killed.
-    Nonsense(String),
+    Nonsense {
+        /// What it sent.
+        what: String,
+        /// The plugin's file is quarantined, since it did so while it was being loaded or scanned.
+        quarantined: bool,
+    },
     /// No helper process could be started.
     Start(String),
 }
@@ -134,7 +143,7 @@ impl HelperError {
             Cause::Refused(_) => Status::PERMISSION,
             Cause::Deadline { .. } => Status::TIMED_OUT,
             Cause::Cancelled { .. } => Status::CANCELLED,
-            Cause::Died { .. } | Cause::Nonsense(_) | Cause::Start(_) => Status::INTERNAL,
+            Cause::Died { .. } | Cause::Nonsense { .. } | Cause::Start(_) => Status::INTERNAL,
         }
     }
 }
@@ -164,7 +173,9 @@ impl fmt::Display for HelperError {
             Cause::Cancelled { forced: true } => {
                 f.write_str("the operation was cancelled, which it ignored until it was killed")?;
             }
-            Cause::Nonsense(what) => write!(f, "it sent nonsense and was killed: {what}")?,
+            Cause::Nonsense { what, .. } => {
+                write!(f, "it sent nonsense to the daemon and was killed: {what}")?;
+            }
             Cause::Start(what) => write!(f, "no helper process: {what}")?,
         }
         if let Some((last, earlier)) = self.log.split_last() {
@@ -176,7 +187,9 @@ impl fmt::Display for HelperError {
             f.write_str(")")?;
         }
         match &self.cause {
-            Cause::Died { quarantined, .. } | Cause::Deadline { quarantined, .. } => {
+            Cause::Died { quarantined, .. }
+            | Cause::Deadline { quarantined, .. }
+            | Cause::Nonsense { quarantined, .. } => {
                 if *quarantined {
                     write!(
                         f,
@@ -186,7 +199,6 @@ impl fmt::Display for HelperError {
                     f.write_str("; tell its vendor if it happens again")
                 }
             }
-            Cause::Nonsense(_) => f.write_str("; tell its vendor"),
             _ => Ok(()),
         }
     }

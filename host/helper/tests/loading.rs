@@ -3,20 +3,24 @@
 
 mod common;
 
-use common::{bed, hostile, inspect, is_alive};
+use common::{assert_names, bed, hostile, inspect, is_alive};
 use daos_helper::{Cause, Death, HelperError};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::BuiltIn;
 use fixture_files::{HOSTILE, chmod, install, put};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use std::io::Read as _;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 fn assert_quarantined(error: &HelperError) {
     let text = error.to_string();
     assert_eq!(error.operation, "load", "{text}");
     let quarantined = match error.cause {
-        Cause::Died { quarantined, .. } | Cause::Deadline { quarantined, .. } => quarantined,
+        Cause::Died { quarantined, .. }
+        | Cause::Deadline { quarantined, .. }
+        | Cause::Nonsense { quarantined, .. } => quarantined,
         _ => false,
     };
     assert!(quarantined, "{error:?}");
@@ -59,19 +63,57 @@ async fn ending_otherwise_while_being_mapped() {
     }
 }
 
-/// What such a process does next is chance: it ends, is ended since it has lost its parent, or says nothing in time.
+/// Whatever becomes of the connection between daemon and helper meanwhile, the daemon knows which plugin it was that it asked
+/// the helper to load. It does not have to wait for a deadline to know.
 #[tokio::test]
-async fn closing_descriptors_of_others_while_being_mapped() {
-    let bed = bed(HOSTILE, json!({}), |o| {
-        o.load_deadline = Duration::from_secs(2)
-    });
-    let marker = put(&bed.dir, "plugin.so.onload", b"close-fds");
-    let error = bed.scan().await.unwrap_err();
-    assert_eq!(error.operation, "load", "{error}");
-    assert!(error.to_string().contains(HOSTILE), "{error}");
-    std::fs::remove_file(marker).unwrap();
-    bed.state.quarantine_reset(HOSTILE).unwrap();
-    bed.scan().await.unwrap();
+async fn taking_the_helpers_connection_while_being_mapped() {
+    for (behaviour, said) in [
+        ("close-fds", "closed its process's connection"),
+        ("close-range", "closed its process's connection"),
+        ("replace-fds", "closed its process's connection"),
+        ("write-fds", "sent nonsense to the daemon"),
+        ("daemonize", "exited with code 0"),
+    ] {
+        // What the threads of the helper are doing at that moment is chance.
+        for round in 0..5 {
+            let bed = hostile(json!({}));
+            let marker = put(&bed.dir, "plugin.so.onload", behaviour.as_bytes());
+            let start = std::time::Instant::now();
+            let error = bed.scan().await.unwrap_err();
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{behaviour}: {error}"
+            );
+            println!("{round}: {error}");
+            assert_names(&error, HOSTILE, "load");
+            assert_quarantined(&error);
+            assert!(error.to_string().contains(said), "{behaviour}: {error}");
+            // The same in the record, which is what is shown later.
+            let records = bed.state.quarantine().unwrap().records;
+            assert!(records[0].reason.contains(said), "{records:?}");
+            assert!(records[0].reason.contains("loaded"), "{records:?}");
+            std::fs::remove_file(marker).unwrap();
+            let refused = bed.scan().await.unwrap_err();
+            assert!(matches!(refused.cause, Cause::Refused(_)), "{refused}");
+            assert_eq!(bed.state.quarantine_reset(HOSTILE).unwrap(), 1);
+            bed.scan().await.unwrap();
+        }
+    }
+}
+
+/// What a plugin opens after that has the connection's number; it must not get what is for the daemon.
+#[tokio::test]
+async fn what_is_for_the_daemon_does_not_go_to_others() {
+    let bed = hostile(json!({}));
+    let place = bed.dir.join("listener");
+    let listener = UnixListener::bind(&place).unwrap();
+    let behaviour = format!("swap-fds:{}", place.display());
+    put(&bed.dir, "plugin.so.onload", behaviour.as_bytes());
+    assert_quarantined(&bed.scan().await.unwrap_err());
+    let mut heard = Vec::new();
+    let (mut taken, _) = listener.accept().unwrap();
+    taken.read_to_end(&mut heard).unwrap();
+    assert_eq!(String::from_utf8_lossy(&heard), "");
 }
 
 #[tokio::test]
@@ -95,19 +137,59 @@ async fn what_a_panic_says_is_kept_with_its_backtrace() {
     assert!(log.contains("lines are left out"), "{log}");
 }
 
-/// By an administrator, or by the kernel for want of memory: the plugin has done nothing.
+/// By an administrator, or by the kernel for want of memory: the plugin has done nothing. Unless it happens again and again.
 #[tokio::test]
-async fn being_killed_while_being_mapped_is_no_quarantine() {
+async fn being_killed_while_being_mapped_is_quarantine_when_it_goes_on() {
     let bed = hostile(json!({}));
-    let marker = put(&bed.dir, "plugin.so.onload", b"kill-self");
-    let error = bed.scan().await.unwrap_err();
     let how = Death::Signal(Signal::SIGKILL as i32);
+    let killed = |error: &HelperError, is_last: bool| {
+        let is_it = matches!(error.cause, Cause::Died { how: h, quarantined } if h == how && quarantined == is_last);
+        assert!(is_it, "{error}");
+    };
+    let marker = bed.dir.join("plugin.so.onload");
+    for _ in 0..2 {
+        std::fs::write(&marker, "kill-self").unwrap();
+        for _ in 0..2 {
+            killed(&bed.scan().await.unwrap_err(), false);
+        }
+        // It goes well in between: whoever it was, it was not the plugin.
+        std::fs::remove_file(&marker).unwrap();
+        bed.scan().await.unwrap();
+        assert!(bed.state.quarantine().unwrap().suspects.is_empty());
+        bed.pool.stop().await;
+    }
+    std::fs::write(&marker, "kill-self").unwrap();
+    for round in 0..3 {
+        killed(&bed.scan().await.unwrap_err(), round == 2);
+    }
+    let refused = bed.scan().await.unwrap_err();
     assert!(
-        matches!(error.cause, Cause::Died { how: h, quarantined: false } if h == how),
-        "{error}"
+        refused
+            .to_string()
+            .contains("SIGKILL 3 times while it was loaded"),
+        "{refused}"
     );
-    std::fs::remove_file(marker).unwrap();
-    bed.scan().await.unwrap();
+    assert!(bed.state.quarantine().unwrap().suspects.is_empty());
+    // Another state of the file begins anew.
+    install(HOSTILE, &bed.dir, "plugin.so");
+    killed(&bed.scan().await.unwrap_err(), false);
+    assert_eq!(bed.state.quarantine().unwrap().suspects[0].kills, 1);
+}
+
+#[tokio::test]
+async fn being_killed_in_scans_counts_apart_from_loading() {
+    let bed = hostile(json!({ "scan": "kill-self" }));
+    for round in 0..3 {
+        let error = bed.scan().await.unwrap_err();
+        let is_it =
+            matches!(error.cause, Cause::Died { quarantined, .. } if quarantined == (round == 2));
+        assert!(is_it, "{round}: {error}");
+    }
+    let refused = bed.scan().await.unwrap_err();
+    assert!(
+        refused.to_string().contains("3 times while it was scanned"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -131,7 +213,7 @@ async fn hanging_while_being_mapped_and_a_new_file() {
 
 #[tokio::test]
 async fn crashing_in_create_is_loading_too() {
-    for behaviour in ["segfault", "exit:0", "overflow"] {
+    for behaviour in ["segfault", "exit:0", "overflow", "close-fds", "replace-fds"] {
         let bed = hostile(json!({ "create": behaviour }));
         assert_quarantined(&bed.scan().await.unwrap_err());
         assert_eq!(bed.state.quarantine().unwrap().records.len(), 1);

@@ -1,9 +1,10 @@
 //! Files and built-ins in one list.
 
-use crate::info::PluginInfo;
-use crate::inspect::{PluginFile, Policy};
+use crate::info::{Origin, PluginInfo};
+use crate::inspect::{PluginFile, Policy, identity_of};
 use crate::provider::NoProvider;
 use crate::refusal::{Refusal, Refused};
+use crate::state::Quarantine;
 use daos_plugin_api::control::{ClassKind, provider_class};
 use daos_plugin_api::sdk::BuiltIn;
 use serde::Serialize;
@@ -176,6 +177,29 @@ impl Catalogue {
                 reason,
             }),
         }
+    }
+
+    /// Whether a file that was or has come into quarantine is another one by now, which this catalogue does not know as it is:
+    /// quarantine ends with that.
+    pub fn is_outdated(&self, quarantine: &Quarantine) -> bool {
+        let mut changed = quarantine.records.iter().filter(|record| {
+            let now = identity_of(&record.path);
+            now.as_ref() != Ok(&record.identity)
+        });
+        changed.any(|record| {
+            let was_used = self.plugins.iter().any(|plugin| {
+                let of = &plugin.origin;
+                matches!(of, Origin::File { path, identity }
+                    if path == &record.path && identity == &record.identity)
+            });
+            // Whatever the reason: it may have been read while somebody was copying it.
+            let is_it = |path: &Path| path.canonicalize().is_ok_and(|real| real == record.path);
+            let is_gone = |refused: &Refused| {
+                matches!(refused.reason, Refusal::Quarantined { .. }) && !refused.path.exists()
+            };
+            let mut refused = self.refused.iter();
+            was_used || refused.any(|refused| is_it(&refused.path) || is_gone(refused))
+        })
     }
 
     /// The usable plugin of that name.

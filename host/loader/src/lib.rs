@@ -19,6 +19,7 @@ mod allow;
 mod catalogue;
 mod dl;
 mod elf;
+mod end;
 mod identity;
 mod info;
 mod inspect;
@@ -35,6 +36,7 @@ mod trust;
 
 pub use allow::{AllowEntry, AllowList, sha256_of};
 pub use catalogue::{Catalogue, ClassError};
+pub use end::end_process;
 pub use identity::FileIdentity;
 pub use info::{AbiVersion, Origin, PluginInfo};
 pub use inspect::{PluginFile, Policy};
@@ -45,6 +47,7 @@ pub use provider::NoProvider;
 pub use refusal::{Refusal, Refused};
 pub use state::{
     Incident, Lease, LeaseError, Leases, Quarantine, QuarantineRecord, StateDir, StateError,
+    Suspect,
 };
 pub use trust::Trust;
 

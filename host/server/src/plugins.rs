@@ -8,7 +8,7 @@ use daos_config::{ClassSchema, Config, Diagnostic};
 use daos_helper::HelperPool;
 use daos_loader::{
     AbiVersion, AllowList, Catalogue, ClassError, NoProvider, PluginFile, PluginInfo, Policy,
-    Refusal, StateDir, Trust,
+    Quarantine, Refusal, StateDir, Trust,
 };
 use daos_plugin_api::control::ClassKind;
 use daos_proto::ctl::ResponseStatus;
@@ -30,7 +30,7 @@ pub(crate) type Trouble = Box<Fault>;
 
 /// The plugins of this host.
 pub(crate) struct Plugins {
-    /// Read anew when a plugin leaves quarantine.
+    /// Read anew when a plugin leaves quarantine: by an administrator, or since its file is another one.
     catalogue: RwLock<Arc<Catalogue>>,
     allow: Option<AllowList>,
     dir: Option<PathBuf>,
@@ -76,8 +76,34 @@ impl Plugins {
 
     /// The plugins as they were when they were read last.
     fn catalogue(&self) -> Arc<Catalogue> {
-        let catalogue = self.catalogue.read();
-        Arc::clone(&catalogue.unwrap_or_else(PoisonError::into_inner))
+        let known = {
+            let catalogue = self.catalogue.read();
+            Arc::clone(&catalogue.unwrap_or_else(PoisonError::into_inner))
+        };
+        let Ok(quarantine) = self.state.quarantine() else {
+            // Whoever starts a helper is told why.
+            return known;
+        };
+        match known.is_outdated(&quarantine) {
+            true => self.read_anew(quarantine),
+            false => known,
+        }
+    }
+
+    fn read_anew(&self, quarantine: Quarantine) -> Arc<Catalogue> {
+        let policy = Policy {
+            trust: Trust::current(),
+            allow: self.allow.clone(),
+            quarantine,
+        };
+        let read = Catalogue::build(self.dir.as_deref(), daos_builtins::all(), &policy);
+        let read = Arc::new(read);
+        let mut catalogue = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *catalogue = Arc::clone(&read);
+        read
     }
 
     /// Names of the plugins that may be used.
@@ -100,17 +126,7 @@ impl Plugins {
             0 => of_file.map_or(Ok(0), |r| self.state.quarantine_reset(&r.name))?,
             ended => ended,
         };
-        let policy = Policy {
-            trust: Trust::current(),
-            allow: self.allow.clone(),
-            quarantine: self.state.quarantine()?,
-        };
-        let read = Catalogue::build(self.dir.as_deref(), daos_builtins::all(), &policy);
-        let mut catalogue = self
-            .catalogue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *catalogue = Arc::new(read);
+        self.read_anew(self.state.quarantine()?);
         Ok(ended)
     }
 

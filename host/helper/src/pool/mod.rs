@@ -13,6 +13,7 @@ pub use growth::{Growth, HelperCounts};
 
 use crate::error::{Cause, HelperError};
 use crate::operation::Operation;
+use begin::SCANNED;
 use daos_loader::{AllowList, Incident, PluginInfo, StateDir};
 use daos_plugin_api::abi::Status;
 use daos_telemetry::{Book, Mask, Sample};
@@ -391,8 +392,8 @@ impl Inner {
                 session.end().await;
                 // A scan is asked for by whoever looks, again and again: one that kills its process is like a
                 // load that does. One that is late may be a device's fault.
-                if scans && matches!(ended.cause, Cause::Died { .. }) {
-                    self.quarantine(plugin, &mut ended, "scanned");
+                if scans && !matches!(ended.cause, Cause::Deadline { .. }) {
+                    self.quarantine(plugin, &mut ended, SCANNED);
                 }
                 let error = error(name, ended.cause, ended.log);
                 self.remember(plugin, error.to_string(), &error.log);
@@ -403,6 +404,9 @@ impl Inner {
                 Err(error(name, cause, log))
             }
             Ok(value) => {
+                if scans {
+                    self.survived(plugin, SCANNED);
+                }
                 *turn = self.keep(plugin, session).await;
                 Ok(value)
             }
@@ -423,6 +427,6 @@ fn is_answer(operation: &str, cause: &Cause) -> bool {
 fn is_death(cause: &Cause) -> bool {
     matches!(
         cause,
-        Cause::Died { .. } | Cause::Deadline { .. } | Cause::Nonsense(_)
+        Cause::Died { .. } | Cause::Deadline { .. } | Cause::Nonsense { .. }
     )
 }

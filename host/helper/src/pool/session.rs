@@ -24,6 +24,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Time for the end of the process, or of its output, to follow the end of its connection.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Time for what a process has sent before its end.
+const DRAIN: Duration = Duration::from_millis(500);
 /// Events that may wait to be looked at; then the helper waits too.
 const BACKLOG: usize = 256;
 
@@ -167,7 +169,7 @@ impl Session {
         let until = Instant::now() + deadline;
         loop {
             let event = tokio::select! {
-                event = self.events.recv() => event,
+                event = next(&mut self.events, &self.process) => event,
                 () = sleep_until(until) => return Err(self.late(deadline).await),
             };
             let cause = match event {
@@ -178,10 +180,8 @@ impl Session {
                     self.loading = true;
                     continue;
                 }
-                Some(Ok(other)) => {
-                    Cause::Nonsense(format!("unexpected message {}", variant(&other)))
-                }
-                Some(Err(e)) => Cause::Nonsense(e.to_string()),
+                Some(Ok(other)) => nonsense(format!("unexpected message {}", variant(&other))),
+                Some(Err(e)) => nonsense(e.to_string()),
                 None => return Err(self.died().await),
             };
             return Err(Ended::unusable(cause));
@@ -240,7 +240,7 @@ impl Session {
                     self.tell_level(grace).await;
                     continue;
                 }
-                event = self.events.recv() => event,
+                event = next(&mut self.events, &self.process) => event,
             };
             match event {
                 Some(Ok(Event::Progress {
@@ -276,9 +276,9 @@ impl Session {
                 }
                 Some(Ok(other)) => {
                     let what = format!("unexpected message {}", variant(&other));
-                    return Err(self.kill(Cause::Nonsense(what)).await);
+                    return Err(self.kill(nonsense(what)).await);
                 }
-                Some(Err(e)) => return Err(self.kill(Cause::Nonsense(e.to_string())).await),
+                Some(Err(e)) => return Err(self.kill(nonsense(e.to_string())).await),
                 None => return Err(self.died().await),
             }
         }
@@ -341,6 +341,26 @@ impl Session {
         if self.send(&Request::Stop).await.is_ok() {
             let _ = timeout(grace, self.process.ended()).await;
         }
+    }
+}
+
+/// What comes next. Not only the end of the connection tells the end of the process: something that the plugin started
+/// may hold that open.
+async fn next(
+    events: &mut Receiver<io::Result<Event>>,
+    process: &Process,
+) -> Option<io::Result<Event>> {
+    tokio::select! {
+        biased;
+        event = events.recv() => event,
+        _ = process.ended() => timeout(DRAIN, events.recv()).await.ok().flatten(),
+    }
+}
+
+fn nonsense(what: String) -> Cause {
+    Cause::Nonsense {
+        what,
+        quarantined: false,
     }
 }
 

@@ -28,7 +28,10 @@ impl HelperPool {
             plugin: plugin.name().to_owned(),
             version: plugin.manifest.version.as_str().into(),
             operation: name.to_owned(),
-            cause: Cause::Nonsense(e.to_string()),
+            cause: Cause::Nonsense {
+                what: e.to_string(),
+                quarantined: false,
+            },
             log: Vec::new(),
         })
     }

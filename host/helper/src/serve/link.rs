@@ -1,31 +1,70 @@
 //! The way to the daemon, usable from every thread.
+//!
+//! A plugin that closes descriptors of others closes this one as well, and what it opens next may have its number. So the
+//! descriptors are looked at before they are used: nothing that is for the daemon ends up in a plugin's file or device, and
+//! a process that cannot be heard any more ends at once, in a way that tells the daemon why.
 
 use crate::error::PluginError;
 use crate::frame;
-use crate::protocol::Event;
+use crate::protocol::{EXIT_TAKEN, Event};
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::Error;
+use nix::sys::stat::fstat;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Sends events.
+/// Device and inode of a socket; no two that are open have the same.
+type Identity = (u64, u64);
+
+/// A connection with its sending and its receiving half.
 #[derive(Clone)]
 pub(super) struct Link {
     writer: Arc<Mutex<UnixStream>>,
+    reader: Arc<UnixStream>,
+    identity: Identity,
+}
+
+// The types of `Stat`'s members differ between architectures.
+#[allow(clippy::unnecessary_cast)]
+fn identity(stream: &UnixStream) -> io::Result<Identity> {
+    let stat = fstat(stream)?;
+    Ok((stat.st_dev as u64, stat.st_ino as u64))
 }
 
 impl Link {
-    /// Splits a connection into its sending and its receiving half.
-    pub(super) fn new(stream: UnixStream) -> io::Result<(Self, UnixStream)> {
-        let reader = stream.try_clone()?;
-        let writer = Arc::new(Mutex::new(stream));
-        Ok((Self { writer }, reader))
+    /// Splits a connection.
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self {
+            identity: identity(&stream)?,
+            reader: Arc::new(stream.try_clone()?),
+            writer: Arc::new(Mutex::new(stream)),
+        })
+    }
+
+    /// Ends the process if a descriptor is not what it was. What the plugin has started is ended by the daemon.
+    fn must_be_ours(&self, stream: &UnixStream) {
+        if !identity(stream).is_ok_and(|now| now == self.identity) {
+            daos_loader::end_process(EXIT_TAKEN);
+        }
+    }
+
+    /// Receives a message; `None` once the daemon has ended the connection, or what came is none.
+    pub(super) fn receive<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+        self.must_be_ours(&self.reader);
+        let message = frame::read(&*self.reader).ok().flatten();
+        if message.is_none() {
+            self.must_be_ours(&self.reader);
+        }
+        message
     }
 
     fn try_send(&self, event: &Event) -> io::Result<()> {
         let frame = frame::encode(event)?;
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // The other one, too: a thread that sleeps in it is not woken up when it is closed.
+        self.must_be_ours(&self.reader);
+        self.must_be_ours(&writer);
         io::Write::write_all(&mut *writer, &frame)
     }
 

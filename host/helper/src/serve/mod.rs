@@ -128,9 +128,10 @@ fn serve(plugin: &str, stream: std::os::unix::net::UnixStream, authority: &dyn A
     let masks = Masks::new(Mask::new(LevelFilter::INFO));
     let (sender, work) = channel();
     let link = match Link::new(stream) {
-        Ok((link, reader)) => {
+        Ok(link) => {
             let (cancellation, masks) = (Arc::clone(&cancellation), masks.clone());
-            std::thread::spawn(move || read(reader, &sender, &cancellation, &masks));
+            let from = link.clone();
+            std::thread::spawn(move || read(&from, &sender, &cancellation, &masks));
             link
         }
         Err(e) => {
@@ -161,12 +162,12 @@ fn serve(plugin: &str, stream: std::os::unix::net::UnixStream, authority: &dyn A
 }
 
 fn read(
-    reader: std::os::unix::net::UnixStream,
+    link: &Link,
     work: &std::sync::mpsc::Sender<Work>,
     cancellation: &Cancellation,
     masks: &Masks,
 ) {
-    while let Ok(Some(request)) = crate::frame::read::<Request>(&reader) {
+    while let Some(request) = link.receive::<Request>() {
         let work_item = match request {
             Request::Start(start) => Work::Start(start),
             Request::Call {

@@ -10,7 +10,7 @@ mod quarantine;
 
 pub use incidents::Incident;
 pub use leases::{Lease, LeaseError, Leases};
-pub use quarantine::{Quarantine, QuarantineRecord};
+pub use quarantine::{Quarantine, QuarantineRecord, Suspect};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};

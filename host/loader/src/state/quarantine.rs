@@ -5,7 +5,7 @@ use crate::identity::FileIdentity;
 use crate::info::{Origin, PluginInfo};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const FILE: &str = "quarantine.json";
 
@@ -26,11 +26,27 @@ pub struct QuarantineRecord {
     pub since: u64,
 }
 
+/// A file whose process was killed, not by itself as far as one can tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// The file.
+    pub path: PathBuf,
+    /// Which state of the file it was.
+    pub identity: FileIdentity,
+    /// What was done with it: "loaded".
+    pub doing: String,
+    /// How often in a row.
+    pub kills: u32,
+}
+
 /// The quarantined files as they were when this was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
     /// The records, oldest first.
     pub records: Vec<QuarantineRecord>,
+    /// Files that may come to it.
+    #[serde(default)]
+    pub suspects: Vec<Suspect>,
 }
 
 impl Quarantine {
@@ -54,6 +70,10 @@ impl Quarantine {
             None => Ok(()),
         }
     }
+}
+
+fn is_it(suspect: &Suspect, path: &Path, doing: &str) -> bool {
+    suspect.path == path && suspect.doing == doing
 }
 
 impl StateDir {
@@ -84,7 +104,54 @@ impl StateDir {
         };
         self.update(FILE, |document: &mut Quarantine| {
             document.records.retain(|r| r.path != record.path);
+            document.suspects.retain(|s| s.path != record.path);
             document.records.push(record);
+            (true, ())
+        })
+    }
+
+    /// Counts a process that was killed while something was done with the file of a plugin; returns how many that were in a
+    /// row. Other states of the file do not count.
+    ///
+    /// # Errors
+    /// The count cannot be written.
+    pub fn quarantine_suspect(&self, info: &PluginInfo, doing: &str) -> Result<u32, StateError> {
+        let Origin::File { path, identity } = &info.origin else {
+            return Ok(0);
+        };
+        self.update(FILE, |document: &mut Quarantine| {
+            let suspects = &mut document.suspects;
+            suspects.retain(|s| &s.path != path || &s.identity == identity);
+            let known = suspects.iter_mut().find(|s| is_it(s, path, doing));
+            if let Some(suspect) = known {
+                suspect.kills += 1;
+                return (true, suspect.kills);
+            }
+            suspects.push(Suspect {
+                path: path.clone(),
+                identity: *identity,
+                doing: doing.to_owned(),
+                kills: 1,
+            });
+            (true, 1)
+        })
+    }
+
+    /// Forgets such deaths: it went well.
+    ///
+    /// # Errors
+    /// The change cannot be written.
+    pub fn quarantine_clear(&self, info: &PluginInfo, doing: &str) -> Result<(), StateError> {
+        let Origin::File { path, .. } = &info.origin else {
+            return Ok(());
+        };
+        let is_suspected = |q: &Quarantine| q.suspects.iter().any(|s| is_it(s, path, doing));
+        // Without the lock, since this is asked after every scan.
+        if !is_suspected(&self.quarantine()?) {
+            return Ok(());
+        }
+        self.update(FILE, |document: &mut Quarantine| {
+            document.suspects.retain(|s| !is_it(s, path, doing));
             (true, ())
         })
     }

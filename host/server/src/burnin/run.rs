@@ -138,7 +138,9 @@ impl Burnins {
         let forced = matches!(&error, Some(e) if matches!(e.cause, Cause::Cancelled { .. }));
         let broken = match &error {
             Some(e) => match e.cause {
-                Cause::Died { .. } | Cause::Deadline { .. } | Cause::Nonsense(_) => text.clone(),
+                Cause::Died { .. } | Cause::Deadline { .. } | Cause::Nonsense { .. } => {
+                    text.clone()
+                }
                 _ => None,
             },
             None => None,

@@ -4,6 +4,7 @@
 use crate::data;
 use daos_e2e::{Finished, Site};
 use fixture_files::{HOSTILE, install};
+use serde_json::Value;
 
 fn site(behaviour: &str) -> Site {
     let mut site = Site::with_file();
@@ -96,5 +97,76 @@ fn an_engine_serves_while_a_plugin_dies_beside_it() {
     }
     data::bench(&site);
     assert_eq!(server.engine_pid(0), pid);
+    server.stop();
+}
+
+/// The row of a plugin in `plugin list`.
+fn listed(site: &Site) -> Value {
+    let list = site.shell(&["--json", "plugin", "list"]).expect(0).json();
+    let hosts = list["response"]["hosts"].as_object().expect("hosts");
+    let (_, part) = hosts.iter().next().expect("a host");
+    let rows = part["plugins"].as_array().expect("plugins");
+    let row = rows.iter().find(|row| row["name"] == HOSTILE);
+    row.expect("the plugin").clone()
+}
+
+#[test]
+fn a_plugin_that_takes_its_helper_along_while_it_is_loaded_is_in_quarantine_until_it_is_let_out() {
+    let mut site = Site::with_file();
+    site.use_plugin_files();
+    let file = install(HOSTILE, &site.path("plugins"), "hostile.so");
+    let marker = file.with_file_name("hostile.so.onload");
+    let mut server = site.start();
+    server.make_ready();
+    for (behaviour, said) in [
+        ("segfault", "SIGSEGV"),
+        ("exit:0", "exited with code 0"),
+        ("close-range", "closed its process's connection"),
+        ("close-fds", "closed its process's connection"),
+        ("replace-fds", "closed its process's connection"),
+        ("write-fds", "sent nonsense"),
+    ] {
+        std::fs::write(&marker, behaviour).expect("our directory");
+        let scan = site.shell(&["storage", "scan"]).expect(1);
+        for word in [
+            "fixture-hostile 0.6.6",
+            "load",
+            said,
+            "plugin reset fixture-hostile",
+        ] {
+            assert!(scan.text().contains(word), "{word:?} is missing in {scan}");
+        }
+        std::fs::remove_file(&marker).expect("our file");
+        let row = listed(&site);
+        assert_eq!(row["state"], "quarantined", "{behaviour}: {row:#}");
+        assert!(row["since_ms"].as_u64() > Some(0), "{row:#}");
+        let fault = row["fault"].to_string();
+        for word in [said, "loaded", "plugin reset"] {
+            assert!(fault.contains(word), "{word:?} is missing in {row:#}");
+        }
+        // Not tried again, although nothing is wrong any more.
+        site.shell(&["storage", "scan"]).expect(1);
+        // A new build is another plugin, also for a server that has never seen it well.
+        if behaviour == "replace-fds" {
+            server.stop();
+            server = site.start();
+            server.wait_phase("ready");
+            assert_eq!(listed(&site)["state"], "quarantined");
+        }
+        let engine = server.engine_pid(0);
+        if ["close-range", "replace-fds"].contains(&behaviour) {
+            install(HOSTILE, &site.path("plugins"), "hostile.so");
+        } else {
+            site.shell(&["plugin", "reset", HOSTILE]).expect(0);
+        }
+        assert_eq!(listed(&site)["state"], "usable", "{behaviour}");
+        let scan = site.shell(&["--json", "storage", "scan"]).expect(0);
+        assert!(scan.text().contains("hostile:0"), "{scan}");
+        assert_eq!(server.engine_pid(0), engine, "{behaviour}");
+        // The next round needs a new process.
+        server.stop();
+        server = site.start();
+        server.wait_phase("ready");
+    }
     server.stop();
 }
