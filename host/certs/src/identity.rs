@@ -60,6 +60,12 @@ const REMEDY: &str = "make certificates with `daos_server cert init`, or issue o
                       without TLS (-i)";
 
 impl Identity {
+    /// Whether the files still are those that were loaded. Looks at their inodes, not into them.
+    #[must_use]
+    pub fn is_current(&self, files: &Files) -> bool {
+        files.stamps().is_ok_and(|stamps| stamps == self.stamps)
+    }
+
     /// Loads and checks a component's files: modes, dates, authority, common name (`name`), purpose
     /// and that key and certificate belong together.
     ///

@@ -266,8 +266,8 @@ async fn serve(
     let attach = tokio::spawn(attach_file::keep(Arc::clone(&state)));
     let files = tokio::spawn(watch_files(Arc::clone(&state)));
     let watcher = state.membership.here().map(|membership| {
-        let (config, own) = (state.config.clone(), state.control_addr.clone());
-        tokio::spawn(membership::watch(Arc::clone(membership), config, own))
+        let (peers, own) = (state.peers.clone(), state.control_addr.clone());
+        tokio::spawn(membership::watch(Arc::clone(membership), peers, own))
     });
     for (index, supervisor) in supervisors.iter().enumerate() {
         let _way = burnins.make_way(&[index]).await;

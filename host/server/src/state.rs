@@ -3,7 +3,7 @@
 use crate::engine::OpenFiles;
 use crate::generate::{Engines, Proposal};
 use crate::log_masks::LogMasks;
-use crate::membership::{Elsewhere, Place};
+use crate::membership::{Elsewhere, Peers, Place};
 use crate::owner::Owner;
 use daos_config::Config;
 use daos_loader::StateDir;
@@ -123,6 +123,8 @@ pub(crate) struct State {
     pub(crate) log_masks: LogMasks,
     /// Where it is kept who belongs to the system.
     pub(crate) membership: Place,
+    /// How other servers of the system are reached.
+    pub(crate) peers: Peers,
     /// Where the engines come from.
     origin: Engines,
     started_ms: u64,
@@ -145,6 +147,7 @@ impl State {
     ) -> Self {
         let engines = config.servers.iter().map(|_| EngineStatus::new()).collect();
         Self {
+            peers: Peers::new(&config),
             config,
             config_path,
             control_addr,

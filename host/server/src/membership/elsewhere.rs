@@ -102,7 +102,7 @@ impl Elsewhere {
     }
 
     async fn ask(&self, access_point: &str, request: &JoinReq) -> Result<(u32, u32), Status> {
-        let peer = self.peers.reach(access_point, ANSWER_WITHIN).await;
+        let peer = self.peers.connect(access_point, ANSWER_WITHIN).await;
         let peer = peer.map_err(Status::unavailable)?;
         let answer = MgmtSvcClient::new(peer).join(request.clone()).await?;
         let answer = answer.into_inner();
@@ -140,7 +140,7 @@ impl Elsewhere {
         };
         for access_point in &self.access_points {
             let told = async {
-                let peer = self.peers.reach(access_point, ANSWER_WITHIN).await;
+                let peer = self.peers.connect(access_point, ANSWER_WITHIN).await;
                 let peer = peer.map_err(Status::unavailable)?;
                 let request = ClusterEventReq {
                     sequence: now_ms(),

@@ -4,9 +4,7 @@
 //! Servers tell by themselves when an engine dies, and engines join again when they are restarted; what is found out
 //! here is what nobody was left to tell.
 
-use super::peers::Peer;
 use super::{Member, Membership, Peers, Standing};
-use daos_config::Config;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use std::collections::BTreeMap;
@@ -45,11 +43,10 @@ enum Seen {
 }
 
 /// Looks at members until it is dropped.
-pub(crate) async fn watch(membership: Arc<dyn Membership>, config: Config, own: String) {
+pub(crate) async fn watch(membership: Arc<dyn Membership>, peers: Peers, own: String) {
     let mut watcher = Watcher {
-        peers: Peers::new(&config),
+        peers,
         own,
-        connections: BTreeMap::new(),
         doubts: BTreeMap::new(),
     };
     loop {
@@ -62,8 +59,6 @@ struct Watcher {
     peers: Peers,
     /// Address of this server, whose engines it knows.
     own: String,
-    /// Kept, so that a look costs no handshake.
-    connections: BTreeMap<String, Peer>,
     /// How many looks in a row were at odds with a member's standing, by rank.
     doubts: BTreeMap<u32, u32>,
 }
@@ -78,34 +73,26 @@ impl Watcher {
                 members.push(member);
             }
         }
-        self.connections
-            .retain(|address, _| by_server.contains_key(address));
-        let mut asked = Vec::new();
-        for (address, members) in by_server {
-            let known = self.connections.remove(&address);
-            asked.push(ask(&self.peers, known, address, members));
-        }
-        let answers: Vec<_> = stream::iter(asked)
+        let peers = &self.peers;
+        let asked = by_server
+            .into_iter()
+            .map(|(address, members)| ask(peers, address, members));
+        let answers: Vec<Vec<_>> = stream::iter(asked)
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
         let mut doubts = BTreeMap::new();
-        for (address, connection, seen) in answers {
-            if let Some(connection) = connection {
-                self.connections.insert(address, connection);
+        for (member, seen) in answers.into_iter().flatten() {
+            let before = self.doubts.get(&member.rank).copied().unwrap_or(0);
+            let Some((standing, why)) = at_odds(&member, &seen) else {
+                continue;
+            };
+            // Who answers again is believed at once.
+            if before + 1 < LOOKS && seen != Seen::Serving {
+                doubts.insert(member.rank, before + 1);
+                continue;
             }
-            for (member, seen) in seen {
-                let before = self.doubts.get(&member.rank).copied().unwrap_or(0);
-                let Some((standing, why)) = at_odds(&member, &seen) else {
-                    continue;
-                };
-                // Who answers again is believed at once.
-                if before + 1 < LOOKS && seen != Seen::Serving {
-                    doubts.insert(member.rank, before + 1);
-                    continue;
-                }
-                note(membership, &member, standing, &why);
-            }
+            note(membership, &member, standing, &why);
         }
         self.doubts = doubts;
     }
@@ -141,39 +128,39 @@ fn note(membership: &dyn Membership, member: &Member, standing: Standing, why: &
     }
 }
 
-/// Asks a server for its members; with the connection, if it is good for the next time.
-async fn ask(
-    peers: &Peers,
-    known: Option<Peer>,
-    address: String,
-    members: Vec<Member>,
-) -> (String, Option<Peer>, Vec<(Member, Seen)>) {
-    let reached = match known {
-        Some(connection) => Ok(connection),
-        None => peers.reach(&address, ANSWER_WITHIN).await,
-    };
-    let connection = match reached {
-        Ok(connection) => connection,
-        Err(why) => {
-            let silent = |member| (member, Seen::Silent(why.clone()));
-            return (address, None, members.into_iter().map(silent).collect());
-        }
-    };
-    let mut client = HealthClient::new(connection.clone());
+/// Asks a server for its members. One that has not answered for the first is not asked for the others.
+async fn ask(peers: &Peers, address: String, members: Vec<Member>) -> Vec<(Member, Seen)> {
+    let mut silent = None;
     let mut seen = Vec::new();
     for member in members {
-        let service = health_name(&member.uuid);
-        let answer = client.check(HealthCheckRequest { service }).await;
-        let found = match answer {
-            Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Seen::Serving,
-            Ok(_) => Seen::Idle,
-            Err(status) if status.code() == Code::NotFound => Seen::Idle,
-            Err(status) => Seen::Silent(status.message().to_owned()),
+        let found = match &silent {
+            Some(why) => Seen::Silent(String::clone(why)),
+            None => look_at(peers, &address, &member).await,
         };
+        if let Seen::Silent(why) = &found {
+            silent = Some(why.clone());
+        }
         seen.push((member, found));
     }
-    let is_good = !seen.iter().any(|(_, s)| matches!(s, Seen::Silent(_)));
-    (address, is_good.then_some(connection), seen)
+    seen
+}
+
+async fn look_at(peers: &Peers, address: &str, member: &Member) -> Seen {
+    let service = health_name(&member.uuid);
+    let check = |peer| {
+        let service = service.clone();
+        async move {
+            HealthClient::new(peer)
+                .check(HealthCheckRequest { service })
+                .await
+        }
+    };
+    match peers.ask(address, ANSWER_WITHIN, check).await {
+        Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Seen::Serving,
+        Ok(_) => Seen::Idle,
+        Err(status) if status.code() == Code::NotFound => Seen::Idle,
+        Err(status) => Seen::Silent(status.message().to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use super::Located;
 use super::engine::Member;
-use super::{NONEXIST, Pools, code, fault, locate, properties};
+use super::{NONEXIST, Pools, asked, code, fault, located, properties, side_by_side};
 use daos_proto::fault::daos_status;
 use daos_proto::host::EngineSpace;
 use daos_proto::mgmt::{PoolCreateReq, PoolCreateResp, PoolDestroyReq, pool_property::Value};
 use daos_proto::properties::LABEL;
 use daos_wire::{POOL_BDEV_MIN, POOL_SCM_MIN, check_label};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tonic::Status;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -30,7 +30,13 @@ pub(super) async fn create(
     let members = choose(pools, &request)?;
     let ranks: Vec<u32> = members.iter().map(|member| member.rank).collect();
 
-    let known = locate(&pools.members(|_| true)).await?;
+    let everybody = pools.members(|_| true);
+    let told = asked(&everybody).await;
+    let spaces: BTreeMap<u32, EngineSpace> = told
+        .iter()
+        .filter_map(|(member, answer)| Some((member.rank, answer.as_ref().ok()?.space?)))
+        .collect();
+    let known = located(told)?;
     refuse_duplicate(known.values(), id, &label)?;
     let [scm, bdev] = tier_bytes(&request, ranks.len() as u64)?;
     let had: BTreeSet<u32> = known
@@ -40,38 +46,37 @@ pub(super) async fn create(
         .flatten()
         .collect();
     for member in members.iter().filter(|m| !had.contains(&m.rank)) {
-        let space = member.pools().await?.space.unwrap_or_default();
+        let space = spaces.get(&member.rank).copied().unwrap_or_default();
         check_space(member.rank, &space, scm, bdev)?;
     }
 
     request.tier_bytes = vec![scm, bdev];
     (request.total_bytes, request.tier_ratio) = (0, Vec::new());
     request.ranks.clone_from(&ranks);
-    let mut made: Vec<&Member> = Vec::new();
     let mut tiers = vec![scm, bdev];
-    for member in &members {
-        let outcome = match member.create(&request).await {
-            Ok(answer) if answer.status == 0 => {
-                tiers = answer.tier_bytes;
-                Ok(())
-            }
+    let mut failed = None;
+    let create = |member: Member| {
+        let request = request.clone();
+        async move { member.create(&request).await }
+    };
+    for (member, outcome) in side_by_side(members.clone(), create).await {
+        match outcome {
+            Ok(answer) if answer.status == 0 => tiers = answer.tier_bytes,
             Ok(answer) => {
                 let text = format!(
                     "pool {label} could not be created on rank {}; see the engine's log",
                     member.rank
                 );
-                Err(daos_status(answer.status, &text))
+                failed = failed.or(Some(daos_status(answer.status, &text)));
             }
-            Err(status) => Err(status),
-        };
-        if !had.contains(&member.rank) {
-            // Also where the answer was lost: it may have been made.
-            made.push(member);
+            Err(status) => failed = failed.or(Some(status)),
         }
-        if let Err(status) = outcome {
-            undo(id, &made).await;
-            return Err(status);
-        }
+    }
+    if let Some(status) = failed {
+        // Also where the answer was lost: it may have been made.
+        let made = members.into_iter().filter(|m| !had.contains(&m.rank));
+        undo(id, made.collect()).await;
+        return Err(status);
     }
     info!(pool = %id, label, ?ranks, "pool created");
     let leader = ranks.first().copied().unwrap_or(0);
@@ -102,15 +107,19 @@ pub(super) fn refuse_duplicate<'p>(
 }
 
 /// Removes what this call made.
-async fn undo(id: Uuid, made: &[&Member]) {
+async fn undo(id: Uuid, made: Vec<Member>) {
     let request = PoolDestroyReq {
         id: id.to_string(),
         force: true,
         recursive: true,
         ..PoolDestroyReq::default()
     };
-    for member in made {
-        match member.destroy(&request).await {
+    let destroy = |member: Member| {
+        let request = request.clone();
+        async move { member.destroy(&request).await }
+    };
+    for (member, outcome) in side_by_side(made, destroy).await {
+        match outcome {
             Ok(0 | NONEXIST) => {}
             Ok(status) => error!(pool = %id, rank = member.rank, status, "its part stays"),
             Err(status) => {

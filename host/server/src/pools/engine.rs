@@ -137,13 +137,14 @@ impl Member {
                     method,
                     body,
                 };
-                let answer = async {
-                    let peer = peers.reach(address, within + HAND_ON).await;
-                    let mut server = EngineSvcClient::new(peer.map_err(Status::unavailable)?);
-                    server.call_engine(request).await
+                let call = |peer| {
+                    let request = request.clone();
+                    async move { EngineSvcClient::new(peer).call_engine(request).await }
                 };
-                let answer = answer.await;
-                answer
+                // Each of these calls may be carried out twice: what is done or gone already is no failure.
+                peers
+                    .ask(address, within + HAND_ON, call)
+                    .await
                     .map_err(|status| self.beyond(address, &status))?
                     .into_inner()
                     .body

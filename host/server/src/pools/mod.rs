@@ -1,9 +1,9 @@
 //! Pools of the system: a pool spans engines, each of which keeps its own part.
 //!
 //! The engines' catalogues are the truth; the server remembers nothing. The server that keeps the
-//! membership reaches the engines of the others through their servers. A change goes to one engine
-//! after the other: what fails on one is undone on those before it, and what a dead server leaves
-//! half made is seen in `pool list` and can be destroyed. Ranks that an administrator has excluded
+//! membership reaches the engines of the others through their servers. All engines are asked side by
+//! side, by [`AT_ONCE`]; a label alone changes on one after the other. What fails on one is undone on
+//! the others, and what a dead server leaves half made is seen in `pool list` and can be destroyed. Ranks that an administrator has excluded
 //! are passed over: what they hold is seen again when they are let in again.
 
 mod create;
@@ -11,7 +11,7 @@ mod engine;
 mod properties;
 mod query;
 
-use crate::membership::{self, Peers, Standing};
+use crate::membership::{self, Standing};
 use crate::state::State;
 use daos_proto::ctl::ResponseStatus;
 use daos_proto::fault::{daos_status, pool_not_found};
@@ -76,6 +76,13 @@ impl Located {
         self.parts.iter().map(|(member, _)| member.rank).collect()
     }
 
+    fn members(&self) -> Vec<Member> {
+        self.parts
+            .iter()
+            .map(|(member, _)| member.clone())
+            .collect()
+    }
+
     /// Whether a part has this label: a server that dies while it changes one leaves parts with the old and the new.
     fn is_called(&self, label: &str) -> bool {
         self.parts.iter().any(|(_, part)| part.label == label)
@@ -89,7 +96,6 @@ impl Located {
 /// Pools of the system.
 pub(crate) struct Pools {
     state: Arc<State>,
-    peers: Peers,
     /// Changes come one after the other.
     changing: Mutex<()>,
 }
@@ -97,7 +103,6 @@ pub(crate) struct Pools {
 impl Pools {
     pub(crate) fn new(state: Arc<State>) -> Self {
         Self {
-            peers: Peers::new(&state.config),
             state,
             changing: Mutex::new(()),
         }
@@ -127,8 +132,12 @@ impl Pools {
             svc_ranks: pool.ranks(),
             ..request
         };
-        for (member, _) in &pool.parts {
-            match member.destroy(&request).await? {
+        let destroy = |member: Member| {
+            let request = request.clone();
+            async move { member.destroy(&request).await }
+        };
+        for (member, outcome) in side_by_side(pool.members(), destroy).await {
+            match outcome? {
                 0 | NONEXIST => {}
                 status => {
                     let text = format!(
@@ -191,7 +200,7 @@ impl Pools {
     pub(crate) async fn space(&self) -> Result<Vec<EngineSpace>, Status> {
         let mut all = Vec::new();
         let members = self.ready_members()?;
-        for (member, answer) in members.iter().zip(asked(&members).await) {
+        for (member, answer) in asked(&members).await {
             all.push(EngineSpace {
                 engine: member.index,
                 rank: member.rank,
@@ -306,7 +315,7 @@ impl Pools {
                     way: Way::Server {
                         address: member.address,
                         uuid: member.uuid,
-                        peers: self.peers.clone(),
+                        peers: self.state.peers.clone(),
                     },
                 }),
         );
@@ -366,10 +375,17 @@ impl Pools {
     }
 }
 
-/// Pools of these engines, which are asked side by side.
+/// Pools of these engines.
 async fn locate(members: &[Member]) -> Result<BTreeMap<Uuid, Located>, Status> {
+    located(asked(members).await)
+}
+
+/// Pools by what each engine says.
+fn located(
+    told: Vec<(Member, Result<EnginePools, Status>)>,
+) -> Result<BTreeMap<Uuid, Located>, Status> {
     let mut all: BTreeMap<Uuid, Located> = BTreeMap::new();
-    for (member, answer) in members.iter().zip(asked(members).await) {
+    for (member, answer) in told {
         for part in answer?.pools {
             let Ok(id) = Uuid::try_parse(&part.uuid) else {
                 continue; // an engine of another kind; there is nothing to say about it
@@ -388,10 +404,19 @@ async fn locate(members: &[Member]) -> Result<BTreeMap<Uuid, Located>, Status> {
     Ok(all)
 }
 
-/// What each engine says about pools, in the order of the engines.
-async fn asked(members: &[Member]) -> Vec<Result<EnginePools, Status>> {
-    let asking = stream::iter(members.iter().cloned())
-        .map(async |member| member.pools().await)
-        .buffered(AT_ONCE);
-    asking.collect().await
+/// What each engine says about pools.
+async fn asked(members: &[Member]) -> Vec<(Member, Result<EnginePools, Status>)> {
+    let members = members.to_vec();
+    side_by_side(members, |member| async move { member.pools().await }).await
+}
+
+/// Asks engines, [`AT_ONCE`] of them at a time; answers in their order.
+async fn side_by_side<T, F: Future<Output = T>>(
+    members: Vec<Member>,
+    ask: impl Fn(Member) -> F,
+) -> Vec<(Member, T)> {
+    let asking: Vec<F> = members.iter().cloned().map(ask).collect();
+    let answers = stream::iter(asking).buffered(AT_ONCE);
+    let answers: Vec<T> = answers.collect().await;
+    members.into_iter().zip(answers).collect()
 }

@@ -1,6 +1,6 @@
 //! How full a pool is: the sum of what its engines say.
 
-use super::Located;
+use super::{Located, Member, side_by_side};
 use daos_proto::fault::daos_status;
 use daos_proto::mgmt::{PoolQueryReq, PoolQueryResp, PoolServiceState, StorageUsageStats};
 use tonic::Status;
@@ -14,8 +14,12 @@ pub(super) async fn query(pool: &Located, request: PoolQueryReq) -> Result<PoolQ
         ..request
     };
     let mut sum: Option<PoolQueryResp> = None;
-    for (member, _) in &pool.parts {
-        let part = member.query(&request).await?;
+    let query = |member: Member| {
+        let request = request.clone();
+        async move { member.query(&request).await }
+    };
+    for (member, part) in side_by_side(pool.members(), query).await {
+        let part = part?;
         if part.status != 0 {
             let text = format!("rank {} cannot tell about pool {}", member.rank, pool.label);
             return Err(daos_status(part.status, &text));

@@ -66,7 +66,7 @@ impl System {
     pub(crate) fn new(host: Arc<Inner>) -> Self {
         Self {
             local: Local(Arc::clone(&host)),
-            peers: Peers::new(&host.state.config),
+            peers: host.state.peers.clone(),
             host,
         }
     }
@@ -394,7 +394,7 @@ impl System {
             check_mode: false,
         };
         let answer = async {
-            let peer = self.peers.reach(address, HOST_WITHIN).await;
+            let peer = self.peers.connect(address, HOST_WITHIN).await;
             let mut client = CtlSvcClient::new(peer.map_err(Status::unavailable)?);
             match action {
                 Action::Prepare => client.prep_shutdown_ranks(request).await,
