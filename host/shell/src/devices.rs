@@ -21,7 +21,6 @@ struct DeviceRow {
     state: &'static str,
     targets: Vec<i32>,
     total_bytes: u64,
-    usable_bytes: u64,
     free_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<Health>,
@@ -138,7 +137,6 @@ impl From<SmdDevice> for DeviceRow {
             state,
             targets: device.tgt_ids,
             total_bytes: device.total_bytes,
-            usable_bytes: device.usable_bytes,
             free_bytes: device.avail_bytes,
             address: controller.pci_addr,
             model: controller.model,

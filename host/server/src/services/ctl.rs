@@ -4,6 +4,8 @@ mod firmware;
 mod format;
 mod network;
 mod ranks;
+mod scan;
+mod scm;
 mod smd;
 
 use super::host::Inner;
@@ -13,21 +15,15 @@ use crate::firmware::Firmware;
 use crate::log_masks;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
-use crate::scan;
 use crate::state::State;
 use daos_proto::ctl::ctl_svc_server::CtlSvc;
-use daos_proto::ctl::nvme_controller::Namespace;
 use daos_proto::ctl::{
-    BioHealthResp, FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp,
-    MemInfo, NetworkScanReq, NetworkScanResp, NvmeController, RanksReq, RanksResp, ResponseState,
-    ResponseStatus, ScanNvmeReq, ScanNvmeResp, ScanScmResp, SetLogMasksReq, SetLogMasksResp,
-    SmdManageReq, SmdManageResp, SmdQueryReq, SmdQueryResp, StorageFormatReq, StorageFormatResp,
-    StorageScanReq, StorageScanResp, SysMemInfo,
+    FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp, NetworkScanReq,
+    NetworkScanResp, RanksReq, RanksResp, SetLogMasksReq, SetLogMasksResp, SmdManageReq,
+    SmdManageResp, SmdQueryReq, SmdQueryResp, StorageFormatReq, StorageFormatResp, StorageScanReq,
+    StorageScanResp,
 };
-use daos_proto::host::{
-    Device, DeviceHealth, Fault, Kind, StorageScanDetailRequest, StorageScanDetailResponse,
-};
-use std::path::Path;
+use daos_proto::host::Fault;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -47,28 +43,9 @@ impl CtlSvc for CtlService {
         &self,
         request: Request<StorageScanReq>,
     ) -> Result<Response<StorageScanResp>, Status> {
-        let request = request.into_inner();
-        let nvme = request
-            .nvme
-            .ok_or_else(|| Status::invalid_argument("nil nvme request"))?;
-        if request.scm.is_none() {
-            return Err(Status::invalid_argument("nil scm request"));
-        }
-        let wanted = StorageScanDetailRequest {
-            kinds: vec![Kind::Bdev.into()],
-            health: nvme.health,
-            ..StorageScanDetailRequest::default()
-        };
-        let found = scan::scan(&self.plugins, Some(&self.state), &wanted).await;
-        Ok(Response::new(StorageScanResp {
-            nvme: Some(controllers(&nvme, found)),
-            // Memory that stands in for SCM is not there before a format, and nothing else is driven yet.
-            scm: Some(ScanScmResp {
-                state: Some(ResponseState::default()),
-                ..ScanScmResp::default()
-            }),
-            sys_mem_info: Some(memory(Path::new("/"))),
-        }))
+        scan::run(&self.state, &self.plugins, &self.pools, request.get_ref())
+            .await
+            .map(Response::new)
     }
 
     async fn storage_format(
@@ -164,241 +141,5 @@ impl CtlService {
     async fn set_masks(&self, request: &SetLogMasksReq) -> Result<SetLogMasksResp, Box<Fault>> {
         check_system(&self.state.config.name, &request.sys)?;
         log_masks::set(&self.state, &self.plugins, request).await
-    }
-}
-
-/// The block device half: a controller for all of its namespaces.
-fn controllers(request: &ScanNvmeReq, found: StorageScanDetailResponse) -> ScanNvmeResp {
-    let time = found.time_ms / 1000;
-    let mut controllers: Vec<NvmeController> = Vec::new();
-    for device in found.devices.into_iter().filter(|d| d.class == "nvme") {
-        let address = device.address.split('/').next().unwrap_or_default();
-        let namespace = (device.size_bytes > 0).then(|| Namespace {
-            id: detail(&device, "namespace").parse().unwrap_or(1),
-            size: device.size_bytes,
-            ctrlr_pci_addr: address.to_owned(),
-        });
-        match controllers.last_mut().filter(|c| c.pci_addr == address) {
-            Some(known) => known.namespaces.extend(namespace),
-            None => {
-                let name = |text: &str| match request.basic {
-                    true => String::new(),
-                    false => text.to_owned(),
-                };
-                controllers.push(NvmeController {
-                    model: name(&device.model),
-                    serial: name(&device.serial),
-                    fw_rev: name(&device.firmware),
-                    pci_addr: address.to_owned(),
-                    socket_id: device.numa_node.unwrap_or(-1),
-                    health_stats: device.health.as_ref().map(|h| health(h, time)),
-                    namespaces: namespace.into_iter().collect(),
-                    vendor_id: detail(&device, "pci_id")
-                        .split(':')
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned(),
-                    ..NvmeController::default()
-                });
-            }
-        }
-    }
-    let failed = found.faults.into_iter().next();
-    ScanNvmeResp {
-        ctrlrs: controllers,
-        state: Some(match failed {
-            None => ResponseState::default(),
-            Some(failed) => ResponseState {
-                status: ResponseStatus::CtlErrNvme.into(),
-                error: format!(
-                    "plugin {}: {}",
-                    failed.plugin,
-                    failed.fault.unwrap_or_default()
-                ),
-                info: String::new(),
-            },
-        }),
-    }
-}
-
-pub(super) fn detail<'d>(device: &'d Device, key: &str) -> &'d str {
-    let found = device.details.iter().find(|detail| detail.key == key);
-    found.map_or("", |detail| detail.value.as_str())
-}
-
-/// What is not known is 0, as that protocol has it.
-pub(super) fn health(health: &DeviceHealth, seconds: u64) -> BioHealthResp {
-    let warns = |bit: u32| health.critical_warning.unwrap_or(0) & 1 << bit != 0;
-    BioHealthResp {
-        timestamp: seconds,
-        warn_temp_time: health.warning_temperature_minutes.unwrap_or(0),
-        crit_temp_time: health.critical_temperature_minutes.unwrap_or(0),
-        ctrl_busy_time: health.busy_minutes.unwrap_or(0),
-        power_cycles: health.power_cycles.unwrap_or(0),
-        power_on_hours: health.power_on_hours.unwrap_or(0),
-        unsafe_shutdowns: health.unsafe_shutdowns.unwrap_or(0),
-        media_errs: health.media_errors.unwrap_or(0),
-        err_log_entries: health.error_log_entries.unwrap_or(0),
-        temperature: health.temperature_kelvin.unwrap_or(0),
-        avail_spare_warn: warns(0),
-        temp_warn: warns(1),
-        dev_reliability_warn: warns(2),
-        read_only_warn: warns(3),
-        volatile_mem_warn: warns(4),
-        ..BioHealthResp::default()
-    }
-}
-
-/// Memory of this host, from the kernel's files below `root`.
-fn memory(root: &Path) -> SysMemInfo {
-    let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
-    let whole = text("proc/meminfo");
-    let value = |name| meminfo(&whole, name);
-    let nodes = "sys/devices/system/node";
-    let mut numa_nodes = Vec::new();
-    let entries = std::fs::read_dir(root.join(nodes)).into_iter().flatten();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|n| n.strip_prefix("node"));
-        let Some(numa_node_index) = number.and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        let own = text(&format!("{nodes}/node{numa_node_index}/meminfo"));
-        let value = |name| meminfo(&own, name);
-        numa_nodes.push(MemInfo {
-            numa_node_index,
-            hugepages_total: value("HugePages_Total"),
-            hugepages_free: value("HugePages_Free"),
-            hugepages_surplus: value("HugePages_Surp"),
-            mem_total_kb: value("MemTotal"),
-            mem_free_kb: value("MemFree"),
-            mem_used_kb: value("MemUsed"),
-        });
-    }
-    numa_nodes.sort_by_key(|node| node.numa_node_index);
-    SysMemInfo {
-        hugepages_total: value("HugePages_Total"),
-        hugepages_free: value("HugePages_Free"),
-        hugepages_reserved: value("HugePages_Rsvd"),
-        hugepages_surplus: value("HugePages_Surp"),
-        hugepage_size_kb: u32::try_from(value("Hugepagesize")).unwrap_or(0),
-        mem_total_kb: value("MemTotal"),
-        mem_free_kb: value("MemFree"),
-        mem_available_kb: value("MemAvailable"),
-        numa_nodes,
-    }
-}
-
-/// A number of meminfo; lines of nodes begin with `Node N`. 0 if there is none.
-fn meminfo(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.split_whitespace().next_back() == Some(name)).then_some(value)
-    });
-    line.and_then(|value| value.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use daos_proto::host::{Detail, PluginFault};
-
-    fn namespace(address: &str, id: &str, size: u64) -> Device {
-        let text = |key: &str, value: &str| Detail {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        };
-        Device {
-            class: "nvme".to_owned(),
-            address: address.to_owned(),
-            model: "M".to_owned(),
-            serial: "S".to_owned(),
-            size_bytes: size,
-            numa_node: Some(1),
-            details: vec![text("namespace", id), text("pci_id", "8086:0a54")],
-            health: Some(DeviceHealth {
-                temperature_kelvin: Some(323),
-                critical_warning: Some(0b110),
-                media_errors: Some(4),
-                ..DeviceHealth::default()
-            }),
-            ..Device::default()
-        }
-    }
-
-    #[test]
-    fn namespaces_are_gathered_below_their_controllers() {
-        let found = || StorageScanDetailResponse {
-            devices: vec![
-                namespace("0000:41:00.0/1", "1", 4096),
-                namespace("0000:41:00.0/5", "5", 8192),
-                namespace("0000:42:00.0", "1", 0),
-                Device {
-                    class: "kdev".to_owned(),
-                    ..Device::default()
-                },
-            ],
-            faults: vec![PluginFault {
-                plugin: "p".to_owned(),
-                fault: Some(Fault::default()),
-            }],
-            time_ms: 7000,
-            notes: Vec::new(),
-        };
-        let half = controllers(&ScanNvmeReq::default(), found());
-        assert_eq!(half.ctrlrs.len(), 2);
-        let first = &half.ctrlrs[0];
-        assert_eq!(
-            (
-                first.pci_addr.as_str(),
-                first.serial.as_str(),
-                first.socket_id
-            ),
-            ("0000:41:00.0", "S", 1)
-        );
-        let ids: Vec<_> = first.namespaces.iter().map(|n| (n.id, n.size)).collect();
-        assert_eq!(ids, [(1, 4096), (5, 8192)]);
-        assert_eq!(first.vendor_id, "8086");
-        let health = first.health_stats.as_ref().unwrap();
-        assert_eq!(
-            (health.timestamp, health.temperature, health.media_errs),
-            (7, 323, 4)
-        );
-        assert!(health.temp_warn && health.dev_reliability_warn && !health.avail_spare_warn);
-        assert!(half.ctrlrs[1].namespaces.is_empty());
-        let state = half.state.unwrap();
-        assert_eq!(state.status(), ResponseStatus::CtlErrNvme);
-        let basic = ScanNvmeReq {
-            basic: true,
-            ..ScanNvmeReq::default()
-        };
-        assert_eq!(controllers(&basic, found()).ctrlrs[0].serial, "");
-    }
-
-    #[test]
-    fn memory_is_told_by_node() {
-        let root = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        put(
-            "proc/meminfo",
-            "MemTotal:  100 kB\nHugePages_Total:   6\nHugepagesize:   2048 kB\n",
-        );
-        put(
-            "sys/devices/system/node/node1/meminfo",
-            "Node 1 MemUsed: 5 kB\nNode 1 HugePages_Free:  2\n",
-        );
-        let memory = memory(root.path());
-        assert_eq!((memory.mem_total_kb, memory.hugepages_total), (100, 6));
-        assert_eq!(memory.hugepage_size_kb, 2048);
-        let node = &memory.numa_nodes[0];
-        assert_eq!(
-            (node.numa_node_index, node.mem_used_kb, node.hugepages_free),
-            (1, 5, 2)
-        );
     }
 }

@@ -23,6 +23,7 @@ mod hostile_engines;
 mod hostile_faces;
 mod hostile_plugins;
 mod immutable_keys;
+mod interop;
 mod joined_pools;
 mod layers;
 mod leases;

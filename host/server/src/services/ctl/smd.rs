@@ -1,6 +1,6 @@
 //! Devices and pools as engines know them, in the terms of the DAOS 2.8 control plane.
 
-use super::{detail, health};
+use super::scan::{detail, health};
 use crate::pools::{Member, Pools};
 use crate::scan;
 use crate::state::{State, now_ms};
@@ -133,7 +133,7 @@ pub(super) async fn manage(
 }
 
 /// The devices of an engine, as it tells them.
-async fn devices(member: &Member, with_health: bool) -> Result<Vec<SmdDevice>, Status> {
+pub(super) async fn devices(member: &Member, with_health: bool) -> Result<Vec<SmdDevice>, Status> {
     let request = EngineDevicesRequest {
         health: with_health,
     };
@@ -147,7 +147,8 @@ fn described(held: EngineDevice, space: &EngineSpace, rank: u32, with_health: bo
     // Targets share their devices' space alike.
     let targets = u64::from(space.targets.max(1));
     let share = |bytes: u64| bytes / targets * held.targets.len() as u64;
-    let (usable_bytes, avail_bytes) = (share(space.bdev_total), share(space.bdev_free));
+    // What no pool has is free, and all of it can be a pool's.
+    let free = share(space.bdev_free);
     let (uuid, total_bytes) = (held.uuid.clone(), held.size_bytes);
     let tgt_ids = held.targets.iter().map(|n| *n as i32).collect();
     let device: Device = scan::held(held);
@@ -161,7 +162,7 @@ fn described(held: EngineDevice, space: &EngineSpace, rank: u32, with_health: bo
     let health_stats = device.health.as_ref().filter(|_| with_health).map(|told| {
         let mut stats = health(told, seconds);
         stats.dev_uuid.clone_from(&uuid);
-        (stats.total_bytes, stats.avail_bytes) = (total_bytes, avail_bytes);
+        (stats.total_bytes, stats.avail_bytes) = (total_bytes, free);
         stats
     });
     let controller = NvmeController {
@@ -184,8 +185,8 @@ fn described(held: EngineDevice, space: &EngineSpace, rank: u32, with_health: bo
         uuid,
         tgt_ids,
         total_bytes,
-        avail_bytes,
-        usable_bytes,
+        avail_bytes: free,
+        usable_bytes: free,
         rank,
         ctrlr: Some(controller),
         ctrlr_namespace_id: namespace,
@@ -222,7 +223,7 @@ mod tests {
         assert_eq!(device.tgt_ids, [1, 3]);
         assert_eq!(
             (device.total_bytes, device.usable_bytes, device.avail_bytes),
-            (4096, 2000, 200)
+            (4096, 200, 200)
         );
         let controller = device.ctrlr.unwrap();
         assert_eq!(
