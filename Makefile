@@ -37,7 +37,7 @@ mutants: ## Remove each flush, persist and sync in turn; a test must notice
 e2e: ## The real programs together
 	tools/test e2e
 
-fuzz: ## Coverage-guided fuzzing: a minute for manifests, helper protocol and config, 8 s for the rest, or FUZZ_SECONDS
+fuzz: ## Coverage-guided fuzzing: a minute for manifests, helpers, config, gRPC and dRPC, 5 s for the rest, or FUZZ_SECONDS
 	tools/install test
 	tools/test fuzz
 

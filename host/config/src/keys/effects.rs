@@ -186,7 +186,7 @@ pub const EFFECTS: &[Row] = &[
         "nr_hugepages",
         "As many huge pages `storage prepare` reserves, unless -p says otherwise, and a server whose engines use NVMe has at \
          its start: one that root starts takes what is missing, another says what is missing.",
-        "host/server/src/preflight/tests/on_system.rs::huge_pages_are_reserved_at_start_where_somebody_says_how_many",
+        e2e!("huge_pages.rs::root_s_server_takes_what_is_missing"),
     ),
     seen(
         Top,

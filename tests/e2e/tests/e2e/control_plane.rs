@@ -9,18 +9,12 @@ use daos_proto::ctl::{
 use daos_proto::host::Fault;
 use daos_proto::mgmt::mgmt_svc_client::MgmtSvcClient;
 use daos_proto::mgmt::{LeaderQueryReq, SystemQueryReq, SystemStartReq, SystemStopReq};
-use daos_proto::{COMPONENT_HEADER, VERSION_HEADER, fault, methods};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
+use daos_proto::{COMPONENT_HEADER, VERSION_HEADER};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -59,47 +53,10 @@ pub(crate) fn number(status: &Status) -> i32 {
     Fault::from_status(status).map_or(0, |fault| fault.code)
 }
 
-fn waiting<'a>(site: &'a Site) -> Server<'a> {
+pub(crate) fn waiting<'a>(site: &'a Site) -> Server<'a> {
     let mut server = site.start();
     server.wait_phase("maintenance");
     server
-}
-
-#[test]
-fn every_method_of_that_control_plane_has_an_answer() {
-    let site = Site::with_file();
-    let server = waiting(&site);
-    block_on(async {
-        let channel = channel(&site).await;
-        for method in methods::METHODS {
-            let mut client = Grpc::new(channel.clone());
-            client.ready().await.expect("a connection");
-            let path = PathAndQuery::try_from(method.path).expect("a path");
-            let codec = ProstCodec::<(), ()>::default();
-            let caller = method.callers[0];
-            let answer = client.unary(of(caller, "2.8.0", ()), path, codec).await;
-            let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
-            let is_fault_injection = method.path.contains("/FaultInject");
-            assert_eq!(
-                code == Code::Unimplemented,
-                is_fault_injection,
-                "{}: {code}",
-                method.path
-            );
-            let unsupported = answer
-                .err()
-                .and_then(|status| fault::status_number(&status));
-            assert!(
-                unsupported == Some(-2037) || methods::is_served(method.path) || is_fault_injection,
-                "{}: {unsupported:?}",
-                method.path
-            );
-        }
-    });
-    // None of them has changed anything.
-    let state = site.state().expect("the server answers");
-    assert_eq!(state["phase"], "maintenance", "{state:#}");
-    server.stop();
 }
 
 #[test]
@@ -433,92 +390,6 @@ fn a_server_describes_itself_and_tells_its_health() {
 /// A stream of one request.
 fn tokio_stream_of<T>(request: T) -> impl tonic::codegen::tokio_stream::Stream<Item = T> {
     tonic::codegen::tokio_stream::once(request)
-}
-
-#[test]
-fn clients_that_dawdle_are_turned_away_and_hold_up_nobody() {
-    let site = Site::with_file();
-    let server = waiting(&site);
-    // One that says nothing, one that never finishes its greeting, one that stops in the middle of a frame.
-    let begins: [&[u8]; 3] = [
-        b"",
-        b"PRI * HTTP/2.0\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x7f\x01",
-    ];
-    let mut dawdlers = Vec::new();
-    for number in 0..300 {
-        let mut stream = TcpStream::connect(site.address()).expect("a connection");
-        stream.write_all(begins[number % 3]).expect("a begin");
-        dawdlers.push(stream);
-    }
-    let begun = Instant::now();
-    site.shell(&["system", "query"]).expect(0);
-    assert!(
-        begun.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
-    // The first two kinds are turned away after ten seconds.
-    for number in [0, 1] {
-        let stream = &mut dawdlers[number];
-        stream
-            .set_read_timeout(Some(Duration::from_secs(40)))
-            .expect("a limit");
-        let mut rest = Vec::new();
-        // Reset or closed, whichever comes first; what counts is that it ends.
-        let end = stream.read_to_end(&mut rest);
-        let waits = end
-            .as_ref()
-            .is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
-        assert!(!waits, "dawdler {number} is still there");
-    }
-    site.shell(&["system", "query"]).expect(0);
-    drop(dawdlers);
-    server.stop();
-}
-
-#[test]
-fn ten_thousand_idle_connections_keep_nobody_out() {
-    const IDLE: usize = 10_000;
-    let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-        .expect("the limit of open files");
-    let wanted = IDLE as u64 + 2_000;
-    if hard < wanted {
-        daos_e2e::not_run(
-            "10,000 idle connections",
-            &format!("only {hard} open files are allowed"),
-        );
-        return;
-    }
-    if soft < wanted {
-        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, wanted, hard)
-            .expect("the limit can be raised");
-    }
-    let site = Site::with_file();
-    let server = waiting(&site);
-    assert!(
-        server.log().contains("connections and files"),
-        "{}",
-        server.log()
-    );
-    // Real connections: greeted in HTTP/2, with settings, and then at rest.
-    const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
-    let mut idle = Vec::with_capacity(IDLE);
-    for _ in 0..IDLE {
-        let mut stream = TcpStream::connect(site.address()).expect("a connection");
-        stream.write_all(GREETING).expect("a greeting");
-        idle.push(stream);
-    }
-    let begun = Instant::now();
-    site.shell(&["system", "query"]).expect(0);
-    assert!(
-        begun.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        begun.elapsed()
-    );
-    drop(idle);
-    site.shell(&["system", "query"]).expect(0);
-    server.stop();
 }
 
 #[test]

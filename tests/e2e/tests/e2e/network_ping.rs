@@ -1,6 +1,7 @@
 //! `daos_shell network ping`: against engines and against hosts without one, over several providers.
 
 use crate::data_path::namespaces::{Namespaces, Relay};
+use crate::membership::{make_system, two_secured};
 use daos_e2e::{Bdev, Finished, LIMIT, Server, Site, eventually, finish, not_run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -111,6 +112,48 @@ fn a_host_in_maintenance_and_its_engine_are_measured() {
     let beside = ping(&site, &[&host, "-n", "5", "-p", "tcp", "--json"]).expect(0);
     assert_eq!(beside.json()["response"]["provider"], "tcp");
     wait_for_responders(&server, 0);
+    server.stop();
+}
+
+/// The control plane is asked over TLS for a responder, and for the address of a rank; ranks are looked up at the access point,
+/// whichever server is asked.
+#[test]
+fn hosts_and_ranks_are_found_over_tls() {
+    let (site, other) = two_secured();
+    let mut server = site.start();
+    let mut second = other.start();
+    make_system(&site, &mut server, &other, &mut second);
+    let sizes = ["-n", "10", "-S", "64,8k", "--json"];
+    for (asked, rank) in [(&site, "0"), (&site, "1"), (&other, "0"), (&other, "1")] {
+        let done = ping(asked, &[&[rank][..], &sizes].concat()).expect(0);
+        let report = done.json();
+        assert_measured(&report, &[64, 8192]);
+        assert_eq!(report["response"]["peer"], format!("rank {rank}"));
+    }
+    let host = other.address();
+    let done = ping(&site, &[&[host.as_str()][..], &sizes].concat()).expect(0);
+    assert_measured(&done.json(), &[64, 8192]);
+    // Who shows no certificate gets no address of an engine.
+    let dir = site.path("plugins").display().to_string();
+    let address = site.address();
+    let plain = [
+        "-i",
+        "-l",
+        &address,
+        "network",
+        "ping",
+        "--plugins-dir",
+        &dir,
+        "0",
+    ];
+    let refused = site.run("daos_shell", &plain).expect(1);
+    assert!(
+        refused.stderr.contains("does not talk in plain text"),
+        "{refused}"
+    );
+    let none = ping(&site, &["7", "-n", "1"]).expect(1);
+    assert!(none.stderr.contains("rank 7"), "{none}");
+    second.stop();
     server.stop();
 }
 

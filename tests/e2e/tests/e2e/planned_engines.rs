@@ -1,6 +1,9 @@
 //! A server whose configuration names no engines plans them, shows the plan, and asks before it formats.
 
-use daos_e2e::{Finished, Port, Server, Site, User};
+use crate::format_death::{STOP_AT, can_stop};
+use daos_e2e::{Finished, Port, Server, Site, User, eventually, is_stopped};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
 use std::io::Write as _;
@@ -173,6 +176,99 @@ fn an_agreement_on_the_command_line_is_enough() {
     format(&site, &["-f", "--accept-plan", &format!("ffff,{plan}")]).expect(0);
     server.wait_phase("ready");
     server.stop();
+}
+
+/// Steps between an agreement and the end of its format, in their order; the first two are of the plan's own file.
+const STEPS: [&str; 8] = [
+    "file-staged",
+    "file-renamed",
+    "scm-formatted",
+    "scm-mounted",
+    "bdev-formatted",
+    "devices-listed",
+    "file-renamed:2",
+    "formatted",
+];
+
+/// What an agreement has become when the server dies during the format, or whoever asked for it leaves.
+#[test]
+fn an_agreement_counts_from_its_file_on_whatever_ends_the_format() {
+    if !can_stop("an_agreement_counts_from_its_file_on_whatever_ends_the_format") {
+        return;
+    }
+    for step in STEPS {
+        for dies in [true, false] {
+            let (mut site, _port) = site(User::Unprivileged);
+            site.set_env(STOP_AT, step);
+            let mut server = site.start_with(START);
+            let plan = hash(&server.wait_phase("maintenance"));
+            let mut shell = site
+                .command("daos_shell")
+                .args(["-i", "-l", &site.address(), "storage", "format", "-f"])
+                .args(["--accept-plan", &plan])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the shell");
+            let stopped = server.wait_stopped(step);
+            if !dies {
+                shell.kill().expect("our child");
+                shell.wait().expect("our child");
+                assert!(is_stopped(stopped), "{step}");
+                // Nobody waits for it any more, and it goes on to its end; helpers stand still at their own files, too.
+                let state = eventually("the format is done", || {
+                    for process in server
+                        .processes()
+                        .into_iter()
+                        .filter(|pid| is_stopped(*pid))
+                    {
+                        kill(Pid::from_raw(process as i32), Signal::SIGCONT)
+                            .expect("it stands still");
+                    }
+                    // Not while the server stands still: the shell would wait for it.
+                    site.state().filter(|state| state["phase"] == "ready")
+                });
+                assert_eq!(state["proposed"]["accepted"], true, "{step}: {state:#}");
+                assert!(site.path("state/engines.yml").exists(), "{step}");
+                server.stop();
+                continue;
+            }
+            server.kill();
+            drop(server);
+            shell.wait().expect("our child");
+            site.clear_env(STOP_AT);
+            // Not a byte was written to storage before the plan was kept.
+            let kept = site.path("state/engines.yml").exists();
+            assert_eq!(kept, step != "file-staged", "{step}");
+            let superblock = site.memory_dir().join("scm/0/superblock");
+            assert!(kept || !superblock.exists(), "{step}");
+            let mut server = site.start_with(START);
+            let state = server.wait_state("settled", |s| s["phase"] != "starting");
+            // The same engines, without another agreement if there was one.
+            assert_eq!(hash(&state), plan, "{step}");
+            assert_eq!(state["proposed"]["accepted"], kept, "{step}: {state:#}");
+            // Half a format is none: what there is waits for another one, or serves.
+            let is_complete = superblock.exists();
+            let engine = &state["engines"][0]["state"];
+            if is_complete {
+                assert_ne!(engine, "await-format", "{step}: {state:#}");
+            } else {
+                assert_eq!(engine, "await-format", "{step}: {state:#}");
+                assert_eq!(state["phase"], "maintenance", "{step}: {state:#}");
+            }
+            if !kept {
+                let refused = format(&site, &["-f"]).expect(1);
+                assert!(refused.stderr.contains("nobody has agreed"), "{refused}");
+            }
+            // Malloc's content went with its engine, so that a complete one wants a format as well.
+            let agreed = ["--accept-plan", &plan];
+            let again = [&["-f", "--reformat"][..], if kept { &[] } else { &agreed }].concat();
+            server.wait_phase("maintenance");
+            format(&site, &again).expect(0);
+            server.wait_phase("ready");
+            server.stop();
+        }
+    }
 }
 
 #[test]
