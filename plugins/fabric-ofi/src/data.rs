@@ -4,6 +4,7 @@ mod domain;
 mod endpoint;
 mod glances;
 mod leftover;
+mod local;
 mod neighbour;
 mod operation;
 mod pause;

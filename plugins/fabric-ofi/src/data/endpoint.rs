@@ -3,6 +3,7 @@
 mod progress;
 
 use super::glances::Glances;
+use super::local::Owned;
 use super::neighbour::Refusal;
 use super::operation::{
     Op, Outstanding, Stage, completion_of, has_scratch, inject, name_of, status_of,
@@ -48,7 +49,9 @@ pub(super) struct Parts {
 /// An endpoint of a libfabric provider.
 pub struct OfiEndpoint {
     // Declared before the queue and the vector: closed first.
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint>,
+    /// If there may be peers in this process that must know when it is closed.
+    owned: Option<Owned>,
     queue: Arc<Queue>,
     peers: Peers,
     fd: Option<i32>,
@@ -75,8 +78,12 @@ pub struct OfiEndpoint {
 
 impl OfiEndpoint {
     pub(super) fn new(parts: Parts) -> Self {
+        let endpoint = Arc::new(parts.endpoint);
         Self {
-            endpoint: parts.endpoint,
+            owned: parts
+                .are_neighbours
+                .then(|| Owned::new(&endpoint, &parts.address)),
+            endpoint,
             queue: parts.queue,
             peers: Peers::new(parts.vector, parts.are_neighbours),
             fd: parts.fd,
@@ -308,6 +315,14 @@ impl OfiEndpoint {
                     tracing::debug!(%errno, "the provider cannot cancel this operation");
                 }
             }
+        }
+    }
+}
+
+impl Drop for OfiEndpoint {
+    fn drop(&mut self) {
+        if let Some(owned) = self.owned.take() {
+            owned.close(self.peers.locals());
         }
     }
 }

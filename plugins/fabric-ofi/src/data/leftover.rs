@@ -61,6 +61,26 @@ fn remove(directory: &Path, own: u32) -> usize {
     removed
 }
 
+/// Name of the file of an endpoint with this address, `fi_shm://PID:N:N` and a zero.
+fn file_of(address: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(address.strip_suffix(&[0])?).ok()?;
+    let (_, name) = text.split_once("://")?;
+    process_of(name).map(|_| name)
+}
+
+/// Removes the file of an endpoint of this process that is closed; libfabric does so, too, but perhaps later.
+pub(super) fn remove_closed(address: &[u8]) {
+    if let Some(name) = file_of(address) {
+        // It may be gone already.
+        let _ = fs::remove_file(Path::new(DIRECTORY).join(name));
+    }
+}
+
+/// Whether an endpoint of this process with this address has a file.
+pub(super) fn has_file(address: &[u8]) -> bool {
+    file_of(address).is_some_and(|name| Path::new(DIRECTORY).join(name).exists())
+}
+
 /// The process of a file called `PID:N:N`.
 fn process_of(name: &str) -> Option<u32> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

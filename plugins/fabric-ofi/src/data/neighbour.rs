@@ -6,6 +6,7 @@
 //! the provider's way, which holds the lock for as long as the copy takes, and says of one that fails neither which it
 //! was nor why.
 
+use super::local::{Found, Local};
 use daos_plugin_api::abi::{FabricOp, FabricRequest};
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -14,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// For how long a process that was there is taken to be, in ticks: a system call for each message of a fast exchange would
 /// be a tenth of it, and so would be a clock that tells the time.
@@ -41,6 +43,8 @@ pub(super) struct Neighbour {
     process: Option<OwnedFd>,
     /// When it was last there, in ticks.
     seen: Option<u64>,
+    /// The endpoint, if it is of this process.
+    local: Option<Arc<Local>>,
 }
 
 /// Why a remote access was not carried out.
@@ -61,6 +65,22 @@ impl Neighbour {
         // The address came from elsewhere, and negative numbers mean groups of processes.
         let number = i32::try_from(number.parse::<u32>().ok()?).ok()?;
         let pid = rustix::process::Pid::from_raw(number)?;
+        let local = match Some(std::process::id()) == number.try_into().ok() {
+            true => Local::find(address),
+            false => Found::Elsewhere,
+        };
+        let local = match local {
+            Found::Open(local) => Some(local),
+            Found::Elsewhere => None,
+            Found::Closed => {
+                return Some(Self {
+                    pid: Pid::from_raw(number),
+                    process: None,
+                    seen: None,
+                    local: None,
+                });
+            }
+        };
         let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(process) => Some(process),
             Err(rustix::io::Errno::SRCH) => None,
@@ -70,11 +90,25 @@ impl Neighbour {
             pid: Pid::from_raw(number),
             process,
             seen: None,
+            local,
         })
     }
 
-    /// Whether the process has not ended; a zombie has.
+    /// The endpoint, if it is of this process.
+    pub(super) fn local(&self) -> Option<Arc<Local>> {
+        self.local.clone()
+    }
+
+    /// Whether it is an endpoint of this process that is closed already, of which the provider must not hear.
+    pub(super) fn is_own_and_gone(&self) -> bool {
+        self.process.is_none() && self.pid == Pid::this()
+    }
+
+    /// Whether the process has not ended (a zombie has), nor, in this process, the endpoint.
     pub(super) fn is_alive(&mut self) -> bool {
+        if self.local.as_ref().is_some_and(|local| local.is_closed()) {
+            return false;
+        }
         let now = ticks();
         // Clocks of two processors may differ: what lies ahead is long ago.
         if self.seen.is_some_and(|seen| now.wrapping_sub(seen) < FRESH) {

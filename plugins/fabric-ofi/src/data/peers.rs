@@ -1,5 +1,6 @@
 //! The peers of an endpoint, and how long the provider still needs their addresses.
 
+use super::local::Local;
 use super::neighbour::Neighbour;
 use super::waiting::{Patience, Waiting, is_gone};
 use crate::libfabric::{AddressVector, Errno, sys};
@@ -37,6 +38,9 @@ struct Entry {
     /// Its process, if peers are of this machine.
     neighbour: Option<Neighbour>,
 }
+
+/// The provider's number of a peer of which it does not hear.
+const NOBODY: sys::fi_addr_t = sys::fi_addr_t::MAX;
 
 /// How many peers that nobody uses any more stay in the address vector of a provider that must not get a number back
 /// soon.
@@ -99,8 +103,12 @@ impl Peers {
     /// # Safety
     /// As for `resolve`.
     unsafe fn add(&mut self, address: &[u8]) -> Result<Place, Errno> {
-        // SAFETY: the caller vouches for the address.
-        let provider = unsafe { self.vector.insert(address) }?;
+        let neighbour = self.retired.as_ref().and_then(|_| Neighbour::of(address));
+        let provider = match &neighbour {
+            Some(neighbour) if neighbour.is_own_and_gone() => NOBODY,
+            // SAFETY: the caller vouches for the address.
+            _ => unsafe { self.vector.insert(address) }?,
+        };
         *self.sharers.entry(provider).or_default() += 1;
         let place = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry {
@@ -119,9 +127,7 @@ impl Peers {
         let entry = &mut self.entries[place.0 as usize];
         entry.provider = provider;
         entry.address = address.to_vec();
-        if self.retired.is_some() {
-            entry.neighbour = Neighbour::of(address);
-        }
+        entry.neighbour = neighbour;
         self.by_address.insert(address.to_vec(), place);
         Ok(place)
     }
@@ -145,6 +151,15 @@ impl Peers {
     pub(super) fn neighbour(&mut self, place: Place) -> Option<&mut Neighbour> {
         self.retired.as_ref()?;
         self.entries[place.0 as usize].neighbour.as_mut()
+    }
+
+    /// The peers that are endpoints of this process.
+    pub(super) fn locals(&self) -> impl Iterator<Item = Arc<Local>> {
+        let neighbours = self
+            .entries
+            .iter()
+            .filter_map(|entry| entry.neighbour.as_ref());
+        neighbours.filter_map(Neighbour::local)
     }
 
     /// Whether operations towards the peer wait for the provider.
@@ -228,7 +243,8 @@ impl Peers {
     /// Takes a place that nobody uses out of the tables and the address vector.
     fn remove(&mut self, place: Place) {
         let entry = &mut self.entries[place.0 as usize];
-        entry.neighbour = None;
+        // Until the provider has let go of it.
+        let _neighbour = entry.neighbour.take();
         let provider = entry.provider;
         self.by_address.remove(&std::mem::take(&mut entry.address));
         self.free.push(place);
@@ -239,6 +255,9 @@ impl Peers {
             }
         }
         self.sharers.remove(&provider);
+        if provider == NOBODY {
+            return;
+        }
         if let Err(errno) = self.vector.remove(provider) {
             tracing::warn!(%errno, "cannot remove a peer's address");
         }
