@@ -14,10 +14,7 @@ SITE_ALLOWED=${SITE_ALLOWED:-}
 
 # as_user COMMAND...: runs it as the site's user, with no limit of locked memory, which vfio counts.
 as_user() {
-	(
-		ulimit -l unlimited
-		exec setpriv --reuid "$SITE_USER" --regid "$SITE_USER" --clear-groups env HOME="$SITE" XDG_RUNTIME_DIR="$SITE/runtime" "$@"
-	)
+	HOME=$SITE XDG_RUNTIME_DIR=$SITE/runtime "$VM_BUILD/as-user" "$SITE_USER" "$@"
 }
 
 # prepare_site OPTION...: `storage prepare` for the site's user, as root.
@@ -59,15 +56,18 @@ server() {
 	touch "$SITE/server.log"
 	SITE_SAID=$(wc -l <"$SITE/server.log")
 	as_user "$VM_BUILD/daos_server" -o "$SITE/server.yml" start -i "$@" >>"$SITE/server.log" 2>&1 &
-	until pgrep -x daos_server >/dev/null; do sleep 0.1; done
+	until pidof daos_server >/dev/null; do sleep 0.1; done
 }
 
 # kill_all: ends the server and its engines as a loss of power would, as far as processes go.
 kill_all() {
-	# shellcheck disable=SC2046
-	kill -9 $(pgrep -x daos_server) $(engines)
-	# Names are cut off after 15 characters: the first is the server and its helpers.
-	while pgrep daos_server || engines; do sleep 0.1; done >/dev/null
+	killall -q -9 daos_server daos_io_server || true
+	await_end
+}
+
+# await_end: waits until the server, its helpers and engines are gone.
+await_end() {
+	while pidof daos_server daos_server_helper daos_io_server; do sleep 0.1; done >/dev/null
 }
 
 shell() { as_user "$VM_BUILD/daos_shell" -i "$@"; }
@@ -86,7 +86,7 @@ said() { sed -n "$((SITE_SAID + 1)),\$s/.*\($1\).*/\1/p" "$SITE/server.log"; }
 await() {
 	local end=$((SECONDS + 240)) phases
 	until phases=$(said "server is in phase [a-z]*") && [ "${phases##* }" = "$1" ]; do
-		if [ $SECONDS -ge $end ] || ! pgrep -x daos_server >/dev/null; then
+		if [ $SECONDS -ge $end ] || ! pidof daos_server >/dev/null; then
 			words
 			fail "the system is not $1"
 		fi
@@ -99,7 +99,7 @@ await() {
 await_said() {
 	local end=$((SECONDS + 240))
 	until [ -n "$(said "$1")" ]; do
-		if [ $SECONDS -ge $end ] || ! pgrep -x daos_server >/dev/null; then
+		if [ $SECONDS -ge $end ] || ! pidof daos_server >/dev/null; then
 			words
 			fail "the server does not say: $1"
 		fi
@@ -115,17 +115,26 @@ disk() {
 }
 
 # engines: process ids of the engines that run.
-engines() { pgrep -x daos_io_server; }
+engines() { pidof daos_io_server; }
 
 # engine RANK: process of an engine.
-engine() { pgrep -f "daos_io_server.* -I $1 " || fail "engine $1 does not run"; }
+engine() {
+	local process
+	for process in $(engines); do
+		if tr '\0' ' ' <"/proc/$process/cmdline" | grep -q -- " -I $1 "; then
+			echo "$process"
+			return
+		fi
+	done
+	fail "engine $1 does not run"
+}
 # load RANK [COUNT [SEED]]: writes values of all sizes, keeping a record of what was acknowledged.
 load() { daos workload write --rank "$1" --pool "pool$1" --cont work --acked "$SITE/acked$1" --depth 8 --count "${2:-60}" --size 1..128KiB --seed "${3:-1}"; }
 proof() { daos workload verify --rank "$1" --acked "$SITE/acked$1" || { words; fail "acknowledged values of rank $1 are lost $2"; }; }
 # end_load: ends every client. A client is a child of the job that `load` is in the background, which does not end with it.
 end_load() {
-	pkill -9 -x daos || true
-	while pgrep -x daos >/dev/null; do sleep 0.1; done
+	killall -q -9 daos || true
+	while pidof daos >/dev/null; do sleep 0.1; done
 }
 # records RANK: how many acknowledged writes are in the record.
 records() {

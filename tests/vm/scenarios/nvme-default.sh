@@ -17,8 +17,8 @@ YAML
 }
 # stop: ends the server, with its engines.
 stop() {
-	pkill -TERM -x daos_server
-	while pgrep daos_server || engines; do sleep 0.1; done >/dev/null
+	killall -TERM daos_server
+	await_end
 }
 # told RANK: the controllers and namespaces in an engine's list of devices.
 told() { sed -n 's/^ *"address": "\(.*\)",$/\1/p' "$SITE/scm$1/daos_nvme.conf" | tr '\n' ' '; }

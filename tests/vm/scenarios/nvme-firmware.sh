@@ -56,7 +56,7 @@ until grep -q '^holding' /run/fw/held; do
 done
 NVME_CHECK_BUSY="far0 $NVME_512" check firmware-busy
 # The job is a shell, the program its child.
-pkill -9 -x nvme-check
+killall -9 nvme-check
 wait $holder 2>/dev/null || true
 mark "held by another process"
 
@@ -135,8 +135,8 @@ until grep -Eq 'downloading firmware: (25|50) %' $SITE/update; do
 	[ $waited -lt 3000 ] && kill -0 $client 2>/dev/null || { cat $SITE/update; words; fail "no progress is shown"; }
 	sleep 0.05
 done
-pkill -9 -x daos_server
-while pgrep daos_server >/dev/null; do sleep 0.1; done
+killall -9 daos_server
+while pidof daos_server daos_server_helper >/dev/null; do sleep 0.1; done
 ! wait $client || { cat $SITE/update; fail "the shell says that all is well"; }
 ! grep -q committed /run/fw/words || fail "it was killed too late"
 tail -n 3 $SITE/update

@@ -8,7 +8,7 @@
 cuts=${1:-3}
 # In the guest's memory: they are started again and again.
 mkdir /mnt/bin
-cp "$VM_BUILD"/{daos,daos_io_server,daos_server,daos_server_helper,daos_shell,libdaos_bdev_nvme_spdk.so} /mnt/bin
+cp "$VM_BUILD"/{as-user,daos,daos_io_server,daos_server,daos_server_helper,daos_shell,libdaos_bdev_nvme_spdk.so} /mnt/bin
 VM_BUILD=/mnt/bin
 . "$VM_SOURCE/tests/vm/guest/site.sh"
 modprobe -a nvme vfio-pci
@@ -51,7 +51,7 @@ start_engine() {
 }
 # It ends with the job that it is a child of; looking for it again and again would take longer than it does.
 kill_engine() {
-	pkill -9 -x daos_io_server
+	killall -9 daos_io_server
 	wait $process || true
 }
 workload() { daos workload "$1" --uri "$uri" "${@:2}"; }
@@ -95,7 +95,7 @@ lose_power() {
 	done
 	took writing
 	kill_engine
-	pkill -9 -x daos || true
+	killall -q -9 daos || true
 	wait $writer || true
 	now=$(wc -l <"$SITE/$record")
 	acknowledged=$((acknowledged + now - known)) known=$now

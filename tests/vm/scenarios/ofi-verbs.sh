@@ -36,7 +36,7 @@ state() {
 		sleep 0.5
 	done
 }
-engine() { pgrep -x daos_io_server || fail "no engine"; }
+engine() { pidof daos_io_server || fail "no engine"; }
 
 state maintenance
 mark "maintenance"
