@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Memory, Node, again, finish, open, pattern, recv, send};
+use common::{Memory, again, finish, open, open_node, pattern, recv, send};
 use daos_plugin_api::abi::{FABRIC_LOCAL, Status};
 use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::sdk::Error;
@@ -107,7 +107,7 @@ fn a_process_opens_it() {
     }
     // The process is none the worse for it.
     let domain = open("ofi+tcp;ofi_rxm").unwrap();
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let message = Memory::of(&domain, pattern(1, 500), FABRIC_LOCAL);
     let mut room = Memory::of(&domain, vec![0; 500], FABRIC_LOCAL);

@@ -19,7 +19,7 @@ const REMOTE: u32 = FABRIC_LOCAL | FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE;
 
 /// Puts and gets of many sizes by messages, early and late ones.
 fn messages(domain: &OfiDomain) {
-    let (mut a, mut b) = (Node::new(domain), Node::new(domain));
+    let (mut a, mut b) = (open_node(domain), open_node(domain));
     let to_b = a.resolve(&b);
     assert_eq!(a.resolve(&b), to_b, "resolve is idempotent");
     let sizes = [0, 1, 64, 4096, 16_384, 65_537, 1 << 20];
@@ -52,7 +52,7 @@ fn messages(domain: &OfiDomain) {
 
 /// Order, and tag bits that do not matter.
 fn matching(domain: &OfiDomain) {
-    let (mut a, mut b) = (Node::new(domain), Node::new(domain));
+    let (mut a, mut b) = (open_node(domain), open_node(domain));
     let to_b = a.resolve(&b);
     let out: Vec<_> = (0..50)
         .map(|n| Memory::of(domain, pattern(n, 500 + n as usize), FABRIC_LOCAL))
@@ -80,7 +80,7 @@ fn matching(domain: &OfiDomain) {
 
 /// Puts and gets by remote memory access.
 fn remote_memory(domain: &OfiDomain) {
-    let (mut a, mut b) = (Node::new(domain), Node::new(domain));
+    let (mut a, mut b) = (open_node(domain), open_node(domain));
     let to_b = a.resolve(&b);
     let target = Memory::of(domain, vec![0; 5 << 20], REMOTE);
     let (key, base) = (target.region.key, target.region.base);
@@ -118,7 +118,7 @@ fn remote_memory(domain: &OfiDomain) {
 }
 
 fn cancelling(domain: &OfiDomain) {
-    let (mut a, mut b) = (Node::new(domain), Node::new(domain));
+    let (mut a, mut b) = (open_node(domain), open_node(domain));
     let to_b = a.resolve(&b);
     let mut first = Memory::of(domain, vec![0; 64], FABRIC_LOCAL);
     let mut second = Memory::of(domain, vec![0; 64], FABRIC_LOCAL);
@@ -138,7 +138,7 @@ fn sleeping(domain: &OfiDomain) {
     let (tell, hear) = std::sync::mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut b = Node::new(domain);
+            let mut b = open_node(domain);
             tell.send(b.endpoint.address()).unwrap();
             let mut into = Memory::of(domain, vec![0; 64], FABRIC_LOCAL);
             for n in 0..20 {
@@ -157,7 +157,7 @@ fn sleeping(domain: &OfiDomain) {
             }
             assert!(b.endpoint.arm_wait().kind != WaitKind::BUSY, "never sleeps");
         });
-        let mut a = Node::new(domain);
+        let mut a = open_node(domain);
         let to_b = a.endpoint.resolve(&hear.recv().unwrap()).unwrap();
         let mut out = Memory::of(domain, vec![0; 64], FABRIC_LOCAL);
         for n in 0..20 {
@@ -173,8 +173,8 @@ fn sleeping(domain: &OfiDomain) {
 
 /// An endpoint that many talk to, some of whom are gone: the living are served.
 fn dead_peers(domain: &OfiDomain) {
-    let (mut a, mut b) = (Node::new(domain), Node::new(domain));
-    let dead = Node::new(domain);
+    let (mut a, mut b) = (open_node(domain), open_node(domain));
+    let dead = open_node(domain);
     let (to_b, to_dead) = (a.resolve(&b), a.resolve(&dead));
     drop(dead);
     let out = Memory::of(domain, pattern(1, 64), FABRIC_LOCAL);
@@ -199,7 +199,7 @@ fn dead_peers(domain: &OfiDomain) {
 
 /// Whoever spells a peer's address otherwise keeps nobody from talking to that peer: addresses come out of messages.
 fn spellings(domain: &OfiDomain) {
-    let (mut a, mut b) = (Node::new(domain), Node::new(domain));
+    let (mut a, mut b) = (open_node(domain), open_node(domain));
     let to_b = a.resolve(&b);
     let address = b.endpoint.address();
     let out = Memory::of(domain, pattern(1, 64), FABRIC_LOCAL);
@@ -286,7 +286,7 @@ fn comes_back(domain: &OfiDomain) {
         .local_addr()
         .unwrap()
         .port();
-    let mut a = Node::new(domain);
+    let mut a = open_node(domain);
     let peer = Process::start(&domain.provider(), port);
     let to_peer = a.endpoint.resolve(&peer.address).unwrap();
     assert!(echoes(&mut a, domain, to_peer, 1, PATIENCE), "no answer");
@@ -305,7 +305,7 @@ fn comes_back(domain: &OfiDomain) {
 
 /// Puts and gets between two processes; then the other one is killed, and a new one served.
 fn processes(domain: &OfiDomain) {
-    let mut a = Node::new(domain);
+    let mut a = open_node(domain);
     for round in 0..2 {
         let peer = Process::start(&domain.provider(), 0);
         let to_peer = a.endpoint.resolve(&peer.address).unwrap();
@@ -354,7 +354,7 @@ fn processes(domain: &OfiDomain) {
 
 /// Accesses to memory that is not there fail, and those before and behind them do not.
 fn unmapped(domain: &OfiDomain) {
-    let mut a = Node::new(domain);
+    let mut a = open_node(domain);
     let peer = Process::start(&domain.provider(), 0);
     let to_peer = a.endpoint.resolve(&peer.address).unwrap();
     let mut into = Memory::of(domain, vec![0; 10_000], FABRIC_LOCAL);
@@ -380,7 +380,7 @@ fn unmapped(domain: &OfiDomain) {
 
 /// Accesses to the memory of a process that was killed end.
 fn killed_owner(domain: &OfiDomain) {
-    let mut a = Node::new(domain);
+    let mut a = open_node(domain);
     let peer = Process::start(&domain.provider(), 0);
     let to_peer = a.endpoint.resolve(&peer.address).unwrap();
     let mut into = Memory::of(domain, vec![0; 100_000], FABRIC_LOCAL);
@@ -403,7 +403,7 @@ fn killed_owner(domain: &OfiDomain) {
 
 /// A message that a stopped process does not take is no reason to wait for ever: the endpoint fails.
 fn abandoned(domain: &OfiDomain) {
-    let mut a = Node::new(domain);
+    let mut a = open_node(domain);
     let peer = Process::start(&domain.provider(), 0);
     let to_peer = a.endpoint.resolve(&peer.address).unwrap();
     let mut bytes = (peer.address.len() as u16).to_le_bytes().to_vec();
@@ -431,7 +431,7 @@ fn abandoned(domain: &OfiDomain) {
 
 /// An endpoint of this process that is closed: libfabric's peers of it go on with its memory.
 fn closed_here(domain: &OfiDomain) {
-    let mut b = Node::new(domain);
+    let mut b = open_node(domain);
     let out = Memory::of(domain, pattern(1, 200_000), FABRIC_LOCAL);
     let mut into = Memory::of(domain, vec![0; 200_000], FABRIC_LOCAL);
     let mapped = || {
@@ -443,7 +443,7 @@ fn closed_here(domain: &OfiDomain) {
     let mut gone = Vec::new();
     for round in 0..200 {
         // The other one need not know who sends to it, and looks for the message when its sender is closed.
-        let mut a = Node::new(domain);
+        let mut a = open_node(domain);
         let to_b = a.resolve(&b);
         let to_a = (round % 2 == 0).then(|| b.resolve(&a));
         gone.push(a.endpoint.address());
@@ -469,7 +469,7 @@ fn closed_here(domain: &OfiDomain) {
     println!("    {stay} closed endpoints stay mapped");
     assert!(stay < 130, "{stay} closed endpoints stay mapped");
     // Resolved by who has never heard of them: the first is kept by nobody any more, the last is.
-    let mut c = Node::new(domain);
+    let mut c = open_node(domain);
     let small = Memory::of(domain, pattern(2, 64), FABRIC_LOCAL);
     for gone in [&gone[0], &gone[199]] {
         let to_gone = c.endpoint.resolve(gone).unwrap();
@@ -496,7 +496,7 @@ fn closed_here(domain: &OfiDomain) {
 
 /// More peers one after the other than an endpoint remembers after their end.
 fn many_peers(domain: &OfiDomain) {
-    let mut a = Node::new(domain);
+    let mut a = open_node(domain);
     for round in 0..24 {
         let peer = Process::start(&domain.provider(), 0);
         let to_peer = a.endpoint.resolve(&peer.address).unwrap();
@@ -510,7 +510,7 @@ fn many_peers(domain: &OfiDomain) {
 /// What a killed process leaves in /dev/shm goes when another one opens the provider; what the living have
 /// stays.
 fn leftovers(domain: &OfiDomain) {
-    let a = Node::new(domain);
+    let a = open_node(domain);
     let own = format!("/dev/shm/{}:", std::process::id());
     let files = |mark: &str| {
         let entries = std::fs::read_dir("/dev/shm").unwrap().flatten();

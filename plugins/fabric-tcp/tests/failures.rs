@@ -68,7 +68,7 @@ fn until_closed(node: &mut Node, stream: &mut TcpStream) -> Vec<u8> {
 
 /// A message still gets through to the node.
 fn works(domain: &TcpDomain, node: &mut Node) {
-    let mut other = Node::new(domain);
+    let mut other = open_node(domain);
     let to_node = other.resolve(node);
     let mut memory = [0; 4];
     node.submit(recv(901, 77, 0, &mut memory));
@@ -80,7 +80,7 @@ fn works(domain: &TcpDomain, node: &mut Node) {
 #[test]
 fn a_dead_peer_is_unreachable() {
     let domain = domain();
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let mut target = vec![0; 4096];
     let region = register(
@@ -135,8 +135,8 @@ fn a_restarted_peer_is_another_one() {
         ..Default::default()
     };
     let fixed = TcpDomain::open(&request, Settings::default()).unwrap();
-    let mut a = Node::new(&domain());
-    let mut b = Node::new(&fixed);
+    let mut a = open_node(&domain());
+    let mut b = open_node(&fixed);
     let to_old = a.resolve(&b);
     let place = socket_of(&b);
     let mut memory = [0; 1];
@@ -145,7 +145,7 @@ fn a_restarted_peer_is_another_one() {
     finish(&mut [&mut a, &mut b], 1, 1);
     a.finish(1);
     drop(b);
-    let mut b = Node::new(&fixed);
+    let mut b = open_node(&fixed);
     assert_eq!(socket_of(&b), place, "the port is free again at once");
     b.submit(recv(1, 1, 0, &mut memory));
     // What is for the old one does not reach the new one. The first send may still find the old
@@ -184,7 +184,7 @@ fn ports_count_up_from_the_first() {
         ..Default::default()
     };
     let domain = TcpDomain::open(&request, Settings::default()).unwrap();
-    let nodes: Vec<_> = (0..4).map(|_| Node::new(&domain)).collect();
+    let nodes: Vec<_> = (0..4).map(|_| open_node(&domain)).collect();
     let ports: Vec<_> = nodes.iter().map(|node| socket_of(node).port()).collect();
     assert!(
         ports[0] >= free && ports.is_sorted(),
@@ -196,7 +196,7 @@ fn ports_count_up_from_the_first() {
 #[test]
 fn a_released_peer_is_forgotten() {
     let domain = domain();
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let data = vec![7; 4 << 20];
     for n in 0..30 {
@@ -224,7 +224,7 @@ fn a_released_peer_is_forgotten() {
 #[test]
 fn a_message_that_breaks_off_leaves_its_receive_posted() {
     let domain = domain();
-    let mut node = Node::new(&domain);
+    let mut node = open_node(&domain);
     let mut memory = [0u8; 4];
     for early in [true, false] {
         if early {
@@ -242,7 +242,7 @@ fn a_message_that_breaks_off_leaves_its_receive_posted() {
         drop(stream);
         idle(&mut [&mut node], Duration::from_millis(50));
         assert!(node.done.is_empty(), "completed with half a message");
-        let mut other = Node::new(&domain);
+        let mut other = open_node(&domain);
         let to_node = other.resolve(&node);
         other.submit(send(1, to_node, 77, b"all!"));
         assert_eq!(
@@ -265,7 +265,7 @@ fn a_message_that_breaks_off_leaves_its_receive_posted() {
 #[test]
 fn nonsense_closes_its_connection_and_no_other() {
     let domain = domain();
-    let mut node = Node::new(&domain);
+    let mut node = open_node(&domain);
     let (message, rma) = (greeting(&node, 1), greeting(&node, 2));
     let mut other_incarnation = message.clone();
     other_incarnation[16] ^= 1;
@@ -355,7 +355,7 @@ fn false_answers_do_not_count() {
         ),
     ];
     for (name, answer) in answers {
-        let mut a = Node::new(&domain());
+        let mut a = open_node(&domain());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut address = vec![1, 4];
@@ -402,7 +402,7 @@ fn false_answers_do_not_count() {
 #[test]
 fn silent_connections_do_not_keep_others_out() {
     let domain = domain();
-    let mut node = Node::new(&domain);
+    let mut node = open_node(&domain);
     let silent: Vec<TcpStream> = (0..200)
         .map(|_| {
             node.poll();
@@ -425,7 +425,7 @@ fn silent_connections_do_not_keep_others_out() {
 #[test]
 fn a_reader_that_does_not_read_is_not_answered_without_end() {
     let domain = domain();
-    let mut node = Node::new(&domain);
+    let mut node = open_node(&domain);
     let mut shared = vec![5u8; 1 << 20];
     let region = register(&domain, &mut shared, FABRIC_REMOTE_READ);
     let mut stream = dial(&node);
@@ -473,7 +473,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let domain = domain();
-        let mut node = Node::new(&domain);
+        let mut node = open_node(&domain);
         let mut shared = vec![5u8; 1000];
         let region = register(&domain, &mut shared, FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE);
         let bytes = [vec![greeting(&node, lane)], parts].concat().concat();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 fn pair() -> (Node, Node) {
     let domain = domain();
-    (Node::new(&domain), Node::new(&domain))
+    (open_node(&domain), open_node(&domain))
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_message_arrives_with_its_tag() {
 
 #[test]
 fn an_endpoint_can_write_to_itself() {
-    let mut a = Node::new(&domain());
+    let mut a = open_node(&domain());
     let address = a.endpoint.address();
     let me = a.endpoint.resolve(&address).unwrap();
     assert_eq!(a.endpoint.resolve(&address), Ok(me));
@@ -168,7 +168,7 @@ fn a_peer_without_receives_is_slowed_down_and_memory_access_goes_on() {
         unexpected_bytes_per_peer: 5 << 20,
         ..Settings::default()
     });
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let data = pattern(3, 1 << 20);
     let mut shared = pattern(4, 4096);
@@ -325,8 +325,8 @@ fn malformed_operations_are_completed_as_such() {
 fn many_peers_talk_to_one_and_get_their_answers() {
     const PEERS: usize = 64;
     let domain = domain();
-    let mut server = Node::new(&domain);
-    let mut clients: Vec<Node> = (0..PEERS).map(|_| Node::new(&domain)).collect();
+    let mut server = open_node(&domain);
+    let mut clients: Vec<Node> = (0..PEERS).map(|_| open_node(&domain)).collect();
     let mut memory = vec![0u8; 64];
     let to_server: Vec<u64> = clients.iter_mut().map(|c| c.resolve(&server)).collect();
     let addresses: Vec<_> = clients.iter().map(|c| c.endpoint.address()).collect();
@@ -420,7 +420,7 @@ fn two_threads_play_ping_pong() {
     let (back, answer) = std::sync::mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut b = Node::new(domain);
+            let mut b = open_node(domain);
             tell.send(b.endpoint.address()).unwrap();
             let to_a = b.endpoint.resolve(&answer.recv().unwrap()).unwrap();
             let mut memory = vec![0; 70_000];
@@ -431,7 +431,7 @@ fn two_threads_play_ping_pong() {
                 assert_eq!(b.finish(2).status, Status::OK);
             }
         });
-        let mut a = Node::new(domain);
+        let mut a = open_node(domain);
         back.send(a.endpoint.address()).unwrap();
         let to_b = a.endpoint.resolve(&hear.recv().unwrap()).unwrap();
         let mut memory = vec![0; 70_000];

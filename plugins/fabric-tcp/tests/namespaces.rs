@@ -96,7 +96,7 @@ fn data_crosses_from_one_namespace_to_another() {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let domain = lab.enter(1, Settings::default());
-            let mut b = Node::new(&domain);
+            let mut b = open_node(&domain);
             let mut shared = pattern(8, 1 << 20);
             let region = register(
                 &domain,
@@ -115,7 +115,7 @@ fn data_crosses_from_one_namespace_to_another() {
             assert!(shared == pattern(9, 1 << 20));
         });
         let domain = lab.enter(0, Settings::default());
-        let mut a = Node::new(&domain);
+        let mut a = open_node(&domain);
         let (address, key) = hear.recv().unwrap();
         let peer = a.endpoint.resolve(&address).unwrap();
         let place = Remote { peer, key, addr: 0 };
@@ -153,7 +153,7 @@ fn a_peer_behind_a_cut_cable_becomes_unreachable() {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let domain = lab.enter(1, settings);
-            let mut b = Node::new(&domain);
+            let mut b = open_node(&domain);
             let mut shared = pattern(8, 1 << 20);
             let region = register(&domain, &mut shared, FABRIC_REMOTE_READ);
             tell.send((b.endpoint.address(), region.key)).unwrap();
@@ -163,7 +163,7 @@ fn a_peer_behind_a_cut_cable_becomes_unreachable() {
             drop(region);
         });
         let domain = lab.enter(0, settings);
-        let mut a = Node::new(&domain);
+        let mut a = open_node(&domain);
         let (address, key) = hear.recv().unwrap();
         let peer = a.endpoint.resolve(&address).unwrap();
         let place = Remote { peer, key, addr: 0 };

@@ -15,7 +15,7 @@ const BOTH: u32 = FABRIC_REMOTE_READ | FABRIC_REMOTE_WRITE;
 #[test]
 fn what_is_written_is_read_back() {
     let domain = domain();
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let mut target = vec![0u8; 8 << 20];
     let region = register(&domain, &mut target, BOTH);
@@ -55,7 +55,7 @@ fn many_accesses_at_once_end_each_on_its_own() {
     const COUNT: usize = 100;
     const SIZE: usize = 30_000;
     let domain = domain();
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let mut target = pattern(1, COUNT * SIZE);
     let region = register(&domain, &mut target, BOTH);
@@ -81,7 +81,7 @@ fn many_accesses_at_once_end_each_on_its_own() {
 #[test]
 fn wrong_keys_ranges_and_rights_are_refused_and_harm_nobody() {
     let domain = domain();
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let mut memory: Vec<Vec<u8>> = (0..3).map(|n| pattern(n, 1000)).collect();
     let rights = [FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FABRIC_LOCAL];
@@ -166,13 +166,13 @@ fn nothing_touches_memory_after_it_was_unregistered() {
     let (tell, hear) = std::sync::mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut b = Node::new(domain);
+            let mut b = open_node(domain);
             tell.send(b.endpoint.address()).unwrap();
             while !stop.load(Ordering::Acquire) {
                 b.poll();
             }
         });
-        let mut a = Node::new(domain);
+        let mut a = open_node(domain);
         let to_b = a.endpoint.resolve(&hear.recv().unwrap()).unwrap();
         let data = vec![0xffu8; 16 << 20];
         let mut copy = vec![0u8; 16 << 20];
@@ -222,7 +222,7 @@ fn nothing_touches_memory_after_it_was_unregistered() {
 #[test]
 fn an_access_can_be_cancelled_at_any_stage() {
     let domain = domain();
-    let (mut a, mut b) = (Node::new(&domain), Node::new(&domain));
+    let (mut a, mut b) = (open_node(&domain), open_node(&domain));
     let to_b = a.resolve(&b);
     let mut target = pattern(1, 4 << 20);
     let region = register(&domain, &mut target, BOTH);
