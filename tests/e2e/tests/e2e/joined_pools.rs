@@ -141,3 +141,38 @@ fn a_pool_outlives_a_server_that_is_gone_and_can_be_destroyed_without_it() {
     second.stop();
     server.stop();
 }
+
+/// The connection between the servers outlives calls, but not what it was made with or led to.
+#[test]
+fn other_certificates_and_a_restart_disturb_no_call() {
+    let (site, other) = two_secured();
+    let mut server = site.start();
+    let mut second = other.start();
+    make_system(&site, &mut server, &other, &mut second);
+    site.shell(&["pool", "create", "tank", "--size", "50%"])
+        .expect(0);
+    let dir = site.path("certs").display().to_string();
+    for days in ["5", "6", "7"] {
+        let issue = ["cert", "issue", "server", "--replace", "--ca-dir", &dir];
+        let args = [&issue[..], &["--days", days]].concat();
+        site.run("daos_server", &args).expect(0);
+        assert_eq!(pools(&site), [named("tank", "0,1")]);
+    }
+    // Both ends show the last ones: the other server has said so of connections that came after the first.
+    let renewed = second
+        .log()
+        .matches("new certificates of this server are in use")
+        .count();
+    assert_eq!(renewed, 3, "{}", second.log());
+    for _ in 0..2 {
+        second.stop();
+        second = other.start();
+        second.wait_phase("ready");
+        wait_states(&site, &["joined", "joined"]);
+        // The first call after it.
+        assert_eq!(pools(&site), [named("tank", "0,1")]);
+    }
+    site.shell(&["pool", "destroy", "tank", "-f"]).expect(0);
+    second.stop();
+    server.stop();
+}
