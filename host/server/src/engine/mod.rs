@@ -6,6 +6,7 @@ mod end;
 mod files;
 mod introduce;
 mod rest;
+mod restart;
 mod spawn;
 mod supervise;
 mod tail;

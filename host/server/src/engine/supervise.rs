@@ -6,11 +6,11 @@ use super::command::{Start, add_plugin_levels, arguments, environment, program, 
 use super::end::{describe_exit, end_with_words, terminate};
 use super::introduce::{Introduced, first};
 use super::rest::bring_to_rest;
+use super::restart::has_recovered;
 use super::spawn::spawn;
 use super::tail::{Tail, plugin_of};
-use super::verdict::fault;
 use crate::plugins::Plugins;
-use crate::state::{State, now_ms};
+use crate::state::State;
 use daos_loader::{Incident, LeaseError};
 use daos_proto::host::{EngineState, Fault};
 use daos_proto::srv::NotifyReadyReq;
@@ -27,27 +27,12 @@ use tracing::{error, info, warn};
 
 /// How long an engine may take to say that it serves.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// Pause before the first restart; doubles with each death that follows quickly.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause before a restart.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// An engine that served this long has recovered: the next death counts as the first.
-const RECOVERED_AFTER: Duration = Duration::from_secs(60);
-/// Deaths in a row after which an engine is given up.
-const GIVE_UP_AFTER: u32 = 6;
-
-/// Whether an engine that has served since then has recovered. One that never served has not, however long it took to
-/// die.
-fn has_recovered(served_since: Option<Instant>, now: Instant) -> bool {
-    served_since.is_some_and(|since| now.duration_since(since) >= RECOVERED_AFTER)
-}
-
 /// Exit code of an engine whose storage is not what its superblock records.
 const EXIT_STORAGE_MISMATCH: i32 = 3;
 /// Exit code of an engine whose configuration cannot work.
 const EXIT_CONFIG: i32 = 2;
 
-enum Command {
+pub(super) enum Command {
     Start {
         start: Start,
         started: oneshot::Sender<Result<u32, String>>,
@@ -133,9 +118,9 @@ pub(super) struct Task {
     pub(super) state: Arc<State>,
     pub(super) plugins: Arc<Plugins>,
     pub(super) index: usize,
-    inbox: mpsc::Receiver<Command>,
+    pub(super) inbox: mpsc::Receiver<Command>,
     /// Deaths in a row.
-    deaths: u32,
+    pub(super) deaths: u32,
     /// Since when its process serves.
     ready_at: Option<Instant>,
 }
@@ -313,25 +298,6 @@ impl Task {
         }
     }
 
-    /// Counts a death and waits before another start; `false` if there shall be none.
-    async fn again(&mut self, why: &str, tail: &Tail) -> bool {
-        self.deaths += 1;
-        if self.deaths >= GIVE_UP_AFTER {
-            let what = format!(
-                "the engine died {} times in a row and is given up",
-                self.deaths
-            );
-            self.fail(
-                &what,
-                why,
-                "mend the cause shown in its log, then: daos_shell system start",
-                tail,
-            );
-            return false;
-        }
-        self.pause(why, tail).await.is_some()
-    }
-
     fn spawn(&self, start: &Start, tail: &Tail) -> Result<Child, String> {
         let config = &self.state.config;
         let program = program(config).map_err(|e| e.to_string())?;
@@ -457,7 +423,7 @@ impl Task {
     }
 
     /// How a stopped engine comes back.
-    fn start_hint(&self) -> String {
+    pub(super) fn start_hint(&self) -> String {
         self.state.shell_command("system start")
     }
 
@@ -477,64 +443,5 @@ impl Task {
             // One that ended properly has removed it itself.
             let _ = std::fs::remove_file(socket);
         }
-    }
-
-    /// Waits before a restart. `None` when the engine was stopped meanwhile.
-    async fn pause(&mut self, why: &str, tail: &Tail) -> Option<()> {
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << (self.deaths - 1).min(16))
-            .min(LONGEST_PAUSE);
-        let until = Instant::now() + pause;
-        warn!(
-            engine = self.index,
-            pause_ms = pause.as_millis() as u64,
-            "engine died: {why}; restarting"
-        );
-        self.state.update(self.index, |e| {
-            e.enter(EngineState::Restarting, format!("it died: {why}"));
-            e.fault = Some(fault(
-                "the engine died",
-                why,
-                "it is restarted by itself",
-                tail,
-            ));
-            e.restarts += 1;
-            e.restart_at_ms = now_ms() + pause.as_millis() as u64;
-        });
-        loop {
-            tokio::select! {
-                () = sleep_until(until) => return Some(()),
-                command = self.inbox.recv() => match command {
-                    Some(Command::Start { started, .. }) => {
-                        drop(started.send(Err("the engine is about to be restarted".to_owned())));
-                    }
-                    Some(Command::Stop { stopped, .. }) => {
-                        self.state.update(self.index, |e| {
-                            e.enter(EngineState::Stopped, "it was stopped");
-                            e.hint = self.start_hint();
-                        });
-                        let _ = stopped.send(false);
-                        return None;
-                    }
-                    Some(Command::Ready { accepted, .. }) => {
-                        drop(accepted.send(Err("this engine was not started by the server".to_owned())));
-                    }
-                    None => return None,
-                },
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_who_has_served_for_a_while_has_recovered() {
-        let now = Instant::now() + 10 * RECOVERED_AFTER;
-        assert!(!has_recovered(None, now));
-        assert!(!has_recovered(Some(now - RECOVERED_AFTER / 2), now));
-        assert!(has_recovered(Some(now - RECOVERED_AFTER), now));
     }
 }
