@@ -65,11 +65,6 @@ fn each_does_what_it_is_for_or_says_that_it_does_not() {
             if path.contains("/FaultInject") {
                 // As where it was built without them.
                 assert_eq!(code, Code::Unimplemented, "{path}");
-            } else if path == "/ctl.CtlSvc/FirmwareUpdate" {
-                // Nothing said means memory modules, whose firmware only our own service updates.
-                let text = answer.expect_err("an error").message().to_owned();
-                assert_eq!(number, Some(NOT_SUPPORTED), "{text}");
-                assert!(text.contains("--type scm"), "{text}");
             } else if SERVED.contains(&path) {
                 assert_ne!(code, Code::Unimplemented, "{path}");
                 assert_ne!(number, Some(NOT_SUPPORTED), "{path}");

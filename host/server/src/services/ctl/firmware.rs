@@ -4,36 +4,101 @@ use crate::firmware::{Events, Firmware};
 use daos_proto::ctl::firmware_update_req::DeviceType;
 use daos_proto::ctl::{
     FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp, NvmeController,
-    NvmeFirmwareQueryResp, NvmeFirmwareUpdateResp,
+    NvmeFirmwareQueryResp, NvmeFirmwareUpdateResp, ScmFirmwareQueryResp, ScmFirmwareUpdateResp,
+    ScmModule,
 };
-use daos_proto::fault::{NOT_SUPPORTED, daos_status};
 use daos_proto::host::update_firmware_event::Event;
-use daos_proto::host::{FirmwareSelection, UpdateFirmwareRequest};
+use daos_proto::host::{FirmwareDevice, FirmwareSelection, UpdateFirmwareRequest};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
 
 /// That protocol's devices, model and revision only choose.
-fn selection(devices: &[String], model: &str, revision: &str) -> FirmwareSelection {
+fn selection(kind: &str, devices: Vec<String>, model: &str, revision: &str) -> FirmwareSelection {
     FirmwareSelection {
-        devices: devices.to_vec(),
+        devices,
         configured: false,
         model: model.to_owned(),
         revision: revision.to_owned(),
         filter: true,
-        r#type: "nvme".to_owned(),
+        r#type: kind.to_owned(),
     }
 }
 
-/// Memory modules are told of in the project's own protocol alone: their half is empty.
+/// The memory modules that a request means. That protocol names them by their identifiers, which do not say where they are.
+async fn modules(
+    firmware: &Firmware,
+    ids: &[String],
+    model: &str,
+    revision: &str,
+) -> Result<Vec<FirmwareDevice>, Status> {
+    let wanted = selection("scm", Vec::new(), model, revision);
+    let found = firmware.query(&wanted).await.map_err(|f| f.to_status())?;
+    if let (true, Some(silent)) = (found.devices.is_empty(), found.faults.into_iter().next()) {
+        return Err(silent.fault.unwrap_or_default().to_status());
+    }
+    named(found.devices, ids)
+}
+
+/// Those that are named; all without names.
+fn named(devices: Vec<FirmwareDevice>, ids: &[String]) -> Result<Vec<FirmwareDevice>, Status> {
+    let is = |device: &FirmwareDevice, id: &String| *id == device.serial || *id == device.address;
+    if let Some(id) = ids.iter().find(|id| !devices.iter().any(|d| is(d, id))) {
+        return Err(Status::unknown(format!(
+            "no memory module of this host is {id}; `daos_shell storage scan --verbose` shows them"
+        )));
+    }
+    let chosen = devices.into_iter();
+    Ok(chosen
+        .filter(|device| ids.is_empty() || ids.iter().any(|id| is(device, id)))
+        .collect())
+}
+
+fn module(device: &FirmwareDevice) -> ScmModule {
+    ScmModule {
+        uid: device.serial.clone(),
+        part_number: device.model.clone(),
+        firmware_revision: device.revision.clone(),
+        ..ScmModule::default()
+    }
+}
+
+fn told(device: &FirmwareDevice) -> ScmFirmwareQueryResp {
+    /// The next start takes other firmware.
+    const STAGED: u32 = 1;
+    let staged = device.slots.iter().find(|slot| slot.next && !slot.active);
+    ScmFirmwareQueryResp {
+        module: Some(module(device)),
+        active_version: device.revision.clone(),
+        staged_version: staged.map_or_else(String::new, |slot| slot.revision.clone()),
+        update_status: if staged.is_some() { STAGED } else { 0 },
+        error: match &device.fault {
+            Some(fault) => fault.to_string(),
+            None if device.held.is_empty() => String::new(),
+            None => format!("it is not asked while {} has it", device.held),
+        },
+        ..ScmFirmwareQueryResp::default()
+    }
+}
+
 pub(super) async fn query(
     firmware: &Firmware,
     request: &FirmwareQueryReq,
 ) -> Result<FirmwareQueryResp, Status> {
     let mut answer = FirmwareQueryResp::default();
+    if request.query_scm {
+        let found = modules(
+            firmware,
+            &request.device_i_ds,
+            &request.model_id,
+            &request.firmware_rev,
+        );
+        answer.scm_results = found.await?.iter().map(told).collect();
+    }
     if request.query_nvme {
         let wanted = selection(
-            &request.device_i_ds,
+            "nvme",
+            request.device_i_ds.clone(),
             &request.model_id,
             &request.firmware_rev,
         );
@@ -60,18 +125,24 @@ pub(super) async fn update(
     firmware: Arc<Firmware>,
     request: FirmwareUpdateReq,
 ) -> Result<FirmwareUpdateResp, Status> {
-    if request.r#type() == DeviceType::Scm {
-        return Err(daos_status(
-            NOT_SUPPORTED,
-            "firmware of memory modules is updated by `daos_shell firmware update --type scm`",
-        ));
-    }
+    let of_modules = request.r#type() == DeviceType::Scm;
+    let (model, revision) = (&request.model_id, &request.firmware_rev);
+    let chosen = match of_modules {
+        true => {
+            let found = modules(&firmware, &request.device_i_ds, model, revision).await?;
+            let name = |d: &FirmwareDevice| format!("{}:{}", d.class, d.address);
+            let names: Vec<String> = found.iter().map(name).collect();
+            if names.is_empty() {
+                return Err(Status::unknown(
+                    "this host has no memory module of that kind",
+                ));
+            }
+            selection("scm", names, "", "")
+        }
+        false => selection("nvme", request.device_i_ds.clone(), model, revision),
+    };
     let wanted = UpdateFirmwareRequest {
-        selection: Some(selection(
-            &request.device_i_ds,
-            &request.model_id,
-            &request.firmware_rev,
-        )),
+        selection: Some(chosen),
         image: request.firmware_path,
         ..UpdateFirmwareRequest::default()
     };
@@ -80,18 +151,85 @@ pub(super) async fn update(
     let mut answer = FirmwareUpdateResp::default();
     while let Some(event) = events.recv().await {
         if let Some(Event::Result(result)) = event?.event {
-            answer.nvme_results.push(NvmeFirmwareUpdateResp {
-                pci_addr: result.device.unwrap_or_default().address,
-                error: match result.fault {
-                    Some(fault) => fault.to_string(),
-                    None => result.remedy,
-                },
-            });
+            let device = result.device.unwrap_or_default();
+            let error = match result.fault {
+                Some(fault) => fault.to_string(),
+                None => result.remedy,
+            };
+            match of_modules {
+                true => answer.scm_results.push(ScmFirmwareUpdateResp {
+                    module: Some(module(&device)),
+                    error,
+                }),
+                false => answer.nvme_results.push(NvmeFirmwareUpdateResp {
+                    pci_addr: device.address,
+                    error,
+                }),
+            }
         }
     }
     match task.await {
         Ok(Ok(())) => Ok(answer),
         Ok(Err(fault)) => Err(fault.to_status()),
         Err(error) => Err(Status::internal(format!("a defect of the server: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daos_proto::host::{Fault, FirmwareSlot};
+
+    #[test]
+    fn modules_are_told_by_their_identifiers() {
+        let slot = |number, revision: &str, active, next| FirmwareSlot {
+            number,
+            revision: revision.to_owned(),
+            active,
+            next,
+            ..FirmwareSlot::default()
+        };
+        let device = |address: &str, uid: &str| FirmwareDevice {
+            class: "dcpm".to_owned(),
+            address: address.to_owned(),
+            serial: uid.to_owned(),
+            model: "PART".to_owned(),
+            revision: "1.2".to_owned(),
+            slots: vec![slot(1, "1.2", true, false)],
+            ..FirmwareDevice::default()
+        };
+        let all = || vec![device("nmem0", "8089-a2"), device("nmem1", "8089-b7")];
+        let addresses = |ids: &[&str]| -> Result<Vec<String>, Status> {
+            let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+            let chosen = named(all(), &ids)?;
+            Ok(chosen.into_iter().map(|d| d.address).collect())
+        };
+        assert_eq!(addresses(&[]).unwrap(), ["nmem0", "nmem1"]);
+        assert_eq!(addresses(&["8089-b7"]).unwrap(), ["nmem1"]);
+        assert_eq!(addresses(&["nmem0"]).unwrap(), ["nmem0"]);
+        let unknown = addresses(&["8089-b7", "8089-c1"]).unwrap_err();
+        assert!(unknown.message().contains("is 8089-c1"), "{unknown}");
+
+        let row = told(&device("nmem0", "8089-a2"));
+        let named = row.module.unwrap();
+        assert_eq!((&*named.uid, &*named.part_number), ("8089-a2", "PART"));
+        let versions = (
+            &*row.active_version,
+            &*row.staged_version,
+            row.update_status,
+        );
+        assert_eq!(versions, ("1.2", "", 0));
+        assert_eq!(row.error, "");
+        let mut staged = device("nmem0", "8089-a2");
+        staged.slots.push(slot(2, "1.3", false, true));
+        staged.held = "engine 0".to_owned();
+        let row = told(&staged);
+        assert_eq!((&*row.staged_version, row.update_status), ("1.3", 1));
+        assert!(row.error.contains("engine 0 has it"), "{}", row.error);
+        staged.fault = Some(Fault {
+            what: "it is ill".to_owned(),
+            ..Fault::default()
+        });
+        assert!(told(&staged).error.contains("it is ill"));
     }
 }
