@@ -94,6 +94,9 @@ pub struct Config {
     /// TCP port of the Prometheus endpoint; absent means none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telemetry_port: Option<u16>,
+    /// Interface that the control plane listens at alone; absent means all, or the loopback in insecure mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_iface: Option<String>,
     /// One entry per engine; empty means planned automatically.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerConfig>,
@@ -134,6 +137,7 @@ impl Default for Config {
             engine_conf_format: EngineConfFormat::Json,
             state_dir: None,
             telemetry_port: None,
+            control_iface: None,
             servers: Vec::new(),
             origin: Origin::default(),
         }

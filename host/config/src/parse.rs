@@ -64,6 +64,7 @@ pub(crate) fn config(r: &mut Reader, root: &Node) -> Config {
     );
     c.state_dir = s.path(r, "state_dir");
     c.telemetry_port = s.int(r, "telemetry_port");
+    c.control_iface = s.text(r, "control_iface");
     c.servers = servers(r, &s);
     c
 }

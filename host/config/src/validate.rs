@@ -143,6 +143,9 @@ fn top(c: &Config, check: &mut Check<'_>) {
     if let Some(provider) = &c.provider {
         check_provider("provider", provider, check);
     }
+    if let Some(name) = &c.control_iface {
+        check.name("control_iface", name);
+    }
     if c.telemetry_port == Some(c.port) {
         check.conflict(
             "telemetry_port",

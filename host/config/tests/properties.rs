@@ -327,6 +327,7 @@ fn config_text() -> impl Strategy<Value = String> {
                 .boxed(),
         ),
         line("fault_path", quoted("(/[a-z0-9]{1,4}){1,3}")),
+        line("control_iface", quoted("[a-z]{1,4}[0-9]")),
         line("fabric_ifaces", Just("ib0".to_owned()).boxed()),
         line("provider", quoted("(tcp|ofi\\+psm2)")),
         line("hyperthreads", quoted("(yes|no|on|off)")),

@@ -145,7 +145,7 @@ pub(crate) struct StartArgs {
         value_name = "DIR"
     )]
     pub(crate) socket_dir: Option<PathBuf>,
-    /// Talk without TLS and without certificates, and listen on loopback only. May be repeated.
+    /// Talk without TLS and without certificates, and listen on loopback only, unless control_iface is set. May be repeated.
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) insecure: u8,
 }

@@ -21,7 +21,8 @@ const MAX_NAMES: usize = 64;
 const MAX_NAME: usize = 256;
 
 /// Keys in which hosts may differ: a host's own place in the machine room, its hardware, and where it keeps things.
-const OWN: [&str; 18] = [
+const OWN: [&str; 19] = [
+    "control_iface",
     "fault_path",
     "fault_cb",
     "rank",

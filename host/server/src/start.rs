@@ -113,7 +113,7 @@ async fn serve(
         .iter()
         .map(|dir| SocketDir::hold(dir, path, owner.as_ref()))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let address = transport::address(&config);
+    let address = transport::address(&config)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
         let holder = match port_holder::holder(address.port()) {
             Some(holder) => format!("{holder} listens there; stop it, or "),
@@ -173,9 +173,14 @@ async fn serve(
     }
 
     if certificates.is_none() {
-        warn!(
-            "TLS is off: the control plane listens on loopback only, every local user may administer it"
-        );
+        match listens_at.ip().is_loopback() {
+            true => warn!(
+                "TLS is off: the control plane listens on loopback only, every local user may administer it"
+            ),
+            false => warn!(
+                "TLS is off, and control_iface is not the loopback: whoever reaches {listens_at} may administer it"
+            ),
+        }
     }
     info!("DAOS control server listening on {listens_at}");
     let pools = Arc::new(Pools::new(Arc::clone(&state)));

@@ -77,6 +77,12 @@ pub const EFFECTS: &[Row] = &[
     ),
     seen(
         Top,
+        "control_iface",
+        "The control plane listens at the first IPv4 address of that interface, and at no other.",
+        e2e!("control_iface.rs::the_control_plane_listens_where_it_is_told"),
+    ),
+    seen(
+        Top,
         "transport_config",
         "See its keys.",
         e2e!("single_instance.rs::plain_text_must_be_asked_for"),
@@ -84,7 +90,7 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Transport,
         "allow_insecure",
-        "Without it, or -i, the server needs certificates; with it, it listens on loopback only.",
+        "Without it, or -i, the server needs certificates; with it, it listens on loopback only, or at control_iface.",
         e2e!("single_instance.rs::plain_text_must_be_asked_for"),
     ),
     later(Transport, "client_cert_dir", CREDENTIALS),

@@ -38,6 +38,13 @@ pub(super) const KEYS: &[KeySpec] = &[
               that are named without one.",
         )
         .example("10001"),
+    top("control_iface", Kind::Text)
+        .default("all interfaces; in insecure mode the loopback")
+        .doc(
+            "Network interface whose first IPv4 address the control plane listens at, and no \
+              other. In insecure mode whoever reaches it may administer this node.",
+        )
+        .example("eth0"),
     top("transport_config", Kind::Group).doc(
         "Certificates of the control plane. `daos_server cert init` makes a working set. \
               Key files must not be wider than 0400, certificates not wider than 0664.",
@@ -47,7 +54,7 @@ pub(super) const KEYS: &[KeySpec] = &[
         .option("-i/--insecure")
         .doc(
             "Talk without TLS. For laptops and tests: the daemon then listens on loopback only, \
-              unless told otherwise.",
+              unless control_iface names another interface.",
         )
         .example("false"),
     transport("client_cert_dir", PATH)

@@ -1,7 +1,7 @@
 //! How administrators, agents and other servers reach the control plane, and what each may call.
 //!
 //! With certificates: TLS 1.3, both ends authenticated, the caller's role is the common name of its
-//! certificate. Without (`-i`): plain text on the loopback, no roles.
+//! certificate. Without (`-i`): plain text on the loopback, unless told otherwise, and no roles.
 
 mod access;
 mod incoming;
@@ -57,12 +57,73 @@ pub(crate) fn reached_at(listens_at: SocketAddr) -> String {
     }
 }
 
-/// Where the control plane listens: on all interfaces, in insecure mode on the loopback.
-pub(crate) fn address(config: &Config) -> SocketAddr {
-    let ip = if config.transport_config.allow_insecure {
-        Ipv4Addr::LOCALHOST
-    } else {
-        Ipv4Addr::UNSPECIFIED
+/// Where the control plane listens: at the interface that the configuration names, else on all, in insecure mode on the
+/// loopback.
+///
+/// # Errors
+/// There is no such interface, or it has no IPv4 address.
+pub(crate) fn address(config: &Config) -> anyhow::Result<SocketAddr> {
+    let ip = match &config.control_iface {
+        Some(wanted) => first_address(wanted, interfaces()?)?,
+        None if config.transport_config.allow_insecure => Ipv4Addr::LOCALHOST,
+        None => Ipv4Addr::UNSPECIFIED,
     };
-    SocketAddr::from((ip, config.port))
+    Ok(SocketAddr::from((ip, config.port)))
+}
+
+/// Interfaces of this host, one entry for each of their IPv4 addresses.
+fn interfaces() -> anyhow::Result<Vec<(String, Ipv4Addr)>> {
+    let all = nix::ifaddrs::getifaddrs().context("cannot list the network interfaces")?;
+    let of = |entry: nix::ifaddrs::InterfaceAddress| {
+        let ip = entry.address?.as_sockaddr_in()?.ip();
+        Some((entry.interface_name, ip))
+    };
+    Ok(all.filter_map(of).collect())
+}
+
+fn first_address(wanted: &str, all: Vec<(String, Ipv4Addr)>) -> anyhow::Result<Ipv4Addr> {
+    if let Some((_, ip)) = all.iter().find(|(name, _)| name == wanted) {
+        return Ok(*ip);
+    }
+    let mut names: Vec<String> = all.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    Err(anyhow!(
+        "the control plane cannot listen at control_iface {wanted}: no interface of that name has an IPv4 address; those that have \
+         one are {}",
+        names.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_listened_at_by_its_first_address() {
+        let all = || {
+            [
+                ("lo", [127, 0, 0, 1]),
+                ("ib0", [10, 1, 0, 7]),
+                ("ib0", [10, 2, 0, 7]),
+            ]
+            .map(|(name, ip)| (name.to_owned(), Ipv4Addr::from(ip)))
+            .to_vec()
+        };
+        assert_eq!(
+            first_address("ib0", all()).unwrap(),
+            Ipv4Addr::new(10, 1, 0, 7)
+        );
+        let told = first_address("ib1", all()).unwrap_err().to_string();
+        assert!(
+            told.contains("control_iface ib1") && told.ends_with("are ib0, lo"),
+            "{told}"
+        );
+        let mut config = Config::default();
+        assert!(address(&config).unwrap().ip().is_unspecified());
+        config.transport_config.allow_insecure = true;
+        assert!(address(&config).unwrap().ip().is_loopback());
+        config.control_iface = Some("no-such-one".to_owned());
+        assert!(address(&config).is_err());
+    }
 }

@@ -4,6 +4,7 @@
 mod burn_in;
 mod command_lines;
 mod config_effects;
+mod control_iface;
 mod control_plane;
 mod data;
 mod data_path;
