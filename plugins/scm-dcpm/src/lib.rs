@@ -39,9 +39,10 @@ pub use cpu::Instruction;
 pub use data::{Mapping, Memory};
 pub use persist::{Caches, Method};
 
-/// The plugin. Its state is in the file system; here are only its settings.
+/// The plugin. Its state is in the file system; here are its settings, and what it has read of modules a moment ago.
 pub struct ScmDcpm {
     settings: PluginSettings,
+    readings: prepare::Readings,
 }
 
 daos_plugin_api::declare_plugin!(ScmDcpm, scm);
@@ -52,6 +53,7 @@ impl Plugin for ScmDcpm {
     fn create(_: Host, _: CallContext<'_>, settings: Map<String, Value>) -> Result<Self> {
         Ok(Self {
             settings: PluginSettings::parse(settings)?,
+            readings: prepare::Readings::default(),
         })
     }
 
@@ -64,19 +66,21 @@ impl Plugin for ScmDcpm {
     }
 
     fn prepare(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        self.readings.forget();
         with_documents("prepare memory", request, |request| {
             prepare::prepare(call, request)
         })
     }
 
     fn release(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        self.readings.forget();
         with_documents("reset memory", request, |request| {
             prepare::release(call, request)
         })
     }
 
     fn health(&self, _: CallContext<'_>, device: DeviceSpec) -> Result<Map<String, Value>> {
-        let record = prepare::health(&device.address)?;
+        let record = self.readings.health(&device.address)?;
         match document(&record)? {
             Value::Object(record) => Ok(record),
             _ => Err(Error::new(Status::INTERNAL, "health is no object")),
@@ -84,6 +88,7 @@ impl Plugin for ScmDcpm {
     }
 
     fn firmware(&self, call: CallContext<'_>, request: Map<String, Value>) -> Result<Value> {
+        self.readings.forget();
         with_documents("see or change firmware", request, |request| {
             prepare::firmware(call, request)
         })

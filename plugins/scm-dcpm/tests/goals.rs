@@ -128,6 +128,19 @@ fn from_memory_mode_to_namespaces_and_back_with_a_boot_between() {
 }
 
 #[test]
+fn a_second_per_question_is_not_spent_on_what_is_known() {
+    let mut machine = Machine::dcpm(2, 3);
+    assert!(prepare(&mut machine).reboot_required);
+    // A list and three shows, the version, two goals; then a list, and the goals, for nothing else has changed.
+    assert_eq!(machine.calls, 5 + 2 + 2);
+    machine.reboot();
+    machine.calls = 0;
+    assert_eq!(prepare(&mut machine).namespaces.len(), 2);
+    // Namespaces change nothing that ipmctl tells.
+    assert_eq!(machine.calls, 4 + 2 + 1);
+}
+
+#[test]
 fn a_boot_on_half_of_the_goals_is_no_end() {
     for at in 0..2 {
         let mut machine = Machine::dcpm(2, 2);
@@ -361,6 +374,14 @@ fn a_module_beside_the_set_is_told() {
     );
     assert!(
         report.notes.iter().any(|note| note.contains("0x0021")),
+        "{report:?}"
+    );
+    // One that fails is named with what is wrong with it.
+    machine.dimm(2).health = "Fatal";
+    let report = prepare(&mut machine);
+    let note = "module 0x0021 at CPU1_DIMM_A2 is in no region: it says that its health is Fatal; save what it holds, and replace it";
+    assert!(
+        report.notes == [note] && report.namespaces.len() == 1,
         "{report:?}"
     );
 }

@@ -4,13 +4,14 @@ mod machine;
 
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::{
-    FirmwareActivation, FirmwareReport, FirmwareRequest, FirmwareUpdate, HealthStatus,
+    FirmwareActivation, FirmwareReport, FirmwareRequest, FirmwareUpdate, HealthRecord, HealthStatus,
 };
 use daos_plugin_api::sdk::{Error, Result};
 use machine::ipmctl::Installed;
 use machine::{Machine, named};
-use scm_dcpm::prepare::{firmware_with, health_with, scan_with};
+use scm_dcpm::prepare::{Readings, firmware_with, scan_with};
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 const OLD: &str = "01.02.00.5435";
 const NEW: &str = "02.02.00.1553";
@@ -28,6 +29,11 @@ fn ask(machine: &mut Machine, request: FirmwareRequest) -> Result<FirmwareReport
 fn query(machine: &mut Machine, device: &str) -> Result<FirmwareReport> {
     let device = device.to_owned();
     ask(machine, FirmwareRequest::Query { device })
+}
+
+/// Health by a reading of its own.
+fn health_with(machine: &mut Machine, address: &str) -> Result<HealthRecord> {
+    Readings::default().of(machine, Instant::now(), address)
 }
 
 /// An update that fits.
@@ -246,4 +252,45 @@ fn health_comes_from_the_sensors_the_kernel_and_bad_blocks() {
             .status,
         Status::NOT_FOUND
     );
+}
+
+#[test]
+fn a_scan_reads_all_modules_at_once_and_the_next_one_anew() {
+    let mut machine = Machine::dcpm(2, 1);
+    let readings = Readings::default();
+    let start = Instant::now();
+    let at = |machine: &mut Machine, seconds, address: &str| {
+        readings
+            .of(machine, start + Duration::from_secs(seconds), address)
+            .expect("health")
+    };
+    for address in ["nmem0", "nmem1", "nmem0"] {
+        let health = at(&mut machine, 1, address);
+        assert_eq!(health.temperature_kelvin, Some(303), "{address}");
+    }
+    // One list of ndctl's, the modules and the sensors of ipmctl's.
+    assert_eq!(machine.calls, 3);
+    machine.dimm(1).health = "Fatal";
+    assert_eq!(at(&mut machine, 6, "nmem1").status, HealthStatus::Ok);
+    assert_eq!(at(&mut machine, 7, "nmem1").status, HealthStatus::Critical);
+    assert_eq!(machine.calls, 6);
+    // Who changes something makes what was read worthless.
+    machine.dimm(1).health = "Healthy";
+    readings.forget();
+    assert_eq!(at(&mut machine, 8, "nmem1").status, HealthStatus::Ok);
+    // Namespaces have no sensors.
+    let mut machine = Machine::labelled(1);
+    machine.regions[0].add(named("fsdax", 512 << 20, "daos"));
+    readings.forget();
+    at(&mut machine, 9, "/dev/pmem0");
+    assert_eq!(machine.calls, 1);
+    // A reading that failed is none.
+    readings.forget();
+    machine.has_ndctl = false;
+    let later = start + Duration::from_secs(9);
+    readings
+        .of(&mut machine, later, "/dev/pmem0")
+        .expect_err("no ndctl");
+    machine.has_ndctl = true;
+    at(&mut machine, 9, "/dev/pmem0");
 }

@@ -22,10 +22,11 @@ pub(super) fn prepare(
     plan: &mut Plan,
 ) -> Result<Vec<u32>> {
     let mut waiting = Vec::new();
+    let mut version = Version::default();
     for socket in inventory.dimms.sockets() {
         let dimms = inventory.dimms.of_socket(socket);
         let goals = inventory.dimms.goals_of(socket);
-        let has_region = has_region(inventory, &dimms);
+        let has_region = !regions_of(inventory, &dimms).is_empty();
         if let Some(fault) = refused_by_bios(socket, &goals, able(&dimms)) {
             plan.faults.push(fault);
             continue;
@@ -45,6 +46,13 @@ pub(super) fn prepare(
         }
         if has_region {
             plan.notes.extend(left_out(socket, &dimms));
+            let beside = |dimm: &&&Dimm| regions_of(inventory, &[**dimm]).is_empty();
+            plan.notes.extend(
+                dimms
+                    .iter()
+                    .filter(beside)
+                    .filter_map(|dimm| beside_regions(dimm)),
+            );
             continue;
         }
         let before = plan.faults.len();
@@ -60,7 +68,14 @@ pub(super) fn prepare(
             plan.faults.push(fault);
             continue;
         }
-        set_goal(socket, Mode::AppDirect, Vec::new(), tools, plan)?;
+        match version.broken(tools)? {
+            Some(broken) => plan.faults.push(broken_version(socket, broken)),
+            None => plan.steps.push(Step::Goal {
+                socket,
+                mode: Mode::AppDirect,
+                gone: Vec::new(),
+            }),
+        }
     }
     unknown(inventory, plan, "regions are made of Intel's modules by it");
     Ok(waiting)
@@ -68,6 +83,7 @@ pub(super) fn prepare(
 
 /// Plans the way back to Memory Mode for sockets on which no namespace is left.
 pub(super) fn reset(inventory: &Inventory, tools: &mut dyn Tools, plan: &mut Plan) -> Result<()> {
+    let mut version = Version::default();
     for socket in inventory.dimms.sockets() {
         let dimms = inventory.dimms.of_socket(socket);
         let goals = inventory.dimms.goals_of(socket);
@@ -108,8 +124,16 @@ pub(super) fn reset(inventory: &Inventory, tools: &mut dyn Tools, plan: &mut Pla
                 .iter()
                 .filter_map(|dimm| no_part(socket, dimm, Mode::Memory)),
         );
-        if plan.faults.len() == before {
-            set_goal(socket, Mode::Memory, gone, tools, plan)?;
+        if plan.faults.len() > before {
+            continue;
+        }
+        match version.broken(tools)? {
+            Some(broken) => plan.faults.push(broken_version(socket, broken)),
+            None => plan.steps.push(Step::Goal {
+                socket,
+                mode: Mode::Memory,
+                gone,
+            }),
         }
     }
     unknown(
@@ -206,40 +230,40 @@ fn regions_of<'a>(inventory: &'a Inventory, dimms: &[&Dimm]) -> Vec<&'a Region> 
         .collect()
 }
 
-fn has_region(inventory: &Inventory, dimms: &[&Dimm]) -> bool {
-    !regions_of(inventory, dimms).is_empty()
-}
-
 /// How many modules `ipmctl` gives a goal to.
 fn able(dimms: &[&Dimm]) -> usize {
     dimms.iter().filter(|dimm| dimm.ailing().is_none()).count()
 }
 
-fn set_goal(
-    socket: u32,
-    mode: Mode,
-    gone: Vec<String>,
-    tools: &mut dyn Tools,
-    plan: &mut Plan,
-) -> Result<()> {
-    let said = tools.run(Program::Ipmctl, &["version", "-o", "nvmxml"])?;
-    let mut broken = None;
-    elements(&said.out, "Software", &mut |of| {
-        let version = of("Version");
-        if BROKEN.iter().any(|one| version.starts_with(one)) {
-            broken = Some(version);
+/// Whether the `ipmctl` that is installed can be trusted with goals; asked once, when the first is due.
+#[derive(Default)]
+struct Version(Option<Option<String>>);
+
+impl Version {
+    /// Its version, if that is known to write broken goals.
+    fn broken(&mut self, tools: &mut dyn Tools) -> Result<Option<&str>> {
+        if self.0.is_none() {
+            let said = tools.run(Program::Ipmctl, &["version", "-o", "nvmxml"])?;
+            let mut broken = None;
+            elements(&said.out, "Software", &mut |of| {
+                let version = of("Version");
+                if BROKEN.iter().any(|one| version.starts_with(one)) {
+                    broken = Some(version);
+                }
+            })?;
+            self.0 = Some(broken);
         }
-    })?;
-    match broken {
-        Some(version) => plan.faults.push(PrepareFault {
-            address: String::new(),
-            what: format!("the modules of socket {socket} are left as they are"),
-            cause: format!("ipmctl {version} is known to write broken goals"),
-            remedy: "install another version of ipmctl".to_owned(),
-        }),
-        None => plan.steps.push(Step::Goal { socket, mode, gone }),
+        Ok(self.0.as_ref().and_then(Option::as_deref))
     }
-    Ok(())
+}
+
+fn broken_version(socket: u32, version: &str) -> PrepareFault {
+    PrepareFault {
+        address: String::new(),
+        what: format!("the modules of socket {socket} are left as they are"),
+        cause: format!("ipmctl {version} is known to write broken goals"),
+        remedy: "install another version of ipmctl".to_owned(),
+    }
 }
 
 /// Why goals are not made again, of a socket with so many modules that are `able` to have one.
@@ -311,7 +335,7 @@ fn broken_set(socket: u32, dimms: &[&Dimm]) -> Option<PrepareFault> {
 fn left_out(socket: u32, dimms: &[&Dimm]) -> Option<String> {
     let out = dimms
         .iter()
-        .filter(|dimm| dimm.app_direct == 0 && dimm.memory == 0);
+        .filter(|dimm| dimm.app_direct == 0 && dimm.memory == 0 && dimm.ailing().is_none());
     let out: Vec<&str> = out.map(|dimm| dimm.id.as_str()).collect();
     (!out.is_empty()).then(|| {
         format!(
@@ -324,6 +348,16 @@ fn left_out(socket: u32, dimms: &[&Dimm]) -> Option<String> {
             out.join(", ")
         )
     })
+}
+
+/// A remark about a module that fails, and is in no region although its socket has one: what is there is used without it.
+fn beside_regions(dimm: &Dimm) -> Option<String> {
+    let (why, remedy) = dimm.ailing()?;
+    let at = &dimm.locator;
+    Some(format!(
+        "module {} at {at} is in no region: it {why}; {remedy}",
+        dimm.id
+    ))
 }
 
 /// What is not known of modules stops nothing but what it is needed for.

@@ -10,37 +10,82 @@ use daos_plugin_api::control::{HealthRecord, HealthStatus};
 use daos_plugin_api::sdk::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Kelvin at 0 degrees Celsius.
 const ZERO_CELSIUS: f64 = 273.15;
 
-/// Health of a device of this machine.
-pub(crate) fn health(address: &str) -> Result<HealthRecord> {
-    health_with(&mut System::default(), address)
+/// What one reading of all modules and namespaces is good for: a scan asks for their health one after the other, and each
+/// `ipmctl` takes a second or more.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Health, by what was read a moment ago or is read now.
+#[derive(Default)]
+pub struct Readings {
+    last: Mutex<Option<Reading>>,
 }
 
-/// Health of a module (`nmem0`) or a namespace (`/dev/pmem0`).
-///
-/// # Errors
-/// NOT_FOUND if there is none of that name, or it tells nothing about its health.
-pub fn health_with(tools: &mut dyn Tools, address: &str) -> Result<HealthRecord> {
-    let inventory = list(tools, 1)?;
-    let mut namespaces = inventory.regions.iter().flat_map(|region| region.real());
-    if let Some(namespace) = namespaces.find(|namespace| namespace.address() == address) {
-        return Ok(of_namespace(namespace));
+struct Reading {
+    at: Instant,
+    inventory: Inventory,
+    /// What all modules' sensors say; asked for with the first module.
+    sensors: Option<Result<Sensors>>,
+}
+
+impl Readings {
+    /// Health of a device of this machine.
+    pub(crate) fn health(&self, address: &str) -> Result<HealthRecord> {
+        self.of(&mut System::default(), Instant::now(), address)
     }
-    let module = inventory
-        .modules
-        .iter()
-        .find(|module| module.dev == address);
-    let module = module.ok_or_else(|| {
-        Error::new(
-            Status::NOT_FOUND,
-            format!("there is no persistent memory {address}"),
-        )
-        .remedy("`daos_server storage scan` lists modules and namespaces")
-    })?;
-    of_module(tools, &inventory, module)
+
+    /// Health of a module (`nmem0`) or a namespace (`/dev/pmem0`), by a reading that is at most [`FRESH`] old `now`.
+    ///
+    /// # Errors
+    /// NOT_FOUND if there is none of that name, or it tells nothing about its health.
+    pub fn of(&self, tools: &mut dyn Tools, now: Instant, address: &str) -> Result<HealthRecord> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = last.take_if(|reading| now.saturating_duration_since(reading.at) <= FRESH);
+        let reading = last.insert(match fresh {
+            Some(reading) => reading,
+            None => Reading {
+                at: now,
+                inventory: list(tools, 1)?,
+                sensors: None,
+            },
+        });
+        reading.health(tools, address)
+    }
+
+    /// What was read is not worth anything any more.
+    pub fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Reading {
+    fn health(&mut self, tools: &mut dyn Tools, address: &str) -> Result<HealthRecord> {
+        let inventory = &self.inventory;
+        let mut namespaces = inventory.regions.iter().flat_map(|region| region.real());
+        if let Some(namespace) = namespaces.find(|namespace| namespace.address() == address) {
+            return Ok(of_namespace(namespace));
+        }
+        let module = inventory
+            .modules
+            .iter()
+            .find(|module| module.dev == address);
+        let module = module.ok_or_else(|| {
+            Error::new(
+                Status::NOT_FOUND,
+                format!("there is no persistent memory {address}"),
+            )
+            .remedy("`daos_server storage scan` lists modules and namespaces")
+        })?;
+        let sensors = inventory
+            .dimm_of(module)
+            .map(|_| &*self.sensors.get_or_insert_with(|| sensors(tools)));
+        of_module(inventory, module, sensors)
+    }
 }
 
 fn of_namespace(namespace: &Namespace) -> HealthRecord {
@@ -63,9 +108,9 @@ fn of_namespace(namespace: &Namespace) -> HealthRecord {
 }
 
 fn of_module(
-    tools: &mut dyn Tools,
     inventory: &Inventory,
     module: &Module,
+    sensors: Option<&Result<Sensors>>,
 ) -> Result<HealthRecord> {
     let dimm = inventory.dimm_of(module);
     if dimm.is_none() && module.health.is_none() {
@@ -88,10 +133,12 @@ fn of_module(
         .notes
         .extend(inventory.dimms_unknown.iter().map(ToString::to_string));
     if let Some(dimm) = dimm {
-        if let Err(error) = sensors(tools, dimm, &mut record) {
-            record
+        match sensors {
+            Some(Ok(sensors)) => sensed(sensors, dimm, &mut record),
+            Some(Err(error)) => record
                 .notes
-                .push(format!("ipmctl tells no sensors: {error}"));
+                .push(format!("ipmctl tells no sensors: {error}")),
+            None => {}
         }
         if dimm.health.starts_with("Noncritical") {
             record
@@ -129,25 +176,37 @@ fn kelvin(celsius: f64) -> u32 {
     (celsius + ZERO_CELSIUS).round().clamp(0.0, 1000.0) as u32
 }
 
-/// What its own sensors say.
-fn sensors(tools: &mut dyn Tools, dimm: &Dimm, record: &mut HealthRecord) -> Result<()> {
-    let command = ["show", "-o", "nvmxml", "-a", "-sensor", "-dimm", &dimm.id];
-    let said = tools.run(Program::Ipmctl, &command)?;
-    let mut values = BTreeMap::new();
-    let mut threshold = None;
+/// What the sensors of modules say, by the module's name and the sensor's.
+type Sensors = BTreeMap<String, BTreeMap<String, Sensor>>;
+
+#[derive(Clone, Copy, Default)]
+struct Sensor {
+    value: Option<u64>,
+    threshold: Option<u64>,
+}
+
+/// Asks for the sensors of all modules at once.
+fn sensors(tools: &mut dyn Tools) -> Result<Sensors> {
+    let said = tools.run(Program::Ipmctl, &["show", "-o", "nvmxml", "-a", "-sensor"])?;
+    let mut found = Sensors::new();
     elements(&said.out, "Sensor", &mut |of| {
-        // A program that ignores the selection shows all modules.
-        if of("DimmID") != dimm.id {
-            return;
-        }
-        if let Some(value) = leading(&of("CurrentValue")) {
-            values.insert(of("Type"), value);
-        }
-        if of("Type") == "PercentageRemaining" {
-            threshold = leading(&of("AlarmThreshold"));
-        }
+        let sensor = Sensor {
+            value: leading(&of("CurrentValue")),
+            threshold: leading(&of("AlarmThreshold")),
+        };
+        let of_module = found.entry(of("DimmID")).or_default();
+        of_module.insert(of("Type"), sensor);
     })?;
-    let value = |name: &str| values.get(name).copied();
+    Ok(found)
+}
+
+/// What its own sensors say.
+fn sensed(sensors: &Sensors, dimm: &Dimm, record: &mut HealthRecord) {
+    let Some(own) = sensors.get(&dimm.id) else {
+        return;
+    };
+    let value = |name: &str| own.get(name)?.value;
+    let threshold = own.get("PercentageRemaining").and_then(|s| s.threshold);
     let percent = |value: Option<u64>| value.and_then(|v| u32::try_from(v).ok());
     let or = |own: &mut Option<u64>, value: Option<u64>| *own = value.or(*own);
     record.temperature_kelvin = value("MediaTemperature")
@@ -174,7 +233,6 @@ fn sensors(tools: &mut dyn Tools, dimm: &Dimm, record: &mut HealthRecord) -> Res
             .details
             .extend(value(sensor).map(|v| (name.to_owned(), Value::from(v))));
     }
-    Ok(())
 }
 
 /// `30C`, `100%`, `360000s`, `12`.

@@ -101,8 +101,10 @@ pub(super) const SHOW: [&[&str]; 3] = [
         "-dimm",
     ],
     &["show", "-u", "B", "-o", "nvmxml", "-a", "-region"],
-    &["show", "-u", "B", "-o", "nvmxml", "-a", "-goal"],
+    SHOW_GOALS,
 ];
+/// The last of them.
+pub(super) const SHOW_GOALS: &[&str] = &["show", "-u", "B", "-o", "nvmxml", "-a", "-goal"];
 
 /// The text of a member of an element, by its name; empty if there is none.
 pub(super) type Fields<'a> = dyn Fn(&str) -> String + 'a;

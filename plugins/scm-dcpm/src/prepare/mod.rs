@@ -23,7 +23,7 @@ mod tools;
 
 pub use crate::block::Holds;
 pub use firmware::firmware_with;
-pub use health::health_with;
+pub use health::Readings;
 pub use inventory::{Inventory, Module, Namespace, Region};
 pub use ipmctl::{Dimm, Dimms, Goal, Set};
 pub use run::{Direction, Wish, run};
@@ -31,6 +31,5 @@ pub use scan::scan_with;
 pub use tools::{Program, Said, Tools};
 
 pub(crate) use firmware::firmware;
-pub(crate) use health::health;
 pub(crate) use run::{prepare, release};
 pub(crate) use scan::scan;

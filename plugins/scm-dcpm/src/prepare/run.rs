@@ -154,7 +154,7 @@ fn list_with(tools: &mut dyn Tools, shown: usize, known: Option<Shown>) -> Resul
         .iter()
         .any(|module| module.id.starts_with(ipmctl::VENDOR))
     {
-        match known.unwrap_or_else(|| dimms(tools, shown)) {
+        match known.unwrap_or_else(|| add(tools, Dimms::default(), &ipmctl::SHOW[..shown])) {
             Ok(dimms) => inventory.dimms = dimms,
             Err(error) => inventory.dimms_unknown = Some(error),
         }
@@ -162,9 +162,9 @@ fn list_with(tools: &mut dyn Tools, shown: usize, known: Option<Shown>) -> Resul
     Ok(inventory)
 }
 
-fn dimms(tools: &mut dyn Tools, shown: usize) -> Result<Dimms> {
-    let mut dimms = Dimms::default();
-    for command in ipmctl::SHOW.iter().take(shown) {
+/// Adds what `ipmctl` shows by these commands.
+fn add(tools: &mut dyn Tools, mut dimms: Dimms, commands: &[&[&str]]) -> Shown {
+    for command in commands {
         let said = tools.run(Program::Ipmctl, command)?;
         if said.out.trim().is_empty() {
             return Err(Error::new(Status::IO, "ipmctl ended without an answer")
@@ -203,9 +203,18 @@ pub fn run(
     let mut faults: Vec<PrepareFault> = Vec::new();
     // What failed is not tried again, and no other step is done to it.
     let mut given_up: Vec<String> = Vec::new();
-    // What ndctl does changes nothing of it.
+    // What ndctl does changes nothing of it; what ipmctl does changes goals alone, until the next boot.
     let mut known: Option<Shown> = None;
+    let mut goals_changed = false;
     for _ in 0..ROUNDS {
+        if let Some(Ok(dimms)) = known
+            .as_mut()
+            .filter(|_| std::mem::take(&mut goals_changed))
+        {
+            let mut dimms = std::mem::take(dimms);
+            dimms.goals.clear();
+            known = Some(add(tools, dimms, &[ipmctl::SHOW_GOALS]));
+        }
         let inventory = list_with(tools, ipmctl::SHOW.len(), known)?;
         let mut plan = plan_of(&inventory, tools, wish)?;
         known = Some(match inventory.dimms_unknown {
@@ -236,9 +245,7 @@ pub fn run(
             let command = step.command();
             let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
             let program = step.program();
-            if program == Program::Ipmctl {
-                known = None;
-            }
+            goals_changed |= program == Program::Ipmctl;
             let said = tools.run(program, &arguments)?;
             let Some(cause) = failure(program, &said) else {
                 steps.push(stated(step, StepState::Done));
