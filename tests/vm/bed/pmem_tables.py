@@ -37,9 +37,11 @@ def nfit(present: list[Module], ranges: list[tuple]) -> bytes:
             # It is ill, and for that it is not mapped.
             flags = 0 if module.well else 1 << 4 | 1 << 6
             interleave = ways.index(way) + 1 if way > 1 else 0
+            # Parts of sets are counted from where a module's persistent memory begins, which is behind what is volatile.
+            start = module.volatile + offset if index else 0
             made += struct.pack(
                 "<HHIHHHHQQQHHHH", 1, 48, module.handle, module.physical_id, region, index, control,
-                size, position * 4096, offset, interleave, way, flags, 0,
+                size, position * 4096, start, interleave, way, flags, 0,
             )
         made += struct.pack(
             "<HHHHHHHHHBBHHIHH", 4, 80, control, VENDOR, SUBSYSTEM, 0, VENDOR, DEVICE, 0x18, 1, PLACE, DATE, 0,

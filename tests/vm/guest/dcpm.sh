@@ -43,6 +43,9 @@ for r in sorted(found.get("regions", []) if isinstance(found, dict) else [], key
 # states: modules, with commas between them: handle, lock and health.
 states() { ipmctl show -dimm | awk -F'|' '/0x/ { gsub(/ /, "", $1); gsub(/^ | *$/, "", $3); gsub(/^ | *$/, "", $4); print $1, $3, $4 }' | paste -sd,; }
 
+# goals: what becomes of modules at the next boot, with commas between them: module, GiB of Memory Mode and of App Direct.
+goals() { ipmctl show -goal | awk -F'|' '/0x.*GiB/ { gsub(/ /, ""); print $2, $3 + 0, $4 + 0 }' | paste -sd,; }
+
 # stand_in PROGRAM...: from now on whatever runs one of these programs runs a stand-in for it, which stops where `stop_at` says. It is
 # where the plugin looks first, and the real one is in the guest's memory.
 stand_in() {
