@@ -4,6 +4,7 @@
 //! Every document is a `serde` structure with a `text()`; conversions from the control plane's
 //! messages stand beside them.
 
+mod args;
 pub mod burnin;
 mod engines;
 mod envelope;
@@ -23,6 +24,7 @@ mod scan;
 mod table;
 mod units;
 
+pub use args::{NetworkScanArgs, StorageScanArgs};
 pub use engines::{EngineRow, ProposedPlan, ServerRow};
 pub use envelope::{Envelope, print_json};
 pub use fault::FaultRow;

@@ -7,6 +7,7 @@ use crate::preflight::PreflightArgs;
 use crate::prepare::PrepareArgs;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use daos_config::Overrides;
+use daos_report::{NetworkScanArgs, StorageScanArgs};
 use std::path::PathBuf;
 
 /// Runs and looks after a DAOS storage node: loads its storage and fabric backends as plugins,
@@ -176,7 +177,7 @@ impl StartArgs {
 pub(crate) enum StorageCommand {
     /// List the devices that this machine's plugins see. Needs no configuration.
     #[command(visible_alias = "s")]
-    Scan(ScanArgs),
+    Scan(StorageScanArgs),
     /// Hand NVMe SSDs to user space (vfio-pci, or uio_pci_generic without an IOMMU), reserve huge pages and give
     /// both to a user; or take all of that back. Needs root, and no configuration.
     ///
@@ -209,31 +210,11 @@ pub(crate) enum StorageCommand {
     },
 }
 
-#[derive(Args)]
-pub(crate) struct ScanArgs {
-    /// Show drivers, formats, who uses a device, and whatever else the plugins know.
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
-    /// Ask each device for its health. What a running engine holds is asked by `daos_shell storage scan --health`.
-    #[arg(long, visible_alias = "nvme-health")]
-    pub(crate) health: bool,
-}
-
 #[derive(Subcommand)]
 pub(crate) enum NetworkCommand {
     /// List network interfaces with the fabric providers that work on them: what to write for
     /// `provider` and `fabric_iface`. Needs no configuration.
     Scan(NetworkScanArgs),
-}
-
-#[derive(Args)]
-pub(crate) struct NetworkScanArgs {
-    /// Provider to show, as in the configuration, or "all" [default: that of the configuration]
-    #[arg(short, long, value_name = "PROVIDER|all")]
-    pub(crate) provider: Option<String>,
-    /// List the providers that this machine's plugins have, usable or not, instead of interfaces.
-    #[arg(long)]
-    pub(crate) providers: bool,
 }
 
 #[derive(Subcommand)]

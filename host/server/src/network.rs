@@ -1,6 +1,6 @@
 //! `network scan`: which providers work on which network interfaces.
 
-use crate::cli::{Cli, NetworkScanArgs};
+use crate::cli::Cli;
 use crate::plugins::Plugins;
 use crate::scan::config_or_default;
 use daos_config::Config;
@@ -9,7 +9,7 @@ use daos_plugin_api::control::{ClassKind, DeviceRecord};
 use daos_proto::host::{
     FabricProvider, NetworkInterface, NetworkScanRequest, NetworkScanResponse, PluginFault,
 };
-use daos_report::{Envelope, NetworkReport, print_json};
+use daos_report::{Envelope, NetworkReport, NetworkScanArgs, print_json};
 use daos_topology::is_of;
 use serde_json::Value;
 use std::collections::BTreeSet;

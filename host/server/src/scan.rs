@@ -3,7 +3,7 @@
 mod engines;
 mod health;
 
-use crate::cli::{Cli, ScanArgs};
+use crate::cli::Cli;
 use crate::plugins::Plugins;
 use crate::state::State;
 use daos_config::{Config, Overrides};
@@ -13,7 +13,7 @@ use daos_proto::host::{
     Detail, Device, DeviceUse, EngineDevice, Kind, PluginFault, PluginNote,
     StorageScanDetailRequest, StorageScanDetailResponse,
 };
-use daos_report::{Envelope, ScanReport, print_json};
+use daos_report::{Envelope, ScanReport, StorageScanArgs, print_json};
 
 /// What running engines tell of the devices that they hold.
 pub(crate) async fn of_engines(state: &State, request: &StorageScanDetailRequest) -> Vec<Device> {
@@ -139,7 +139,7 @@ fn device(plugin: &str, record: DeviceRecord) -> Device {
 
 /// `daos_server storage scan`: with the configuration's plugins if there is one that can be read,
 /// with the defaults otherwise.
-pub(crate) fn run(cli: &Cli, args: &ScanArgs) -> anyhow::Result<bool> {
+pub(crate) fn run(cli: &Cli, args: &StorageScanArgs) -> anyhow::Result<bool> {
     let exe = std::env::current_exe()?;
     let overrides = cli
         .start

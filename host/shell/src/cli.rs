@@ -6,12 +6,11 @@ mod server;
 mod storage;
 mod system;
 
-pub(crate) use network::{NetworkCommand, NetworkScanArgs, PingArgs};
+pub(crate) use network::{NetworkCommand, PingArgs};
 pub(crate) use pool::{CreateArgs, DestroyArgs, GetPropArgs, PoolCommand, SetPropArgs};
 pub(crate) use server::{LogmasksArgs, PluginCommand, ServerCommand};
 pub(crate) use storage::{
-    FormatArgs, LayersArgs, LayersCommand, ScanArgs, StorageCommand, StorageQueryArgs,
-    StorageQueryCommand,
+    FormatArgs, LayersArgs, LayersCommand, StorageCommand, StorageQueryArgs, StorageQueryCommand,
 };
 pub(crate) use system::{EraseArgs, ExcludeArgs, QueryArgs, RankArgs, SystemCommand};
 

@@ -1,16 +1,18 @@
 //! Commands that only look.
 
-use crate::cli::{Cli, NetworkScanArgs, ScanArgs};
+use crate::cli::Cli;
 use crate::fanout;
 use daos_proto::host::{
     NetworkScanRequest, PluginListRequest, ServerStateRequest, StorageScanDetailRequest,
 };
-use daos_report::{NetworkReport, PluginReport, ScanReport, ServerRow};
+use daos_report::{
+    NetworkReport, NetworkScanArgs, PluginReport, ScanReport, ServerRow, StorageScanArgs,
+};
 
 /// `storage scan`.
 pub(crate) async fn storage_scan(
     cli: &Cli,
-    args: &ScanArgs,
+    args: &StorageScanArgs,
     hosts: &[String],
 ) -> anyhow::Result<bool> {
     let (health, verbose) = (args.health, args.verbose);

@@ -1,6 +1,7 @@
 //! Commands about the fabric.
 
 use clap::{Args, Subcommand};
+use daos_report::NetworkScanArgs;
 
 #[derive(Subcommand)]
 pub(crate) enum NetworkCommand {
@@ -49,14 +50,4 @@ pub(crate) struct PingArgs {
     /// Draw latency and bandwidth over size into this SVG file.
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<std::path::PathBuf>,
-}
-
-#[derive(Args)]
-pub(crate) struct NetworkScanArgs {
-    /// Provider to show, as in the configuration, or "all" [default: that of each host's configuration]
-    #[arg(short, long, value_name = "PROVIDER|all")]
-    pub(crate) provider: Option<String>,
-    /// List the providers that the hosts' plugins have, usable or not, instead of interfaces.
-    #[arg(long)]
-    pub(crate) providers: bool,
 }

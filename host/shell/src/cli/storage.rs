@@ -1,12 +1,13 @@
 //! Commands about storage.
 
 use clap::{Args, Subcommand};
+use daos_report::StorageScanArgs;
 
 #[derive(Subcommand)]
 pub(crate) enum StorageCommand {
     /// List the devices that the hosts' plugins see and that their engines hold.
     #[command(visible_alias = "s")]
-    Scan(ScanArgs),
+    Scan(StorageScanArgs),
     /// Format the storage named in the hosts' configuration and start their engines.
     ///
     /// Every device is checked before the first byte is written. Storage that was formatted
@@ -120,14 +121,4 @@ pub(crate) struct StorageQueryArgs {
     /// Only the device or pool of this UUID.
     #[arg(short, long, value_name = "UUID")]
     pub(crate) uuid: Option<uuid::Uuid>,
-}
-
-#[derive(Args)]
-pub(crate) struct ScanArgs {
-    /// Show drivers, formats, who uses a device, and whatever else the plugins know.
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
-    /// Ask each device for its health; one that an engine holds is asked through the engine.
-    #[arg(long, visible_alias = "nvme-health")]
-    pub(crate) health: bool,
 }
