@@ -235,6 +235,7 @@ static int
 write_image(const char *path, const char *revision, uint32_t bytes)
 {
 	struct header *header = (struct header *)image;
+	uint32_t length;
 	FILE *file;
 
 	if (bytes < sizeof(*header) || bytes > MAX_IMAGE || bytes % 4 != 0) {
@@ -245,8 +246,9 @@ write_image(const char *path, const char *revision, uint32_t bytes)
 	memset(header->revision, ' ', 8);
 	memcpy(header->revision, revision, strnlen(revision, 8));
 	header->words = (bytes - sizeof(*header)) / 4;
+	length = strlen(revision);
 	for (uint32_t i = sizeof(*header); i < bytes; i++) {
-		image[i] = i * 7 + revision[i % strlen(revision)];
+		image[i] = i * 7 + revision[i % length];
 	}
 	header->sum = sum(image + sizeof(*header), header->words);
 	file = fopen(path, "wb");
@@ -257,9 +259,19 @@ write_image(const char *path, const char *revision, uint32_t bytes)
 	return 0;
 }
 
+/* A reactor never sleeps, at the cost of all else that an emulated processor has to do: here it does, for microseconds, each time that
+ * it has looked at everything. */
+static int
+nap(void *arg)
+{
+	usleep(50);
+	return 0;
+}
+
 static void
 started(void *arg)
 {
+	spdk_poller_register(nap, NULL, 0);
 	printf("ready\n");
 	fflush(stdout);
 }
