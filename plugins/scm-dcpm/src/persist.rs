@@ -67,21 +67,27 @@ impl Method {
     #[inline(always)]
     pub(crate) unsafe fn persist(self, ptr: *const u8, len: usize) -> Result<(), Status> {
         // One comparison decides, and what calls the kernel is elsewhere: a few lines take some 20 ns.
-        let by = match self == Self::USUAL {
-            true => Self::USUAL,
+        if self == Self::USUAL {
             // SAFETY: the caller's.
-            false => return unsafe { self.persist_otherwise(ptr, len) },
-        };
+            return unsafe { Self::USUAL.persist_by(&Processor, ptr, len) };
+        }
         // SAFETY: the caller's.
-        unsafe { by.persist_by(&Processor, ptr, len) }
+        match unsafe { self.persist_otherwise(ptr, len) } {
+            Status::OK => Ok(()),
+            status => Err(status),
+        }
     }
 
+    /// As it is called in C, it cannot unwind, and its status is the table's as it is: whoever calls it needs no frame for either.
+    ///
     /// # Safety
     /// As [`persist`](Self::persist).
     #[inline(never)]
-    unsafe fn persist_otherwise(self, ptr: *const u8, len: usize) -> Result<(), Status> {
+    #[allow(improper_ctypes_definitions, reason = "nobody but this crate calls it")]
+    unsafe extern "C" fn persist_otherwise(self, ptr: *const u8, len: usize) -> Status {
         // SAFETY: the caller's.
-        unsafe { self.persist_by(&Processor, ptr, len) }
+        let result = unsafe { self.persist_by(&Processor, ptr, len) };
+        result.err().unwrap_or(Status::OK)
     }
 
     /// Makes `len` bytes at `ptr` durable, by these caches.

@@ -42,6 +42,27 @@ impl<T> Object<T> {
         })
     }
 
+    /// Like [`Object::with`] for a call of the data face that answers by a status alone: nothing larger is handed through the guard.
+    ///
+    /// # Safety
+    /// As for `with`.
+    #[inline(always)]
+    pub(super) unsafe fn status_of(
+        handle: Handle,
+        f: impl FnOnce(&T) -> Result<(), Status>,
+    ) -> Status {
+        // SAFETY: the caller vouches for the handle.
+        let object = unsafe { &*handle.cast::<Self>() };
+        if object.poisoned.load(Ordering::Relaxed) {
+            return Status::POISONED;
+        }
+        catch_unwind(AssertUnwindSafe(|| status(f(&object.value)))).unwrap_or_else(|payload| {
+            object.poisoned.store(true, Ordering::Relaxed);
+            drop_quietly(payload);
+            Status::PANIC
+        })
+    }
+
     /// Like [`Object::with`] with exclusive access, for objects of one thread.
     ///
     /// # Safety
@@ -152,6 +173,7 @@ fn conclude(context: CallContext<'_>, result: Result<(), Error>) -> Status {
 }
 
 /// Status of a data-face result.
+#[inline]
 pub(super) fn status(result: Result<(), Status>) -> Status {
     result.err().unwrap_or(Status::OK)
 }

@@ -133,19 +133,15 @@ unsafe extern "C" fn remove_region<P: ScmPlugin>(scm: Handle, call: CallPtr, nam
 
 unsafe extern "C" fn persist<P: ScmPlugin>(scm: Handle, ptr: *const u8, len: usize) -> Status {
     // SAFETY: the host's contract.
-    guard::status(unsafe {
-        Object::<Memory<P>>::with(scm, |m| m.persist(ptr, len), |_| Status::PANIC)
-    })
+    unsafe { Object::<Memory<P>>::status_of(scm, |m| m.persist(ptr, len)) }
 }
 
 unsafe extern "C" fn flush<P: ScmPlugin>(scm: Handle, ptr: *const u8, len: usize) -> Status {
     // SAFETY: the host's contract.
-    guard::status(unsafe {
-        Object::<Memory<P>>::with(scm, |m| m.flush(ptr, len), |_| Status::PANIC)
-    })
+    unsafe { Object::<Memory<P>>::status_of(scm, |m| m.flush(ptr, len)) }
 }
 
 unsafe extern "C" fn drain<P: ScmPlugin>(scm: Handle) -> Status {
     // SAFETY: the host's contract.
-    guard::status(unsafe { Object::<Memory<P>>::with(scm, |m| m.drain(), |_| Status::PANIC) })
+    unsafe { Object::<Memory<P>>::status_of(scm, |m| m.drain()) }
 }
