@@ -290,7 +290,7 @@ pub const EFFECTS: &[Row] = &[
     seen(
         Top,
         "telemetry_port",
-        "Metrics for Prometheus are at http://127.0.0.1:PORT/metrics.",
+        "Metrics for Prometheus are at http://127.0.0.1:PORT/metrics; with control_iface, at its address instead.",
         e2e!("telemetry.rs::metrics_tell_of_engines_helpers_and_devices"),
     ),
     seen(

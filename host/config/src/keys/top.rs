@@ -245,7 +245,10 @@ pub(super) const KEYS: &[KeySpec] = &[
         .example("/var/lib/daos_server"),
     top("telemetry_port", int(1, 65535))
         .default("no endpoint")
-        .doc("TCP port of the Prometheus endpoint, on loopback. One that is taken is told in the log.")
+        .doc(
+            "TCP port of the Prometheus endpoint, on loopback, or where control_iface says. One that is taken is told in \
+              the log.",
+        )
         .example("9191"),
     top("servers", Kind::Group)
         .old(&["engines"])

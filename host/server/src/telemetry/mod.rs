@@ -10,6 +10,7 @@ pub(crate) use grpc::{Calls, count};
 
 use crate::plugins::Plugins;
 use crate::state::State;
+use crate::transport;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
@@ -36,7 +37,12 @@ pub(crate) async fn serve(state: Arc<State>, plugins: Arc<Plugins>, calls: Calls
     let Some(port) = state.config.telemetry_port else {
         return;
     };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // Whoever reaches it may read it: not from other hosts, unless an interface was chosen for what is said to them.
+    let ip = match transport::chosen(&state.config) {
+        Ok(ip) => ip.unwrap_or(Ipv4Addr::LOCALHOST),
+        Err(error) => return warn!("no metrics: {error}"),
+    };
+    let address = SocketAddr::from((ip, port));
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
         Err(error) => {

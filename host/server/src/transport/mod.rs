@@ -63,12 +63,23 @@ pub(crate) fn reached_at(listens_at: SocketAddr) -> String {
 /// # Errors
 /// There is no such interface, or it has no IPv4 address.
 pub(crate) fn address(config: &Config) -> anyhow::Result<SocketAddr> {
-    let ip = match &config.control_iface {
-        Some(wanted) => first_address(wanted, interfaces()?)?,
+    let ip = match chosen(config)? {
+        Some(ip) => ip,
         None if config.transport_config.allow_insecure => Ipv4Addr::LOCALHOST,
         None => Ipv4Addr::UNSPECIFIED,
     };
     Ok(SocketAddr::from((ip, config.port)))
+}
+
+/// First address of the interface that the configuration names, if it does.
+///
+/// # Errors
+/// As [`address`].
+pub(crate) fn chosen(config: &Config) -> anyhow::Result<Option<Ipv4Addr>> {
+    let wanted = config.control_iface.as_deref();
+    wanted
+        .map(|wanted| first_address(wanted, interfaces()?))
+        .transpose()
 }
 
 /// Interfaces of this host, one entry for each of their IPv4 addresses.

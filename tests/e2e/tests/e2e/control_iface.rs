@@ -1,6 +1,7 @@
 //! `control_iface`: where the control plane listens.
 
-use daos_e2e::{Finished, Site, eventually, not_run};
+use crate::telemetry::scrape_at;
+use daos_e2e::{Finished, Port, Site, eventually, not_run};
 use nix::ifaddrs::getifaddrs;
 use std::net::{Ipv4Addr, TcpStream};
 
@@ -41,7 +42,11 @@ fn the_control_plane_listens_where_it_is_told() {
         return not_run(name, "there is no interface but the loopback");
     };
     let mut site = Site::with_file();
-    site.add_config(&format!("control_iface: {interface}\n"));
+    let metrics = Port::reserve();
+    site.add_config(&format!(
+        "control_iface: {interface}\ntelemetry_port: {}\n",
+        metrics.number()
+    ));
     let server = site.start();
     let address = format!("{ip}:{}", site.port());
     let shell = |args: &[&str]| -> Finished {
@@ -56,6 +61,9 @@ fn the_control_plane_listens_where_it_is_told() {
     );
     let warned = format!("whoever reaches {address} may administer it");
     assert!(server.log().contains(&warned), "{}", server.log());
+    let text = scrape_at((ip, metrics.number()).into());
+    assert!(text.contains("daos_engine_ready"), "{text}");
+    assert!(TcpStream::connect(("127.0.0.1", metrics.number())).is_err());
     // The system works by that address: the engine joins, and is found.
     shell(&["storage", "format", "--force"]).expect(0);
     eventually("the engine has joined", || {

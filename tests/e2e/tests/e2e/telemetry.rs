@@ -4,11 +4,16 @@ use crate::data::bench;
 use crate::hostile_engines::Bed;
 use daos_e2e::{Bdev, Port, Site};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 /// The metrics as Prometheus gets them.
 pub(crate) fn scrape(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the endpoint listens");
+    scrape_at((Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// The same from an address of another interface.
+pub(crate) fn scrape_at(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).expect("the endpoint listens");
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .expect("a request");
