@@ -83,12 +83,13 @@ killed() {
 	stopped "$@"
 	tool=$(cut -d' ' -f1 /run/stopped)
 	case $who in
-	daemon) pkill -9 -x daos_server ;;
-	helper) pkill -9 -x daos_server_hel ;;
-	both) pkill -9 'daos_server' ;;
+	daemon) killall -9 daos_server ;;
+	helper) killall -9 daos_server_helper ;;
+	# The first name's end may be the second's.
+	both) killall -q -9 daos_server daos_server_helper || true ;;
 	esac
 	! wait $victim || { cat /run/started; fail "$*: a killed run says it went well"; }
-	while pgrep daos_server >/dev/null; do sleep 0.05; done
+	while pidof daos_server daos_server_helper >/dev/null; do sleep 0.05; done
 	echo "killed ($who): $(cat /run/stopped)"
 	[ "$who" != both ] || return 0
 	while kill -0 "$tool" 2>/dev/null; do sleep 0.05; done

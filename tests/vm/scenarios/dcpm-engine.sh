@@ -50,11 +50,11 @@ if [ "$VM_BOOT" = 1 ]; then
 	waited=0
 	until grep -q "cannot be used as persistent memory" $SITE/server.log && grep -q "storage prepare --scm-only" $SITE/server.log; do
 		waited=$((waited + 1))
-		[ $waited -lt 240 ] && pgrep -x daos_server >/dev/null || { shell system query || true; words; fail "wrong devices are not told"; }
+		[ $waited -lt 240 ] && pidof daos_server >/dev/null || { shell system query || true; words; fail "wrong devices are not told"; }
 		sleep 0.5
 	done
-	pkill -9 -x daos_server
-	while pgrep daos_server >/dev/null; do sleep 0.1; done
+	killall -9 daos_server
+	while pidof daos_server daos_server_helper >/dev/null; do sleep 0.1; done
 	mark "wrong devices refused"
 fi
 read -r first second </mnt/kept/devices
@@ -183,8 +183,8 @@ until state 0 >/run/state && grep -q "^storage-mismatch .*region target-0.log ca
 	[ $waited -lt 120 ] || { cat /run/said /run/state; words; fail "engine 0 is started on a region that failed"; }
 	sleep 0.5
 done
-pkill -x daos_server
-while pgrep daos_server >/dev/null || engines >/dev/null; do sleep 0.1; done
+killall daos_server
+await_end
 mark "bad block told"
 for rank in 0 1; do umount /mnt/daosa/$rank; done
 expect 0 "SCM:" -- prepare --reset -f

@@ -128,8 +128,8 @@ PYTHON
 	mark "read back"
 	expect 4 "namespace0.0 is not destroyed" "mounted at /mnt/daos/0" "namespace1.0 is not destroyed" "mounted at /mnt/daos/1" -- reset -f
 	is "$(namespaces)" 2 "namespaces of engines that run"
-	pkill -x daos_server
-	while pgrep daos_server >/dev/null || engines >/dev/null; do sleep 0.1; done
+	killall daos_server
+	await_end
 	umount /mnt/daos/0 /mnt/daos/1
 	mark "reset refused"
 	stop_at within 1 destroy
