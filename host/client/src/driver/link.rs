@@ -177,11 +177,11 @@ impl Link {
         });
     }
 
-    /// Hands the fabric what it takes.
-    pub(crate) fn flush(&mut self) -> Result<(), Status> {
+    /// Hands the fabric what it takes; whether that was anything.
+    pub(crate) fn flush(&mut self) -> Result<bool, Status> {
         let requests = self.ready.make_contiguous();
         if requests.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         // SAFETY: message and scratch belong to slots, which are not touched before their
         // completion is polled (`free` and `offer` hand them on only then) and live until the
@@ -192,7 +192,7 @@ impl Link {
             Err(status) => return Err(status),
         };
         self.ready.drain(..taken);
-        Ok(())
+        Ok(taken > 0)
     }
 
     /// Makes progress; returns whether anything completed.

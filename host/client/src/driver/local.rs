@@ -100,7 +100,7 @@ impl Task {
     /// Sends what is to be sent, and waits until there is something to do.
     async fn turn(&mut self, driver: &mut Loop) -> Result<(), String> {
         let fault = |status: Status| format!("the endpoint failed: {status}");
-        driver.link.flush().map_err(fault)?;
+        driver.flush().map_err(fault)?;
         let due = !driver.peers.is_idle();
         let spin = due.then(|| driver.spin(Instant::now()));
         let looks = self.is_blind && spin.is_some_and(|spin| self.look.goes_on(spin));

@@ -386,8 +386,18 @@ impl Loop {
         }
     }
 
+    /// Hands the fabric what it takes.
+    fn flush(&mut self) -> Result<(), Status> {
+        if self.link.flush()? && self.replied_at.elapsed() >= REST {
+            // An engine that sleeps is woken by that; where cores are few, on this one, and it would have to wait until
+            // this thread has looked in vain at all that it looks at before it gives way.
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     fn progress(&mut self) -> Result<bool, Status> {
-        self.link.flush()?;
+        self.flush()?;
         let mut events = std::mem::take(&mut self.events);
         let progress = self.link.poll(&mut events)?;
         self.replied = !events.is_empty();
@@ -405,7 +415,7 @@ impl Loop {
             self.ticked = Instant::now();
             self.peers.tick(&mut self.link, self.ticked);
         }
-        self.link.flush()?;
+        self.flush()?;
         Ok(progress)
     }
 
