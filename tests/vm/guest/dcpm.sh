@@ -85,8 +85,8 @@ killed() {
 	case $who in
 	daemon) killall -9 daos_server ;;
 	helper) killall -9 daos_server_helper ;;
-	# The first name's end may be the second's.
-	both) killall -q -9 daos_server daos_server_helper || true ;;
+	# At once: a helper that sees its daemon end takes the tool with it.
+	both) kill -9 $(pidof daos_server daos_server_helper) ;;
 	esac
 	! wait $victim || { cat /run/started; fail "$*: a killed run says it went well"; }
 	while pidof daos_server daos_server_helper >/dev/null; do sleep 0.05; done
