@@ -5,7 +5,7 @@ use crate::cli::Cli;
 use crate::engine::{OwnUpcalls, Supervisor, Upcalls, supervise, watch_files};
 use crate::firmware::Firmware;
 use crate::log_masks::LogMasks;
-use crate::membership::{self, Place};
+use crate::membership::{self, Peers, Place};
 use crate::owner::Owner;
 use crate::plugins::Plugins;
 use crate::pools::Pools;
@@ -141,7 +141,8 @@ async fn serve(
         }
         sockets.push(socket);
     }
-    let place = Place::of(&config, plugins.state_dir()).await?;
+    let peers = Peers::new(&config);
+    let place = Place::of(&config, plugins.state_dir(), &peers).await?;
     if let Place::Elsewhere(elsewhere) = &place {
         let access_points = elsewhere.access_points().join(", ");
         info!("the membership of the system is kept at {access_points}");
@@ -155,6 +156,7 @@ async fn serve(
         plugins.state_dir().clone(),
         log_masks,
         place,
+        peers,
     );
     let state = Arc::new(state.with_origin(origin));
     let plugins = Arc::new(plugins);

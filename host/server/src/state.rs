@@ -144,10 +144,10 @@ impl State {
         leases: StateDir,
         log_masks: LogMasks,
         membership: Place,
+        peers: Peers,
     ) -> Self {
         let engines = config.servers.iter().map(|_| EngineStatus::new()).collect();
         Self {
-            peers: Peers::new(&config),
             config,
             config_path,
             control_addr,
@@ -156,6 +156,7 @@ impl State {
             leases,
             log_masks,
             membership,
+            peers,
             origin: Engines::Configured,
             started_ms: now_ms(),
             engines: Mutex::new(engines),
@@ -183,9 +184,12 @@ impl State {
         let nowhere = (PathBuf::new(), String::new(), String::new());
         // It logs nothing, and passes no mask on.
         let masks = LogMasks::new(Masks::new(Mask::new(LevelFilter::OFF)));
-        let place = Place::Elsewhere(Elsewhere::new(&config, Vec::new()));
+        let peers = Peers::new(&config);
+        let place = Place::Elsewhere(Elsewhere::new(&config, Vec::new(), peers.clone()));
         let (path, address, domain) = nowhere;
-        let state = Self::new(config, path, address, domain, None, leases, masks, place);
+        let state = Self::new(
+            config, path, address, domain, None, leases, masks, place, peers,
+        );
         for engine in state.lock().iter_mut() {
             engine.enter(EngineState::Stopped, "this program starts no engines");
         }

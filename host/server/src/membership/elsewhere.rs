@@ -38,26 +38,44 @@ const NOTICE: u32 = 3;
 pub(crate) struct Elsewhere {
     access_points: Vec<String>,
     system: String,
-    /// Where this server is reached, if that is where its calls come from.
-    address: Option<String>,
+    /// Announced instead of the name that this server goes by, if it is reached where its calls come from.
+    everywhere: Option<String>,
     peers: Peers,
 }
 
 impl Elsewhere {
-    pub(crate) fn new(config: &Config, access_points: Vec<String>) -> Self {
+    pub(crate) fn new(config: &Config, access_points: Vec<String>, peers: Peers) -> Self {
+        let one_interface =
+            config.transport_config.allow_insecure || config.control_iface.is_some();
         Self {
             access_points,
-            // In plain text it is the loopback, which it knows; else all interfaces, and the access point sees the one.
-            address: (!config.transport_config.allow_insecure)
-                .then(|| format!("0.0.0.0:{}", config.port)),
+            // A server that listens at one interface, the loopback in plain text, is reached there and nowhere else, also when
+            // its calls leave by another one. One that listens at all is reached where the access point sees it call from.
+            everywhere: (!one_interface).then(|| format!("0.0.0.0:{}", config.port)),
             system: format!("{}-{}", config.name, daos_proto::PROTOCOL_VERSION),
-            peers: Peers::new(config),
+            peers,
         }
     }
 
     /// Where they are, `host:port`.
     pub(crate) fn access_points(&self) -> &[String] {
         &self.access_points
+    }
+
+    /// What an access point is told of an engine.
+    fn announced(&self, newcomer: Newcomer) -> JoinReq {
+        JoinReq {
+            sys: self.system.clone(),
+            uuid: newcomer.uuid.to_string(),
+            rank: newcomer.rank.unwrap_or(NO_RANK),
+            uri: newcomer.uri,
+            nctxs: newcomer.contexts,
+            addr: self.everywhere.clone().unwrap_or(newcomer.address),
+            srv_fault_domain: newcomer.fault_domain,
+            idx: newcomer.index,
+            incarnation: newcomer.incarnation,
+            ..JoinReq::default()
+        }
     }
 
     /// Has an engine join, and waits for access points that cannot take it yet; `waits` hears why. Returns its rank
@@ -70,18 +88,7 @@ impl Elsewhere {
         newcomer: Newcomer,
         waits: impl Fn(&str),
     ) -> Result<(u32, u32), Status> {
-        let request = JoinReq {
-            sys: self.system.clone(),
-            uuid: newcomer.uuid.to_string(),
-            rank: newcomer.rank.unwrap_or(NO_RANK),
-            uri: newcomer.uri,
-            nctxs: newcomer.contexts,
-            addr: self.address.clone().unwrap_or(newcomer.address),
-            srv_fault_domain: newcomer.fault_domain,
-            idx: newcomer.index,
-            incarnation: newcomer.incarnation,
-            ..JoinReq::default()
-        };
+        let request = self.announced(newcomer);
         let mut pause = FIRST_PAUSE;
         loop {
             let mut why = String::new();
@@ -175,6 +182,33 @@ fn is_final(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_server_is_announced_where_it_listens() {
+        let addr = |insecure: bool, control_iface: Option<&str>| {
+            let mut config = Config::default();
+            config.transport_config.allow_insecure = insecure;
+            config.control_iface = control_iface.map(str::to_owned);
+            let elsewhere = Elsewhere::new(&config, Vec::new(), Peers::new(&config));
+            let newcomer = Newcomer {
+                uuid: Uuid::from_u128(1),
+                address: "10.1.0.7:10001".to_owned(),
+                index: 0,
+                rank: None,
+                local: false,
+                uri: String::new(),
+                contexts: 1,
+                fault_domain: "/a".to_owned(),
+                incarnation: 1,
+            };
+            elsewhere.announced(newcomer).addr
+        };
+        assert_eq!(addr(false, None), "0.0.0.0:10001");
+        assert_eq!(addr(false, Some("ib0")), "10.1.0.7:10001");
+        assert_eq!(addr(true, None), "10.1.0.7:10001");
+        assert_eq!(addr(true, Some("ib0")), "10.1.0.7:10001");
+    }
 
     #[test]
     fn only_what_does_not_pass_is_final() {

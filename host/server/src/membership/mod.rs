@@ -179,6 +179,7 @@ impl Place {
     pub(crate) async fn of(
         config: &Config,
         state_dir: &daos_loader::StateDir,
+        peers: &Peers,
     ) -> Result<Self, StateError> {
         let access_points = config.access_point_addresses();
         let mut here = config.access_points.is_empty();
@@ -186,7 +187,8 @@ impl Place {
             here = here || is_here(access_point, config.port).await;
         }
         if !here {
-            return Ok(Self::Elsewhere(Elsewhere::new(config, access_points)));
+            let elsewhere = Elsewhere::new(config, access_points, peers.clone());
+            return Ok(Self::Elsewhere(elsewhere));
         }
         if access_points.len() > 1 {
             warn!(
@@ -232,7 +234,7 @@ async fn is_here(access_point: &str, own_port: u16) -> bool {
 }
 
 /// Whether an address is one of this machine: only those can be bound to.
-fn is_own(ip: IpAddr) -> bool {
+pub(crate) fn is_own(ip: IpAddr) -> bool {
     !ip.is_unspecified() && UdpSocket::bind((ip, 0)).is_ok()
 }
 

@@ -6,6 +6,7 @@ use super::fix::{Fix, Step};
 use super::node::{Known, Node, ends_with};
 use crate::plugins::privileged_helper;
 use crate::port_holder;
+use crate::transport;
 use daos_config::Config;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -416,6 +417,13 @@ pub(super) fn ports(node: &Node, config: &Config) -> Vec<Finding> {
     }
     if !free.is_empty() {
         findings.insert(0, PORTS.ok(format!("free: {}", free.join(", "))));
+    }
+    // Interfaces are those of the kernel that this runs under.
+    if let Err(refused) = transport::address(config) {
+        findings.push(PORTS.fail(
+            format!("{refused:#}"),
+            "give the interface an IPv4 address, or write another control_iface, or none",
+        ));
     }
     findings
 }

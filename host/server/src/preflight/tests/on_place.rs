@@ -230,3 +230,16 @@ fn ports_are_free_or_told_with_their_holder() {
     let (_dir, node) = machine(&[]);
     assert_found(&place::ports(&node, &config)[0], Good, "free: 10001, 9111");
 }
+
+#[test]
+fn the_interface_of_the_control_plane_is_looked_for() {
+    let (_dir, node) = machine(&[]);
+    let found = |name: &str| place::ports(&node, &config(&format!("control_iface: {name}\n")));
+    let missing = found("no-such-one");
+    assert_found(&missing[0], Good, "free: 10001");
+    assert_found(&missing[1], Fail, "control_iface no-such-one");
+    assert_eq!(missing.len(), 2);
+    let there = found("lo");
+    assert_found(&there[0], Good, "free: 10001");
+    assert_eq!(there.len(), 1);
+}

@@ -1,9 +1,11 @@
 //! How a member is told, and where its server is.
 
-use crate::membership::{Member, Standing};
+use crate::membership::{Member, Standing, is_own};
 use crate::services::local::rfc3339;
+use daos_proto::ctl::ResponseStatus;
+use daos_proto::host::Fault;
 use daos_proto::mgmt::SystemMember;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use tonic::Status;
 
 /// How members of this server are told that are none of its engines.
@@ -68,6 +70,9 @@ pub(super) fn described(
 }
 
 /// The control address that a server names, with the caller's own where it names none.
+///
+/// # Errors
+/// It is no address, or one at which only the caller's own host reaches it.
 pub(super) fn control_address(named: &str, peer: Option<SocketAddr>) -> Result<String, Status> {
     let failed = |why: &str| {
         Status::unknown(format!(
@@ -81,6 +86,21 @@ pub(super) fn control_address(named: &str, peer: Option<SocketAddr>) -> Result<S
     if port == 0 || host.is_empty() {
         return Err(failed("host or port is missing"));
     }
+    if let Some(peer) = peer
+        && is_loopback(host)
+        && !(peer.ip().is_loopback() || is_own(peer.ip()))
+    {
+        let fault = Fault::new(
+            ResponseStatus::CtlErrConf,
+            "system",
+            0,
+            format!("the server at {} cannot be a member as it is", peer.ip()),
+            format!("it listens at {named}, where only its own host reaches it"),
+            "write control_iface into its configuration, an interface that the other servers of the system reach (without \
+             certificates it is the loopback unless set), and start it again",
+        );
+        return Err(fault.to_status());
+    }
     let anywhere = matches!(host, "0.0.0.0" | "[::]");
     match (anywhere, peer) {
         (false, _) => Ok(named.to_owned()),
@@ -89,10 +109,40 @@ pub(super) fn control_address(named: &str, peer: Option<SocketAddr>) -> Result<S
     }
 }
 
+fn is_loopback(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
     use uuid::Uuid;
+
+    #[test]
+    fn a_loopback_is_taken_only_from_this_host() {
+        let loopbacks = ["127.0.0.1:10001", "127.1.2.3:1", "[::1]:1", "LocalHost:1"];
+        let other = "192.0.2.7:40000".parse().ok();
+        for named in loopbacks {
+            let status = control_address(named, other).unwrap_err();
+            let fault = Fault::from_status(&status).unwrap();
+            assert!(fault.what.contains("192.0.2.7"), "{fault:?}");
+            assert!(fault.cause.contains(named), "{fault:?}");
+            assert!(fault.remedy.contains("control_iface"), "{fault:?}");
+        }
+        assert!(control_address("192.0.2.9:10001", other).is_ok());
+        // Servers of one host reach each other there, by whatever address they call from.
+        let mut own = vec!["127.0.0.1:40000".parse::<SocketAddr>().unwrap()];
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        // Sends nothing: the kernel says by which address it would.
+        if socket.connect("192.0.2.1:9").is_ok() {
+            own.push(socket.local_addr().unwrap());
+        }
+        for (peer, named) in own.into_iter().flat_map(|p| loopbacks.map(|n| (p, n))) {
+            assert_eq!(control_address(named, Some(peer)).unwrap(), named, "{peer}");
+        }
+    }
 
     #[test]
     fn a_server_that_listens_everywhere_is_where_it_calls_from() {
