@@ -5,21 +5,23 @@ use daos_config::Config;
 use daos_proto::{COMPONENT_HEADER, PROTOCOL_VERSION, VERSION_HEADER};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::ClientConfig;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, TimeoutExpired};
 
 /// How long another server may take to accept the connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a connection at rest is pinged, and how long the answer may take: one whose server has vanished is gone before
-/// somebody needs it.
+/// How often a connection is pinged, and how long the answer may take: one at rest whose server has vanished is gone before
+/// somebody needs it. A server that is only slow keeps its calls: it gives its clients as long.
 const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_WITHIN: Duration = Duration::from_secs(5);
+const PING_WITHIN: Duration = Duration::from_secs(20);
 /// A connection that nobody has used for so long is closed.
 const KEPT: Duration = Duration::from_secs(600);
 
@@ -50,7 +52,13 @@ struct Inner {
     /// None in plain text.
     secured: Option<Secured>,
     kept: Mutex<BTreeMap<String, Kept>>,
+    /// Addresses to which connections are being made.
+    opening: Mutex<BTreeMap<String, Turn>>,
+    made: AtomicU64,
 }
+
+/// Held by who makes a connection to an address; in it, when that last failed while others waited, and why.
+type Turn = Arc<tokio::sync::Mutex<Option<(Instant, String)>>>;
 
 /// What this server shows to others.
 struct Secured {
@@ -62,8 +70,11 @@ struct Secured {
 }
 
 /// A connection that is kept, so that a call costs no handshake.
+#[derive(Clone)]
 struct Kept {
     channel: Channel,
+    /// Which of all that were made.
+    number: u64,
     /// What it was made with.
     tls: Option<Arc<ClientConfig>>,
     used: Instant,
@@ -122,6 +133,18 @@ fn is_lost(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
+/// Whether a call has taken as long as it may.
+fn is_late(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl Peers {
     pub(crate) fn new(config: &Config) -> Self {
         let transport = &config.transport_config;
@@ -138,6 +161,8 @@ impl Peers {
         Self(Arc::new(Inner {
             secured,
             kept: Mutex::default(),
+            opening: Mutex::default(),
+            made: AtomicU64::new(0),
         }))
     }
 
@@ -154,9 +179,9 @@ impl Peers {
         Ok(InterceptedService::new(channel, Identify { within }))
     }
 
-    /// Asks a server, over the connection that is kept to it where there is one. Where that turns out to be lost a new one is
-    /// made, so `call` may be carried out twice. What this server shows has changed, the other one has moved or has been
-    /// restarted: each makes a new connection as well.
+    /// Asks a server, over the connection that is kept to it where there is one. Where that turns out to be lost, since the
+    /// server has been restarted, say, it is asked once more over a new one: only what may be carried out twice is asked for
+    /// like that. All of it takes no longer than `within`.
     ///
     /// # Errors
     /// What the server answers, or, as unavailable, why it cannot be reached.
@@ -169,50 +194,100 @@ impl Peers {
     where
         F: Future<Output = Result<T, Status>>,
     {
+        let until = Instant::now() + within;
         let tls = self.tls().map_err(Status::unavailable)?;
-        if let Some(channel) = self.kept(address, tls.as_ref()) {
-            let begun = Instant::now();
-            match call(InterceptedService::new(channel, Identify { within })).await {
-                Err(status) if is_lost(&status) => {
-                    self.forget(address);
-                    // Who took as long as he may would do so again.
-                    if begun.elapsed() >= within {
-                        return Err(status);
-                    }
-                }
-                answer => return answer,
+        let mut again = true;
+        loop {
+            let (kept, was_there) = self.channel(address, tls.as_ref(), until).await?;
+            let identify = Identify {
+                within: until.saturating_duration_since(Instant::now()),
+            };
+            let answer = call(InterceptedService::new(kept.channel, identify)).await;
+            let Some(status) = answer.as_ref().err().filter(|status| is_lost(status)) else {
+                return answer;
+            };
+            self.forget(address, kept.number);
+            // Who took as long as he may would do so again, and a connection that was new was not lost at rest.
+            if !(was_there && again) || is_late(status) || Instant::now() >= until {
+                return answer;
             }
+            again = false;
         }
-        let channel = open(address, tls.clone())
-            .await
-            .map_err(Status::unavailable)?;
-        self.keep(address, channel.clone(), tls);
-        let answer = call(InterceptedService::new(channel, Identify { within })).await;
-        if answer.as_ref().err().is_some_and(is_lost) {
-            self.forget(address);
-        }
-        answer
     }
 
-    fn kept(&self, address: &str, tls: Option<&Arc<ClientConfig>>) -> Option<Channel> {
+    /// The connection that is kept to a server, else a new one; whether it was there. Who wants one while it is made has the
+    /// same one, or hears why there is none.
+    async fn channel(
+        &self,
+        address: &str,
+        tls: Option<&Arc<ClientConfig>>,
+        until: Instant,
+    ) -> Result<(Kept, bool), Status> {
+        let asked = Instant::now();
+        if let Some(kept) = self.kept(address, tls) {
+            return Ok((kept, true));
+        }
+        let making = async {
+            let turn = self.turn(address);
+            let mut failed = turn.lock().await;
+            if let Some(kept) = self.kept(address, tls) {
+                return Ok((kept, false));
+            }
+            if let Some((when, why)) = &*failed
+                && *when >= asked
+            {
+                return Err(why.clone());
+            }
+            match open(address, tls.cloned()).await {
+                Ok(channel) => Ok((self.keep(address, channel, tls.cloned()), false)),
+                Err(why) => {
+                    *failed = Some((Instant::now(), why.clone()));
+                    Err(why)
+                }
+            }
+        };
+        let late = || {
+            format!(
+                "failed to connect to {address}: no answer in time; check that daos_server runs there and can be reached"
+            )
+        };
+        let made = timeout_at(until, making).await;
+        made.unwrap_or_else(|_| Err(late()))
+            .map_err(Status::unavailable)
+    }
+
+    fn kept(&self, address: &str, tls: Option<&Arc<ClientConfig>>) -> Option<Kept> {
         let mut all = lock(&self.0.kept);
         all.retain(|_, kept| kept.used.elapsed() < KEPT && is_same(kept.tls.as_ref(), tls));
         let kept = all.get_mut(address)?;
         kept.used = Instant::now();
-        Some(kept.channel.clone())
+        Some(kept.clone())
     }
 
-    fn keep(&self, address: &str, channel: Channel, tls: Option<Arc<ClientConfig>>) {
+    fn keep(&self, address: &str, channel: Channel, tls: Option<Arc<ClientConfig>>) -> Kept {
         let kept = Kept {
             channel,
+            number: self.0.made.fetch_add(1, Ordering::Relaxed),
             tls,
             used: Instant::now(),
         };
-        lock(&self.0.kept).insert(address.to_owned(), kept);
+        lock(&self.0.kept).insert(address.to_owned(), kept.clone());
+        kept
     }
 
-    fn forget(&self, address: &str) {
-        lock(&self.0.kept).remove(address);
+    /// Forgets that connection; a newer one stays.
+    fn forget(&self, address: &str, number: u64) {
+        let mut all = lock(&self.0.kept);
+        if all.get(address).is_some_and(|kept| kept.number == number) {
+            all.remove(address);
+        }
+    }
+
+    fn turn(&self, address: &str) -> Turn {
+        let mut all = lock(&self.0.opening);
+        // Nobody makes or waits for the others any more.
+        all.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(all.entry(address.to_owned()).or_default())
     }
 }
 

@@ -49,6 +49,10 @@ pub(super) enum Way {
 }
 
 /// How long a call about pools may take; none if it is not about pools.
+///
+/// A rule for what is added: it may reach the engine twice ([`Peers::ask`]), so the second time must find the work done and
+/// answer as the first did. A pool of the same UUID, label and size that exists has been made, one that does not exist has been
+/// destroyed, and a property is set to a value rather than changed by one.
 pub(super) fn patience(module: i32, method: i32) -> Option<Duration> {
     match (module, method) {
         (module::MGMT, mgmt::POOL_DESTROY) => Some(DESTROY_WITHIN),
@@ -141,7 +145,7 @@ impl Member {
                     let request = request.clone();
                     async move { EngineSvcClient::new(peer).call_engine(request).await }
                 };
-                // Each of these calls may be carried out twice: what is done or gone already is no failure.
+                // May be carried out twice, which each call that `patience` knows takes well.
                 peers
                     .ask(address, within + HAND_ON, call)
                     .await

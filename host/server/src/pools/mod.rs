@@ -2,9 +2,10 @@
 //!
 //! The engines' catalogues are the truth; the server remembers nothing. The server that keeps the
 //! membership reaches the engines of the others through their servers. All engines are asked side by
-//! side, by [`AT_ONCE`]; a label alone changes on one after the other. What fails on one is undone on
-//! the others, and what a dead server leaves half made is seen in `pool list` and can be destroyed. Ranks that an administrator has excluded
-//! are passed over: what they hold is seen again when they are let in again.
+//! side, by [`AT_ONCE`]; a label alone changes on one after the other, and a pool that shall be empty is
+//! destroyed on its first engine first. What fails on one while a pool is made or changed is undone on
+//! the others; what a dead server or a refusal leaves half made or half destroyed is seen in `pool list`
+//! and can be destroyed. Ranks that an administrator has excluded are passed over: what they hold is seen again when they are let in again.
 
 mod create;
 mod engine;
@@ -136,15 +137,22 @@ impl Pools {
             let request = request.clone();
             async move { member.destroy(&request).await }
         };
-        for (member, outcome) in side_by_side(pool.members(), destroy).await {
-            match outcome? {
-                0 | NONEXIST => {}
-                status => {
-                    let text = format!(
-                        "pool {} could not be destroyed on rank {}; see the engine's log, then try again",
-                        pool.label, member.rank
-                    );
-                    return Err(daos_status(status, &text));
+        // A container may have come since they were counted, which only its engine knows. That is the first, unless its client
+        // asked for another: as long as that one refuses, nothing is lost on the others either.
+        let alone = usize::from(!request.recursive);
+        let mut members = pool.members();
+        let others = members.split_off(alone.min(members.len()));
+        for members in [members, others] {
+            for (member, outcome) in side_by_side(members, destroy).await {
+                match outcome? {
+                    0 | NONEXIST => {}
+                    status => {
+                        let text = format!(
+                            "pool {} could not be destroyed on rank {}; see the engine's log, then try again",
+                            pool.label, member.rank
+                        );
+                        return Err(daos_status(status, &text));
+                    }
                 }
             }
         }
@@ -420,3 +428,6 @@ async fn side_by_side<T, F: Future<Output = T>>(
     let answers: Vec<T> = answers.collect().await;
     members.into_iter().zip(answers).collect()
 }
+
+#[cfg(test)]
+mod tests;

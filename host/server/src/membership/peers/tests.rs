@@ -4,8 +4,10 @@ use crate::transport::incoming;
 use daos_certs::{Authority, Renewing, Validity, create};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Server;
@@ -68,22 +70,66 @@ fn plain() -> Peers {
 
 /// A server that answers about its health, in plain text or with certificates.
 async fn server(system: Option<&System>) -> SocketAddr {
+    counting(system).await.0
+}
+
+/// The same, with how long each of the calls that it has carried out was allowed to take.
+async fn counting(system: Option<&System>) -> (SocketAddr, Arc<Mutex<Vec<Duration>>>) {
     let renewing = system.map(|s| Arc::new(Renewing::load(s.files(), "server").unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = incoming(listener, renewing, Calls::default());
     let (_, health) = tonic_health::server::health_reporter();
-    let routes = Server::builder().add_service(health);
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let note = {
+        let done = Arc::clone(&done);
+        move |request: Request<()>| {
+            let within = request.metadata().get("grpc-timeout").unwrap();
+            lock(&done).push(duration(within.to_str().unwrap()));
+            Ok(request)
+        }
+    };
+    let routes = Server::builder().add_service(InterceptedService::new(health, note));
     tokio::spawn(routes.serve_with_incoming(connections));
-    address
+    (address, done)
 }
 
-/// The way to a server, on which connections are counted and cut.
+/// What a `grpc-timeout` says.
+fn duration(text: &str) -> Duration {
+    let (number, unit) = text.split_at(text.len() - 1);
+    let number: u64 = number.parse().unwrap();
+    match unit {
+        "n" => Duration::from_nanos(number),
+        "u" => Duration::from_micros(number),
+        "m" => Duration::from_millis(number),
+        "S" => Duration::from_secs(number),
+        other => panic!("{other}"),
+    }
+}
+
+/// The way to a server, on which connections are counted, silenced and cut.
 struct Door {
     address: SocketAddr,
     passed: Arc<AtomicUsize>,
-    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    open: Arc<Mutex<Vec<Way>>>,
     accepting: JoinHandle<()>,
+}
+
+/// A connection through the door.
+struct Way {
+    through: JoinHandle<()>,
+    /// Answers do not come out of it any more.
+    mute: Arc<AtomicBool>,
+}
+
+/// Hands what the server says on, unless it is silenced.
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mute: &AtomicBool) {
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if !mute.load(Ordering::SeqCst) && to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Door {
@@ -96,14 +142,23 @@ impl Door {
             let (passed, open) = (Arc::clone(&passed), Arc::clone(&open));
             async move {
                 loop {
-                    let (mut near, _) = listener.accept().await.unwrap();
+                    let (near, _) = listener.accept().await.unwrap();
                     passed.fetch_add(1, Ordering::SeqCst);
-                    let through = tokio::spawn(async move {
-                        let mut far = TcpStream::connect(to).await.unwrap();
-                        // Ends with either side.
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    let mute = Arc::new(AtomicBool::new(false));
+                    let through = tokio::spawn({
+                        let mute = Arc::clone(&mute);
+                        async move {
+                            let (mut from, back) = near.into_split();
+                            let far = TcpStream::connect(to).await.unwrap();
+                            let (said, mut to) = far.into_split();
+                            // Ends with either side.
+                            tokio::select! {
+                                _ = tokio::io::copy(&mut from, &mut to) => {}
+                                () = answers(said, back, &mute) => {}
+                            }
+                        }
                     });
-                    lock(&open).push(through);
+                    lock(&open).push(Way { through, mute });
                 }
             }
         });
@@ -123,35 +178,51 @@ impl Door {
         self.passed.load(Ordering::SeqCst)
     }
 
-    /// Ends all connections, as a server that is killed does.
-    async fn cut(&self) {
-        let open = std::mem::take(&mut *lock(&self.open));
-        for through in open {
-            through.abort();
-            // Cancelled, which is what it shall be.
-            let _ = through.await;
+    /// Nothing comes out of the connections that there are any more, as from a server that hangs.
+    fn mute(&self) {
+        for way in &*lock(&self.open) {
+            way.mute.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Nobody listens there any more. Returns where that was.
-    async fn shut(self) -> SocketAddr {
+    /// Ends all connections, as a server that is killed does.
+    async fn cut(&self) {
+        let open = std::mem::take(&mut *lock(&self.open));
+        for way in open {
+            way.through.abort();
+            // Cancelled, which is what it shall be.
+            let _ = way.through.await;
+        }
+    }
+
+    /// Nobody listens there any more.
+    async fn shut(self) {
+        self.cut().await;
         self.accepting.abort();
         let _ = self.accepting.await;
-        let open = std::mem::take(&mut *lock(&self.open));
-        for through in open {
-            through.abort();
-            let _ = through.await;
-        }
-        self.address
     }
 }
 
 async fn check(peers: &Peers, at: SocketAddr) -> Result<(), Status> {
+    check_within(peers, at, WITHIN).await
+}
+
+async fn check_within(peers: &Peers, at: SocketAddr, within: Duration) -> Result<(), Status> {
     let call = async |peer: Peer| {
         let request = HealthCheckRequest::default();
         HealthClient::new(peer).check(request).await.map(drop)
     };
-    peers.ask(&at.to_string(), WITHIN, call).await
+    peers.ask(&at.to_string(), within, call).await
+}
+
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let waited = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), waited).await;
+    waited.unwrap_or_else(|_| panic!("{what}"));
 }
 
 #[tokio::test]
@@ -215,10 +286,15 @@ async fn a_server_that_was_restarted_answers_the_next_call() {
 #[tokio::test]
 async fn a_server_that_is_gone_is_told_and_found_when_it_is_back() {
     let to = server(None).await;
-    let door = Door::to(to).await;
+    // Keeps the port from everybody else while nobody listens there.
+    let place = TcpSocket::new_v4().unwrap();
+    place.set_reuseaddr(true).unwrap();
+    place.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let at = place.local_addr().unwrap();
+    let door = Door::at(&at.to_string(), to).await;
     let peers = plain();
-    check(&peers, door.address).await.unwrap();
-    let at = door.shut().await;
+    check(&peers, at).await.unwrap();
+    door.shut().await;
     for _ in 0..3 {
         let gone = check(&peers, at).await.unwrap_err();
         assert_eq!(gone.code(), Code::Unavailable);
@@ -233,29 +309,133 @@ async fn a_server_that_is_gone_is_told_and_found_when_it_is_back() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_is_given_up_once() {
+    let (to, done) = counting(None).await;
+    let door = Door::to(to).await;
+    let peers = plain();
+    check(&peers, door.address).await.unwrap();
+    door.mute();
+    let short = Duration::from_millis(300);
+    let begun = Instant::now();
+    let late = check_within(&peers, door.address, short).await.unwrap_err();
+    assert!(begun.elapsed() >= short, "{:?}", begun.elapsed());
+    assert!(is_lost(&late) && is_late(&late), "{late:?}");
+    assert_eq!((door.passed(), lock(&done).len()), (1, 2), "asked again");
+    assert!(lock(&peers.0.kept).is_empty(), "it is not kept");
+}
+
+#[tokio::test]
+async fn a_new_connection_that_stays_silent_is_not_kept() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = silent.local_addr().unwrap();
-    let held = tokio::spawn(async move {
-        let mut held = Vec::new();
-        loop {
-            held.push(silent.accept().await.unwrap());
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let held = tokio::spawn({
+        let accepted = Arc::clone(&accepted);
+        async move {
+            let mut held = Vec::new();
+            loop {
+                held.push(silent.accept().await.unwrap());
+                accepted.fetch_add(1, Ordering::SeqCst);
+            }
         }
     });
     let peers = plain();
-    let short = Duration::from_millis(200);
-    for _ in 0..2 {
-        let call = async |peer: Peer| {
-            HealthClient::new(peer)
-                .check(HealthCheckRequest::default())
-                .await
-        };
-        let begun = Instant::now();
-        let late = peers.ask(&at.to_string(), short, call).await.unwrap_err();
-        assert!(is_lost(&late), "{late:?}");
-        assert!(begun.elapsed() < CONNECT, "{:?}", begun.elapsed());
+    for turn in 1..3 {
+        let short = Duration::from_millis(300);
+        let late = check_within(&peers, at, short).await.unwrap_err();
+        assert!(is_late(&late), "{late:?}");
+        assert_eq!(accepted.load(Ordering::SeqCst), turn);
         assert!(lock(&peers.0.kept).is_empty(), "it is not kept");
     }
     held.abort();
+}
+
+#[tokio::test]
+async fn what_is_lost_on_a_kept_connection_is_done_again_in_the_time_that_is_left() {
+    let (to, done) = counting(None).await;
+    let door = Door::to(to).await;
+    let peers = plain();
+    check(&peers, door.address).await.unwrap();
+    door.mute();
+    let pause = Duration::from_millis(300);
+    let loss = async {
+        until("the request has passed", || lock(&done).len() == 2).await;
+        tokio::time::sleep(pause).await;
+        door.cut().await;
+    };
+    let (answer, ()) = tokio::join!(check(&peers, door.address), loss);
+    answer.unwrap();
+    assert_eq!(door.passed(), 2);
+    let done = lock(&done).clone();
+    assert_eq!(done.len(), 3, "the first, and that one twice: {done:?}");
+    assert!(done[2] <= WITHIN - pause, "{done:?}");
+    assert!(done[2] > Duration::ZERO, "{done:?}");
+}
+
+#[tokio::test]
+async fn a_late_call_leaves_a_newer_connection_alone() {
+    let door = Door::to(server(None).await).await;
+    let peers = plain();
+    check(&peers, door.address).await.unwrap();
+    door.mute();
+    // Both are on the first connection; the one that ends first has it forgotten.
+    let (patient, ()) = tokio::join!(
+        check_within(&peers, door.address, Duration::from_millis(1500)),
+        async {
+            let hasty = check_within(&peers, door.address, Duration::from_millis(300)).await;
+            assert!(is_late(&hasty.unwrap_err()));
+            check(&peers, door.address).await.unwrap();
+            assert_eq!(door.passed(), 2);
+        }
+    );
+    assert!(is_late(&patient.unwrap_err()));
+    check(&peers, door.address).await.unwrap();
+    assert_eq!(door.passed(), 2, "the newer one is still there");
+}
+
+#[tokio::test]
+async fn who_calls_at_the_same_time_has_the_same_connection_made() {
+    let system = System::new();
+    let door = Door::to(server(Some(&system)).await).await;
+    for turn in 1..4 {
+        let peers = system.peers();
+        let at_once = (0..20).map(|_| check(&peers, door.address));
+        for answer in futures_util::future::join_all(at_once).await {
+            answer.unwrap();
+        }
+        assert_eq!(door.passed(), turn);
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_hears_why_there_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let closing = tokio::spawn({
+        let accepted = Arc::clone(&accepted);
+        async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                accepted.fetch_add(1, Ordering::SeqCst);
+                // Long enough for all to wait for it.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                drop(stream);
+            }
+        }
+    });
+    let system = System::new();
+    let peers = system.peers();
+    for round in 1..3 {
+        let at_once = (0..5).map(|_| check(&peers, at));
+        for answer in futures_util::future::join_all(at_once).await {
+            let refused = answer.unwrap_err();
+            assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+            assert!(refused.message().contains(&at.to_string()), "{refused:?}");
+        }
+        // Who comes later tries again.
+        assert_eq!(accepted.load(Ordering::SeqCst), round);
+    }
+    closing.abort();
 }
 
 #[tokio::test]
