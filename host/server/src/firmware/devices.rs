@@ -183,7 +183,7 @@ pub(super) async fn choose(
     }
     told_by_engines(state, &mut chosen).await;
     if selection.filter {
-        chosen.retain(|device| matches(&device.message, selection));
+        chosen.retain(|device| matches(&device.message, &selection.model, &selection.revision));
     }
     chosen.sort_by_key(Chosen::name);
     Ok((chosen, faults))
@@ -403,11 +403,11 @@ async fn told_by_engines(state: &State, chosen: &mut [Chosen]) {
 }
 
 /// Whether a device is one of those that a filter lets through. What is not known is: it is told why.
-fn matches(device: &FirmwareDevice, selection: &FirmwareSelection) -> bool {
+pub(crate) fn matches(device: &FirmwareDevice, model: &str, revision: &str) -> bool {
     let is = |wanted: &str, own: &str| {
         wanted.trim().is_empty() || own.is_empty() || wanted.trim() == own
     };
-    is(&selection.model, &device.model) && is(&selection.revision, &device.revision)
+    is(model, &device.model) && is(revision, &device.revision)
 }
 
 #[cfg(test)]
@@ -447,15 +447,10 @@ mod tests {
             revision: revision.to_owned(),
             ..FirmwareDevice::default()
         };
-        let wanted = |model: &str, revision: &str| FirmwareSelection {
-            model: model.to_owned(),
-            revision: revision.to_owned(),
-            ..FirmwareSelection::default()
-        };
-        assert!(matches(&device("M", "1"), &wanted("", "")));
-        assert!(matches(&device("M", "1"), &wanted(" M ", "1")));
-        assert!(matches(&device("", ""), &wanted("M", "1")));
-        assert!(!matches(&device("N", "1"), &wanted("M", "")));
-        assert!(!matches(&device("M", "2"), &wanted("", "1")));
+        assert!(matches(&device("M", "1"), "", ""));
+        assert!(matches(&device("M", "1"), " M ", "1"));
+        assert!(matches(&device("", ""), "M", "1"));
+        assert!(!matches(&device("N", "1"), "M", ""));
+        assert!(!matches(&device("M", "2"), "", "1"));
     }
 }

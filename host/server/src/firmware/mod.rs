@@ -19,6 +19,7 @@ use daos_proto::host::update_firmware_event::Event;
 use daos_proto::host::{
     Fault, FirmwareSelection, QueryFirmwareResponse, UpdateFirmwareEvent, UpdateFirmwareRequest,
 };
+pub(crate) use devices::matches;
 use image::Image;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;

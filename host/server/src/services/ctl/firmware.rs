@@ -1,6 +1,6 @@
 //! Firmware in the terms of the DAOS 2.8 control plane, which knows neither slots nor progress.
 
-use crate::firmware::{Events, Firmware};
+use crate::firmware::{Events, Firmware, matches};
 use daos_proto::ctl::firmware_update_req::DeviceType;
 use daos_proto::ctl::{
     FirmwareQueryReq, FirmwareQueryResp, FirmwareUpdateReq, FirmwareUpdateResp, NvmeController,
@@ -8,7 +8,9 @@ use daos_proto::ctl::{
     ScmModule,
 };
 use daos_proto::host::update_firmware_event::Event;
-use daos_proto::host::{FirmwareDevice, FirmwareSelection, UpdateFirmwareRequest};
+use daos_proto::host::{
+    FirmwareDevice, FirmwareSelection, QueryFirmwareResponse, UpdateFirmwareRequest,
+};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -32,12 +34,30 @@ async fn modules(
     model: &str,
     revision: &str,
 ) -> Result<Vec<FirmwareDevice>, Status> {
-    let wanted = selection("scm", Vec::new(), model, revision);
-    let found = firmware.query(&wanted).await.map_err(|f| f.to_status())?;
-    if let (true, Some(silent)) = (found.devices.is_empty(), found.faults.into_iter().next()) {
-        return Err(silent.fault.unwrap_or_default().to_status());
+    let all = selection("scm", Vec::new(), "", "");
+    let found = firmware.query(&all).await.map_err(|f| f.to_status())?;
+    chosen(found, ids, model, revision)
+}
+
+/// Those that are named, all without names, of this model and revision: a name that is not there is wrong, one of another
+/// model is only left out. A plugin that did not answer may have what is missing.
+fn chosen(
+    found: QueryFirmwareResponse,
+    ids: &[String],
+    model: &str,
+    revision: &str,
+) -> Result<Vec<FirmwareDevice>, Status> {
+    let silent = found.faults.into_iter().next();
+    let silent = silent.map(|silent| silent.fault.unwrap_or_default().to_status());
+    let mut chosen = match named(found.devices, ids) {
+        Ok(chosen) => chosen,
+        Err(missing) => return Err(silent.unwrap_or(missing)),
+    };
+    chosen.retain(|device| matches(device, model, revision));
+    match silent {
+        Some(silent) if chosen.is_empty() => Err(silent),
+        _ => Ok(chosen),
     }
-    named(found.devices, ids)
 }
 
 /// Those that are named; all without names.
@@ -178,7 +198,51 @@ pub(super) async fn update(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daos_proto::host::{Fault, FirmwareSlot};
+    use daos_proto::host::{Fault, FirmwareSlot, PluginFault};
+
+    #[test]
+    fn names_are_looked_up_before_models_and_revisions_choose() {
+        let module = |address: &str, uid: &str, model: &str| FirmwareDevice {
+            address: address.to_owned(),
+            serial: uid.to_owned(),
+            model: model.to_owned(),
+            revision: "1.2".to_owned(),
+            ..FirmwareDevice::default()
+        };
+        let answer = |faults| QueryFirmwareResponse {
+            devices: vec![module("nmem0", "u0", "A"), module("nmem1", "u1", "B")],
+            faults,
+        };
+        let told = |ids: &[&str], model, revision, faults| -> Result<Vec<String>, Status> {
+            let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+            let chosen = chosen(answer(faults), &ids, model, revision)?;
+            Ok(chosen.into_iter().map(|d| d.address).collect())
+        };
+        assert_eq!(told(&[], "B", "", vec![]).unwrap(), ["nmem1"]);
+        assert_eq!(told(&["u0", "u1"], "A", "1.2", vec![]).unwrap(), ["nmem0"]);
+        // It is there, and not meant.
+        assert!(told(&["u0"], "B", "", vec![]).unwrap().is_empty());
+        assert!(told(&["u0"], "", "1.3", vec![]).unwrap().is_empty());
+        let missing = told(&["u2"], "B", "", vec![]).unwrap_err();
+        assert!(missing.message().contains("is u2"), "{missing}");
+        // Who did not answer may have it.
+        let ill = || {
+            let what = "it is ill".to_owned();
+            let fault = Some(Fault {
+                what,
+                ..Fault::default()
+            });
+            vec![PluginFault {
+                plugin: "p".to_owned(),
+                fault,
+            }]
+        };
+        assert_eq!(told(&["u1"], "", "", ill()).unwrap(), ["nmem1"]);
+        for (ids, model) in [(&["u2"][..], ""), (&[][..], "C")] {
+            let silent = told(ids, model, "", ill()).unwrap_err();
+            assert!(silent.message().contains("it is ill"), "{silent}");
+        }
+    }
 
     #[test]
     fn modules_are_told_by_their_identifiers() {

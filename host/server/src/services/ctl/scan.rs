@@ -13,6 +13,7 @@ use daos_proto::ctl::{
 use daos_proto::host::{
     Device, DeviceHealth, EngineState, Kind, StorageScanDetailRequest, StorageScanDetailResponse,
 };
+use futures_util::future::join_all;
 use std::path::Path;
 use tonic::Status;
 
@@ -67,9 +68,11 @@ async fn held(state: &State, pools: &Pools, health: bool) -> (Vec<SmdDevice>, Op
             engine.reason
         )
     });
+    let members = pools.local_members(|_| true);
+    let answers = join_all(members.iter().map(|member| smd::devices(member, health))).await;
     let mut all = Vec::new();
-    for member in pools.local_members(|_| true) {
-        match smd::devices(&member, health).await {
+    for answer in answers {
+        match answer {
             Ok(devices) => all.extend(devices),
             Err(status) => silent = Some(status.message().to_owned()),
         }

@@ -2,7 +2,7 @@
 
 use super::scan::detail;
 use crate::plugins::Plugins;
-use crate::pools::Pools;
+use crate::pools::{Member, Pools};
 use crate::scan;
 use crate::state::{EngineStatus, State};
 use daos_config::ServerConfig;
@@ -11,7 +11,8 @@ use daos_proto::NO_RANK;
 use daos_proto::ctl::scm_namespace::Mount;
 use daos_proto::ctl::{ResponseState, ResponseStatus, ScanScmResp, ScmModule, ScmNamespace};
 use daos_proto::host::{Device, EngineSpace, Kind, StorageScanDetailRequest};
-use std::path::Path;
+use futures_util::future::join_all;
+use std::path::{Path, PathBuf};
 
 /// Class of SCM that is memory of the host: there is no device to find.
 const RAM: &str = "ram";
@@ -27,21 +28,38 @@ pub(super) async fn half(
 ) -> ScanScmResp {
     let mut half = found(plugins).await;
     if usage {
-        let spaces = spaces(pools).await;
-        let servers = state.config.servers.iter();
-        for ((index, config), engine) in (0..).zip(servers).zip(state.engines()) {
-            // Without a superblock it is somebody else's place, or nothing is mounted there.
-            if !config.scm_mount.join("superblock").exists() {
-                continue;
-            }
-            let space = spaces.iter().find(|space| space.engine == index);
-            match mount(config, &engine, space) {
-                Ok(mount) => attach(config, mount, &mut half.namespaces),
-                Err(why) => half.state = Some(failed(why)),
-            }
-        }
+        add_usage(state, pools, &mut half).await;
     }
     half
+}
+
+/// Adds what engines have mounted, and what of it is left for pools.
+async fn add_usage(state: &State, pools: &Pools, half: &mut ScanScmResp) {
+    let (spaces, silent) = spaces(pools).await;
+    let mounted = state.config.servers.iter().map(|s| s.scm_mount.clone());
+    let mounted = file_systems(mounted.collect()).await;
+    let servers = state.config.servers.iter();
+    let mut failures: Vec<String> = silent.into_iter().collect();
+    for (((index, config), engine), file_system) in
+        (0..).zip(servers).zip(state.engines()).zip(mounted)
+    {
+        let space = spaces.iter().find(|space| space.engine == index);
+        match file_system {
+            Ok(Some(room)) => {
+                let mount = mount(config, &engine, room, space);
+                attach(config, mount, &mut half.namespaces);
+            }
+            Ok(None) => {}
+            Err(why) => failures.push(why),
+        }
+    }
+    // There is room for one: what a plugin has said of the devices themselves stays.
+    let state = half.state.get_or_insert_default();
+    if state.status() == ResponseStatus::CtlSuccess
+        && let Some(why) = failures.into_iter().next()
+    {
+        *state = failed(why);
+    }
 }
 
 fn failed(error: String) -> ResponseState {
@@ -122,18 +140,21 @@ fn block_device(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// What this server's engines have for pools. Those that do not answer are told by their standing elsewhere.
-async fn spaces(pools: &Pools) -> Vec<EngineSpace> {
-    let mut all = Vec::new();
-    for member in pools.local_members(|_| true) {
-        if let Ok(told) = member.pools().await {
-            all.push(EngineSpace {
+/// What this server's engines that serve have for pools, and why there may be more.
+async fn spaces(pools: &Pools) -> (Vec<EngineSpace>, Option<String>) {
+    let members = pools.local_members(|_| true);
+    let answers = join_all(members.iter().map(Member::pools)).await;
+    let (mut all, mut silent) = (Vec::new(), None);
+    for (member, answer) in members.iter().zip(answers) {
+        match answer {
+            Ok(told) => all.push(EngineSpace {
                 engine: member.index,
                 ..told.space.unwrap_or_default()
-            });
+            }),
+            Err(status) => silent = silent.or_else(|| Some(status.message().to_owned())),
         }
     }
-    all
+    (all, silent)
 }
 
 /// How full the file system of an engine is. Usable is what no pool has; free is at least as much: an engine may have taken
@@ -141,11 +162,11 @@ async fn spaces(pools: &Pools) -> Vec<EngineSpace> {
 fn mount(
     config: &ServerConfig,
     engine: &EngineStatus,
+    (total_bytes, free): (u64, u64),
     space: Option<&EngineSpace>,
-) -> Result<Mount, String> {
-    let (total_bytes, free) = file_system(&config.scm_mount)?;
+) -> Mount {
     let usable_bytes = space.map_or(0, |space| space.scm_free);
-    Ok(Mount {
+    Mount {
         path: config.scm_mount.display().to_string(),
         total_bytes,
         avail_bytes: free.max(usable_bytes).min(total_bytes),
@@ -153,7 +174,25 @@ fn mount(
         class: config.scm_class.clone(),
         rank: engine.rank.unwrap_or(NO_RANK),
         usable_bytes,
-    })
+    }
+}
+
+/// Size and free bytes of the file systems at these paths; none where no engine's superblock is: it is somebody else's place,
+/// or nothing is mounted there.
+async fn file_systems(paths: Vec<PathBuf>) -> Vec<Result<Option<(u64, u64)>, String>> {
+    // A file system that hangs must not hold up who else is served.
+    let asking = paths.into_iter().map(|path| {
+        tokio::task::spawn_blocking(move || {
+            let is_ours = path.join("superblock").exists();
+            is_ours.then(|| file_system(&path)).transpose()
+        })
+    });
+    let answers = join_all(asking).await.into_iter();
+    answers
+        .map(|answer| {
+            answer.unwrap_or_else(|error| Err(format!("a defect of the server: {error}")))
+        })
+        .collect()
 }
 
 /// Size and free bytes of the file system at a path.
@@ -187,8 +226,8 @@ fn attach(config: &ServerConfig, mount: Mount, namespaces: &mut Vec<ScmNamespace
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daos_proto::host::Detail;
-    use std::path::PathBuf;
+    use daos_proto::host::{Detail, EngineState};
+    use std::sync::Arc;
 
     fn device(address: &str, details: &[(&str, &str)]) -> Device {
         let detail = |(key, value): &(&str, &str)| Detail {
@@ -287,17 +326,22 @@ mod tests {
         assert_eq!(told, expected);
     }
 
+    /// The state of a server with an engine whose SCM is in that directory.
+    fn state(dir: &Path) -> State {
+        let mut config = daos_config::Config::default();
+        config.servers.push(ServerConfig {
+            scm_mount: dir.to_owned(),
+            scm_class: RAM.to_owned(),
+            ..ServerConfig::default()
+        });
+        State::offline(config, daos_loader::StateDir::open(dir).unwrap())
+    }
+
     #[test]
     fn what_pools_can_have_is_what_no_pool_has() {
         let dir = tempfile::tempdir().unwrap();
-        let config = ServerConfig {
-            scm_mount: dir.path().to_owned(),
-            scm_class: RAM.to_owned(),
-            ..ServerConfig::default()
-        };
-        let mut whole = daos_config::Config::default();
-        whole.servers.push(config.clone());
-        let state = State::offline(whole, daos_loader::StateDir::open(dir.path()).unwrap());
+        let state = state(dir.path());
+        let config = &state.config.servers[0];
         let (engine, space) = (
             EngineStatus {
                 rank: Some(4),
@@ -308,17 +352,58 @@ mod tests {
                 ..EngineSpace::default()
             },
         );
-        let told = mount(&config, &engine, Some(&space)).unwrap();
+        let told = mount(config, &engine, (8192, 5000), Some(&space));
         assert_eq!((told.rank, told.usable_bytes), (4, 4096));
-        assert!(told.avail_bytes >= 4096 && told.avail_bytes <= told.total_bytes);
+        assert_eq!((told.avail_bytes, told.total_bytes), (5000, 8192));
+        let told = mount(config, &engine, (8192, 100), Some(&space));
+        assert_eq!(told.avail_bytes, 4096, "its pools have taken the rest");
+        let told = mount(config, &engine, (2048, 100), Some(&space));
+        assert_eq!(told.avail_bytes, 2048);
         // An engine that does not serve can give nothing, and may not have joined yet.
-        let told = mount(&config, &state.engine(0), None).unwrap();
+        let told = mount(config, &state.engine(0), (8192, 5000), None);
         assert_eq!((told.rank, told.usable_bytes), (NO_RANK, 0));
-        let gone = ServerConfig {
-            scm_mount: PathBuf::from("/proc/none"),
-            ..config
-        };
-        let why = mount(&gone, &engine, None).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn file_systems_are_asked_where_there_is_a_superblock() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = vec![dir.path().to_owned(), PathBuf::from("/proc/none")];
+        assert_eq!(file_systems(paths.clone()).await, [Ok(None), Ok(None)]);
+        std::fs::write(dir.path().join("superblock"), "").unwrap();
+        let told = file_systems(paths).await;
+        let (total, free) = told[0].clone().unwrap().unwrap();
+        assert!(0 < total && free <= total, "{total} {free}");
+        let why = file_system(Path::new("/proc/none")).unwrap_err();
         assert!(why.contains("/proc/none cannot be asked"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_answer_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("superblock"), "").unwrap();
+        let state = Arc::new(state(dir.path()));
+        let pools = Pools::new(Arc::clone(&state));
+        let usage = async |before: ResponseState| {
+            let mut half = ScanScmResp {
+                state: Some(before),
+                ..ScanScmResp::default()
+            };
+            add_usage(&state, &pools, &mut half).await;
+            let mount = half.namespaces[0].mount.clone().unwrap();
+            (half.state.unwrap(), mount)
+        };
+        // One that does not serve has nothing to say, and nothing for pools.
+        let (told, mount) = usage(ResponseState::default()).await;
+        assert_eq!((told, mount.usable_bytes), (ResponseState::default(), 0));
+        state.update(0, |engine| {
+            engine.enter(EngineState::Ready, "it serves");
+            engine.drpc_socket = dir.path().join("none.sock").display().to_string();
+        });
+        let (told, mount) = usage(ResponseState::default()).await;
+        assert_eq!(told.status(), ResponseStatus::CtlErrScm);
+        assert!(told.error.contains("engine 0 does not answer"), "{told:?}");
+        assert!(mount.total_bytes > 0, "the rest is told all the same");
+        let before = failed("plugin scm-x: it is ill".to_owned());
+        assert_eq!(usage(before.clone()).await.0, before);
     }
 }
