@@ -22,6 +22,7 @@ pub struct Node<E> {
     /// Completions that nobody has taken, oldest first.
     pub done: Vec<FabricCompletion>,
     has_scratch: bool,
+    is_patient: bool,
     #[allow(clippy::vec_box, reason = "operations point at it: it must not move")]
     scratch: Vec<Box<Scratch>>,
     used: Vec<(u64, Box<Scratch>)>,
@@ -38,9 +39,18 @@ impl<E: FabricEndpoint> Node<E> {
             endpoint,
             done: Vec::new(),
             has_scratch: scratch_size > 0,
+            is_patient: false,
             scratch: Vec::new(),
             used: Vec::new(),
         }
+    }
+
+    /// Its plugin may be full for a moment, as a provider is that takes nothing before it is connected: what must be taken is tried
+    /// again until it is. Of others it must be taken at once.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.is_patient = true;
+        self
     }
 
     /// Numbers another node.
@@ -52,13 +62,14 @@ impl<E: FabricEndpoint> Node<E> {
         number.expect("a valid address")
     }
 
-    /// Submits one operation that must be taken, now or soon.
+    /// Submits one operation that must be taken: at once, or by a [`patient`](Self::patient) node soon.
     ///
     /// # Panics
     /// If it is not.
     pub fn submit(&mut self, request: FabricRequest) {
         let start = Instant::now();
         while self.try_submit(&[request]) == 0 {
+            assert!(self.is_patient, "not taken at once");
             self.poll();
             assert!(start.elapsed() < PATIENCE, "never taken");
         }
@@ -80,7 +91,13 @@ impl<E: FabricEndpoint> Node<E> {
         }
         // SAFETY: memory and scratch of the operations live until they are completed or the node
         // is dropped, whose endpoint goes first.
-        unsafe { self.endpoint.submit(&requests) }.expect("the endpoint works")
+        let taken = unsafe { self.endpoint.submit(&requests) }.expect("the endpoint works");
+        if self.has_scratch {
+            let all = self.used.len();
+            let not_taken = self.used.drain(all - (requests.len() - taken)..);
+            self.scratch.extend(not_taken.map(|(_, scratch)| scratch));
+        }
+        taken
     }
 
     /// Makes progress.
@@ -185,5 +202,93 @@ pub fn sleep(wait: Wait) {
             );
         }
         _ => std::thread::sleep(Duration::from_micros(wait.timeout_us)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::send;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Takes so many operations in all, until it is polled.
+    struct Full {
+        room: usize,
+        outstanding: Vec<FabricRequest>,
+    }
+
+    impl FabricEndpoint for Full {
+        fn address(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn resolve(&mut self, _: &[u8]) -> Result<u64, Status> {
+            Ok(1)
+        }
+
+        fn release(&mut self, _: u64) -> Result<(), Status> {
+            Ok(())
+        }
+
+        unsafe fn submit(&mut self, requests: &[FabricRequest]) -> Result<usize, Status> {
+            let taken = requests.len().min(self.room - self.outstanding.len());
+            for request in &requests[..taken] {
+                // SAFETY: as much scratch as the node was told to have.
+                unsafe { request.scratch.write_bytes(7, 64) };
+                self.outstanding.push(*request);
+            }
+            Ok(taken)
+        }
+
+        fn poll(&mut self, completions: &mut [FabricCompletion]) -> Result<usize, Status> {
+            for (done, request) in completions.iter_mut().zip(&self.outstanding) {
+                // SAFETY: outstanding operations have their scratch.
+                let scratch = unsafe { std::slice::from_raw_parts(request.scratch, 64) };
+                assert_eq!(scratch, [7; 64], "somebody else's {}", request.user);
+                done.user = request.user;
+            }
+            Ok(self.outstanding.drain(..).count())
+        }
+
+        fn cancel(&mut self, _: u64) -> Result<(), Status> {
+            Ok(())
+        }
+
+        fn arm_wait(&mut self) -> Wait {
+            Wait::BUSY
+        }
+    }
+
+    fn full(room: usize) -> Node<Full> {
+        let outstanding = Vec::new();
+        Node::of(Full { room, outstanding }, 64)
+    }
+
+    #[test]
+    fn scratch_of_what_is_not_taken_is_nobodys() {
+        let mut node = full(1);
+        let out = [0u8; 8];
+        // The same names, as whoever tries again gives them.
+        let requests = [1, 2, 2].map(|user| send(user, 0, 0, &out));
+        for _ in 0..3 {
+            assert_eq!(node.try_submit(&requests), 1);
+            assert_eq!((node.used.len(), node.scratch.len()), (1, 2));
+            assert_eq!(node.used[0].0, 1);
+            node.poll();
+            assert_eq!(node.take(1).map(|done| done.user), Some(1));
+            assert!(node.used.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_a_patient_node_tries_again() {
+        let out = [0u8; 8];
+        let mut node = full(1).patient();
+        node.submit(send(1, 0, 0, &out));
+        node.submit(send(2, 0, 0, &out));
+        let mut node = full(1);
+        node.submit(send(1, 0, 0, &out));
+        let again = catch_unwind(AssertUnwindSafe(|| node.submit(send(2, 0, 0, &out))));
+        assert!(again.is_err(), "it was full");
     }
 }

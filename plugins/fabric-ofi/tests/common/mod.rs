@@ -19,7 +19,7 @@ pub type Memory = fabric_rig::Memory<OfiRegion>;
 
 /// An endpoint of a domain.
 pub fn open_node(domain: &OfiDomain) -> Node {
-    Node::of(domain.endpoint().unwrap(), domain.info().scratch_size)
+    Node::of(domain.endpoint().unwrap(), domain.info().scratch_size).patient()
 }
 
 /// Names the interface to use instead of the loopback, for providers that are not on that.
