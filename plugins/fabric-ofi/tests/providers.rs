@@ -9,9 +9,9 @@ use common::*;
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricOp, Status, WaitKind,
 };
-use daos_plugin_api::sdk::{FabricDomain, FabricEndpoint};
+use daos_plugin_api::sdk::FabricEndpoint;
 use fabric_ofi::OfiDomain;
-use peer::Process;
+use peer::{Process, echoes};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -235,6 +235,17 @@ fn spellings(domain: &OfiDomain) {
         assert_eq!(a.endpoint.release(to_other), Ok(()));
         reaches(&mut a, &mut b, to_b, 21);
     }
+    // What `shm` does not look at.
+    if domain.provider() == "shm" {
+        let text = String::from_utf8(address).unwrap();
+        let (_, name) = text.split_once("://").unwrap();
+        let to_other = a.endpoint.resolve(format!("x://{name}").as_bytes());
+        let to_other = to_other.expect("an address");
+        assert_ne!(to_other, to_b);
+        reaches(&mut a, &mut b, to_other, 24);
+        assert_eq!(a.endpoint.release(to_other), Ok(()));
+        reaches(&mut a, &mut b, to_b, 25);
+    }
     // Let go of while something is under way, and back.
     b.submit(recv(1, 22, 0, &mut into));
     a.submit(send(2, to_b, 22, &out));
@@ -248,35 +259,6 @@ fn spellings(domain: &OfiDomain) {
     b.submit(recv(1, 23, 0, &mut into));
     a.submit(send(2, again, 23, &out));
     assert_eq!(finish(&mut [&mut a, &mut b], 1, 1).status, Status::OK);
-}
-
-/// Sends a message to a peer that sends it back; whether the answer came in time.
-fn echoes(a: &mut Node, domain: &OfiDomain, to_peer: u64, tag: u64, within: Duration) -> bool {
-    let address = a.endpoint.address();
-    let mut bytes = (address.len() as u16).to_le_bytes().to_vec();
-    bytes.extend(&address);
-    bytes.extend(pattern(tag, 500));
-    let mut into = Memory::of(domain, vec![0; bytes.len()], FABRIC_LOCAL);
-    let out = Memory::of(domain, bytes, FABRIC_LOCAL);
-    let (sent, got) = (2 * tag, 2 * tag + 1);
-    a.submit(recv(got, tag, 0, &mut into));
-    a.submit(send(sent, to_peer, tag, &out));
-    let start = Instant::now();
-    let mut answer = None;
-    while answer.is_none() && start.elapsed() < within {
-        a.poll();
-        answer = a.take(got);
-    }
-    if answer.is_none() {
-        // One of them may be stuck in the provider: their memory stays.
-        a.endpoint.cancel(got).unwrap();
-        std::mem::forget((into, out));
-        return false;
-    }
-    assert_eq!(answer.map(|done| done.status), Some(Status::OK));
-    assert!(into.bytes() == out.bytes(), "came back changed");
-    finish(&mut [a], 0, sent);
-    true
 }
 
 /// A peer that is killed and comes back at its address is reached again.
@@ -352,32 +334,6 @@ fn processes(domain: &OfiDomain) {
     }
 }
 
-/// Accesses to memory that is not there fail, and those before and behind them do not.
-fn unmapped(domain: &OfiDomain) {
-    let mut a = open_node(domain);
-    let peer = Process::start(&domain.provider(), 0);
-    let to_peer = a.endpoint.resolve(&peer.address).unwrap();
-    let mut into = Memory::of(domain, vec![0; 10_000], FABRIC_LOCAL);
-    for round in 0..3 {
-        let place = |addr| Remote {
-            peer: to_peer,
-            key: peer.key,
-            addr,
-        };
-        let places = [peer.base, 4096, peer.base + 10, 8192, peer.base];
-        for (user, addr) in (0..).zip(places) {
-            match (round + user) % 2 {
-                0 => a.submit(write(user, place(addr), &into)),
-                _ => a.submit(read(user, place(addr), &mut into)),
-            }
-        }
-        for (user, addr) in (0..).zip(places) {
-            let done = finish(&mut [&mut a], 0, user);
-            assert_eq!(done.status.is_ok(), addr >= peer.base, "{user}: {done:?}");
-        }
-    }
-}
-
 /// Accesses to the memory of a process that was killed end.
 fn killed_owner(domain: &OfiDomain) {
     let mut a = open_node(domain);
@@ -399,133 +355,6 @@ fn killed_owner(domain: &OfiDomain) {
         let done = finish(&mut [&mut a], 0, user);
         assert!(!done.status.is_ok(), "{done:?}");
     }
-}
-
-/// A message that a stopped process does not take is no reason to wait for ever: the endpoint fails.
-fn abandoned(domain: &OfiDomain) {
-    let mut a = open_node(domain);
-    let peer = Process::start(&domain.provider(), 0);
-    let to_peer = a.endpoint.resolve(&peer.address).unwrap();
-    let mut bytes = (peer.address.len() as u16).to_le_bytes().to_vec();
-    bytes.extend(&peer.address);
-    bytes.resize(200_000, 0);
-    let out = Memory::of(domain, bytes, FABRIC_LOCAL);
-    a.submit(send(1, to_peer, 7, &out));
-    assert_eq!(finish(&mut [&mut a], 0, 1).status, Status::OK);
-    let process = nix::unistd::Pid::from_raw(peer.id().try_into().unwrap());
-    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    a.submit(send(2, to_peer, 7, &out));
-    idle(&mut [&mut a], Duration::from_millis(100));
-    assert_eq!(a.take(2), None, "taken by nobody");
-    assert_eq!(a.endpoint.release(to_peer), Ok(()));
-    let start = Instant::now();
-    while a.endpoint.poll(&mut []) == Ok(0) {
-        assert!(start.elapsed() < PATIENCE, "waits for ever");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    println!("    failed after {:?}", start.elapsed());
-    peer.kill();
-    drop(a); // the provider may have the message until then
-    drop(out);
-}
-
-/// An endpoint of this process that is closed: libfabric's peers of it go on with its memory.
-fn closed_here(domain: &OfiDomain) {
-    let mut b = open_node(domain);
-    let out = Memory::of(domain, pattern(1, 200_000), FABRIC_LOCAL);
-    let mut into = Memory::of(domain, vec![0; 200_000], FABRIC_LOCAL);
-    let mapped = || {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let mark = format!("/dev/shm/{}:", std::process::id());
-        maps.lines().filter(|line| line.contains(&mark)).count()
-    };
-    let before = mapped();
-    let mut gone = Vec::new();
-    for round in 0..200 {
-        // The other one need not know who sends to it, and looks for the message when its sender is closed.
-        let mut a = open_node(domain);
-        let to_b = a.resolve(&b);
-        let to_a = (round % 2 == 0).then(|| b.resolve(&a));
-        gone.push(a.endpoint.address());
-        a.submit(send(1, to_b, round, &out));
-        drop(a);
-        b.submit(recv(1, round, 0, &mut into));
-        idle(&mut [&mut b], Duration::from_millis(1));
-        let arrived = b
-            .take(1)
-            .inspect(|done| assert_eq!(done.status, Status::OK));
-        if arrived.is_none() {
-            b.endpoint.cancel(1).unwrap();
-            finish(&mut [&mut b], 0, 1);
-        }
-        if let Some(to_a) = to_a {
-            b.submit(send(2, to_a, round, &out));
-            assert_eq!(finish(&mut [&mut b], 0, 2).status, Status::UNREACHABLE);
-            assert_eq!(b.endpoint.release(to_a), Ok(()));
-        }
-    }
-    // Not all of them stay; other tests of this process have some of their own.
-    let stay = mapped().saturating_sub(before);
-    println!("    {stay} closed endpoints stay mapped");
-    assert!(stay < 130, "{stay} closed endpoints stay mapped");
-    // Resolved by who has never heard of them: the first is kept by nobody any more, the last is.
-    let mut c = open_node(domain);
-    let small = Memory::of(domain, pattern(2, 64), FABRIC_LOCAL);
-    for gone in [&gone[0], &gone[199]] {
-        let to_gone = c.endpoint.resolve(gone).unwrap();
-        let start = Instant::now();
-        c.submit(send(1, to_gone, 5, &small));
-        let status = finish(&mut [&mut c], 0, 1).status;
-        assert_eq!(status, Status::UNREACHABLE);
-        assert!(
-            start.elapsed() < Duration::from_secs(1),
-            "offered to libfabric"
-        );
-        assert_eq!(c.endpoint.release(to_gone), Ok(()));
-        assert_eq!(c.endpoint.release(to_gone), Err(Status::NOT_FOUND));
-        let name = String::from_utf8_lossy(&gone[..gone.len() - 1]).into_owned();
-        let (_, file) = name.split_once("://").unwrap();
-        assert!(!std::path::Path::new("/dev/shm").join(file).exists());
-    }
-    // The others talk on.
-    let to_b = c.resolve(&b);
-    b.submit(recv(3, 6, 0, &mut into));
-    c.submit(send(2, to_b, 6, &small));
-    assert_eq!(finish(&mut [&mut c, &mut b], 1, 3).status, Status::OK);
-}
-
-/// More peers one after the other than an endpoint remembers after their end.
-fn many_peers(domain: &OfiDomain) {
-    let mut a = open_node(domain);
-    for round in 0..24 {
-        let peer = Process::start(&domain.provider(), 0);
-        let to_peer = a.endpoint.resolve(&peer.address).unwrap();
-        assert!(echoes(&mut a, domain, to_peer, round, PATIENCE), "{round}");
-        peer.kill();
-        assert_eq!(a.endpoint.release(to_peer), Ok(()));
-        assert_eq!(a.endpoint.release(to_peer), Err(Status::NOT_FOUND));
-    }
-}
-
-/// What a killed process leaves in /dev/shm goes when another one opens the provider; what the living have
-/// stays.
-fn leftovers(domain: &OfiDomain) {
-    let a = open_node(domain);
-    let own = format!("/dev/shm/{}:", std::process::id());
-    let files = |mark: &str| {
-        let entries = std::fs::read_dir("/dev/shm").unwrap().flatten();
-        let paths = entries.map(|e| e.path().display().to_string());
-        paths.filter(|p| p.starts_with(mark)).count()
-    };
-    assert!(files(&own) > 0, "an endpoint has its file");
-    let killed = Process::start(&domain.provider(), 0);
-    let mark = format!("/dev/shm/{}:", killed.id());
-    assert!(files(&mark) > 0, "an endpoint has its file");
-    killed.kill();
-    let next = Process::start(&domain.provider(), 0);
-    assert_eq!(files(&mark), 0, "what the killed one left");
-    assert!(files(&own) > 0, "a living process lost its file");
-    drop((a, next));
 }
 
 macro_rules! providers {
@@ -551,24 +380,5 @@ providers! {
     sockets = "ofi+sockets": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner, comes_back;
     // Nothing of peers that go away: it tries them for ever, and closing its endpoint waits for that.
     udp_rxd = "ofi+udp;ofi_rxd": messages, matching, remote_memory, cancelling, sleeping, spellings;
-    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, closed_here, processes, killed_owner, unmapped, abandoned, many_peers, leftovers;
-}
-
-fn with_provider(name: &str, case: &str, run: fn(&OfiDomain)) {
-    match open(name) {
-        Ok(domain) => {
-            let info = domain.info();
-            println!(
-                "{case} over {}: flags {:#x}, {} tag bits",
-                domain.provider(),
-                info.flags,
-                info.tag_bits
-            );
-            run(&domain);
-        }
-        Err(error) if [Status::NOT_FOUND, Status::NOT_SUPPORTED].contains(&error.status) => {
-            println!("NOT RUN {case} over {name}: {error}");
-        }
-        Err(error) => panic!("{error}"),
-    }
+    shm = "ofi+shm": messages, matching, remote_memory, cancelling, sleeping, spellings, dead_peers, processes, killed_owner;
 }

@@ -322,7 +322,7 @@ impl OfiEndpoint {
 impl Drop for OfiEndpoint {
     fn drop(&mut self) {
         if let Some(owned) = self.owned.take() {
-            owned.close(self.peers.locals());
+            owned.close(self.peers.receivers());
         }
     }
 }

@@ -61,10 +61,15 @@ fn remove(directory: &Path, own: u32) -> usize {
     removed
 }
 
+/// What the provider looks at of an address: what follows the first `://`, or all of it.
+pub(super) fn without_scheme(address: &str) -> &str {
+    address.split_once("://").map_or(address, |(_, name)| name)
+}
+
 /// Name of the file of an endpoint with this address, `fi_shm://PID:N:N` and a zero.
-fn file_of(address: &[u8]) -> Option<&str> {
+pub(super) fn file_of(address: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(address.strip_suffix(&[0])?).ok()?;
-    let (_, name) = text.split_once("://")?;
+    let name = without_scheme(text);
     process_of(name).map(|_| name)
 }
 

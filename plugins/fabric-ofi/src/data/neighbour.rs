@@ -6,6 +6,7 @@
 //! the provider's way, which holds the lock for as long as the copy takes, and says of one that fails neither which it
 //! was nor why.
 
+use super::leftover::without_scheme;
 use super::local::{Found, Local};
 use daos_plugin_api::abi::{FabricOp, FabricRequest};
 use nix::errno::Errno;
@@ -39,12 +40,19 @@ fn ticks() -> u64 {
 /// The process of a peer.
 pub(super) struct Neighbour {
     pid: Pid,
-    /// `None` if it had ended before anybody looked.
-    process: Option<OwnedFd>,
-    /// When it was last there, in ticks.
+    is: Is,
+    /// When the process was last there, in ticks.
     seen: Option<u64>,
-    /// The endpoint, if it is of this process.
-    local: Option<Arc<Local>>,
+}
+
+/// What a peer is.
+enum Is {
+    /// An endpoint of this process, which needs no descriptor: there may be none left.
+    Own(Arc<Local>),
+    /// One that was closed before anybody asked for it.
+    OwnAndGone,
+    /// A process; `None` if it had ended before anybody looked.
+    Process(Option<OwnedFd>),
 }
 
 /// Why a remote access was not carried out.
@@ -56,58 +64,51 @@ pub(super) enum Refusal {
 }
 
 impl Neighbour {
-    /// The process of an address, `fi_shm://PROCESS:...`; `None` if there is none in it, or the kernel is too old to watch
+    /// The process of an address, `fi_shm://PROCESS:...` or `PROCESS:...`, which is the same to the provider; `None` if there is none in it, or the kernel is too old to watch
     /// processes (5.3).
     pub(super) fn of(address: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(address).ok()?;
-        let (_, path) = text.split_once("://")?;
-        let (number, _) = path.split_once(':')?;
+        let (number, _) = without_scheme(text).split_once(':')?;
         // The address came from elsewhere, and negative numbers mean groups of processes.
         let number = i32::try_from(number.parse::<u32>().ok()?).ok()?;
         let pid = rustix::process::Pid::from_raw(number)?;
-        let local = match Some(std::process::id()) == number.try_into().ok() {
+        let found = match Some(std::process::id()) == number.try_into().ok() {
             true => Local::find(address),
             false => Found::Elsewhere,
         };
-        let local = match local {
-            Found::Open(local) => Some(local),
-            Found::Elsewhere => None,
-            Found::Closed => {
-                return Some(Self {
-                    pid: Pid::from_raw(number),
-                    process: None,
-                    seen: None,
-                    local: None,
-                });
-            }
-        };
-        let process = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(process) => Some(process),
-            Err(rustix::io::Errno::SRCH) => None,
-            Err(_) => return None,
+        let is = match found {
+            Found::Open(local) => Is::Own(local),
+            Found::Closed => Is::OwnAndGone,
+            Found::Elsewhere => match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(process) => Is::Process(Some(process)),
+                Err(rustix::io::Errno::SRCH) => Is::Process(None),
+                Err(_) => return None,
+            },
         };
         Some(Self {
             pid: Pid::from_raw(number),
-            process,
+            is,
             seen: None,
-            local,
         })
     }
 
     /// The endpoint, if it is of this process.
     pub(super) fn local(&self) -> Option<Arc<Local>> {
-        self.local.clone()
+        match &self.is {
+            Is::Own(local) => Some(Arc::clone(local)),
+            Is::OwnAndGone | Is::Process(_) => None,
+        }
     }
 
     /// Whether it is an endpoint of this process that is closed already, of which the provider must not hear.
     pub(super) fn is_own_and_gone(&self) -> bool {
-        self.process.is_none() && self.pid == Pid::this()
+        matches!(self.is, Is::OwnAndGone)
     }
 
     /// Whether the process has not ended (a zombie has), nor, in this process, the endpoint.
     pub(super) fn is_alive(&mut self) -> bool {
-        if self.local.as_ref().is_some_and(|local| local.is_closed()) {
-            return false;
+        if let Is::Own(local) = &self.is {
+            return !local.is_closed();
         }
         let now = ticks();
         // Clocks of two processors may differ: what lies ahead is long ago.
@@ -119,7 +120,7 @@ impl Neighbour {
 
     #[cold]
     fn look(&mut self, now: u64) -> bool {
-        let Some(process) = &self.process else {
+        let Is::Process(Some(process)) = &self.is else {
             return false;
         };
         // The descriptor is readable once the process has ended; what else poll says tells nothing about that.
@@ -172,7 +173,9 @@ mod tests {
     #[test]
     fn only_addresses_with_a_process_have_one() {
         let own = std::process::id();
-        assert!(Neighbour::of(format!("fi_shm://{own}:0:0\0").as_bytes()).is_some());
+        for address in [format!("fi_shm://{own}:0:0\0"), format!("{own}:0:0\0")] {
+            assert!(Neighbour::of(address.as_bytes()).is_some(), "{address}");
+        }
         for address in [
             "",
             "fi_shm://",

@@ -1,12 +1,12 @@
 //! The peers of an endpoint, and how long the provider still needs their addresses.
 
-use super::local::Local;
+use super::local::{Local, Receiver};
 use super::neighbour::Neighbour;
 use super::waiting::{Patience, Waiting, is_gone};
 use crate::libfabric::{AddressVector, Errno, sys};
 use daos_plugin_api::abi::Status;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// Number of an entry in the table of peers; good as long as an operation or a peer uses it.
@@ -57,6 +57,8 @@ pub(super) struct Peers {
     sharers: HashMap<sys::fi_addr_t, u32>,
     /// Places that nobody uses any more, the longest first, if they are not free at once.
     retired: Option<VecDeque<Place>>,
+    /// Endpoints of this process that were peers: they may not have looked yet at what was sent to them.
+    former: Vec<Weak<Local>>,
 }
 
 impl Peers {
@@ -70,6 +72,7 @@ impl Peers {
             by_address: HashMap::new(),
             sharers: HashMap::new(),
             retired: are_neighbours.then(VecDeque::new),
+            former: Vec::new(),
         }
     }
 
@@ -153,13 +156,21 @@ impl Peers {
         self.entries[place.0 as usize].neighbour.as_mut()
     }
 
-    /// The peers that are endpoints of this process.
-    pub(super) fn locals(&self) -> impl Iterator<Item = Arc<Local>> {
-        let neighbours = self
-            .entries
-            .iter()
-            .filter_map(|entry| entry.neighbour.as_ref());
-        neighbours.filter_map(Neighbour::local)
+    /// The peers that are endpoints of this process, and those that were.
+    pub(super) fn receivers(&self) -> Vec<Receiver> {
+        let present = self.entries.iter().filter_map(|entry| {
+            Some(Receiver {
+                local: entry.neighbour.as_ref()?.local()?,
+                // Besides the peer itself, operations on their way have it.
+                is_unfinished: entry.count > usize::from(!entry.released),
+            })
+        });
+        let former = self.former.iter().filter_map(Weak::upgrade);
+        let former = former.map(|local| Receiver {
+            local,
+            is_unfinished: false,
+        });
+        present.chain(former).collect()
     }
 
     /// Whether operations towards the peer wait for the provider.
@@ -244,7 +255,14 @@ impl Peers {
     fn remove(&mut self, place: Place) {
         let entry = &mut self.entries[place.0 as usize];
         // Until the provider has let go of it.
-        let _neighbour = entry.neighbour.take();
+        let neighbour = entry.neighbour.take();
+        if let Some(local) = neighbour.as_ref().and_then(Neighbour::local) {
+            let local = Arc::downgrade(&local);
+            // Closed ones that somebody keeps go when nobody does.
+            self.former
+                .retain(|other| other.strong_count() > 0 && !other.ptr_eq(&local));
+            self.former.push(local);
+        }
         let provider = entry.provider;
         self.by_address.remove(&std::mem::take(&mut entry.address));
         self.free.push(place);

@@ -6,6 +6,7 @@
     reason = "each test program uses its part"
 )]
 
+use daos_plugin_api::abi::Status;
 use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::sdk::{Error, FabricDomain};
 use fabric_ofi::{OfiDomain, OfiEndpoint, OfiRegion, Settings};
@@ -61,5 +62,25 @@ pub fn remove_shared_memory(process: u32) {
             // Someone else's of the same number is not ours to complain about.
             let _ = std::fs::remove_file(entry.path());
         }
+    }
+}
+
+/// Runs a case over a provider, if this machine has that.
+pub fn with_provider(name: &str, case: &str, run: fn(&OfiDomain)) {
+    match open(name) {
+        Ok(domain) => {
+            let info = domain.info();
+            println!(
+                "{case} over {}: flags {:#x}, {} tag bits",
+                domain.provider(),
+                info.flags,
+                info.tag_bits
+            );
+            run(&domain);
+        }
+        Err(error) if [Status::NOT_FOUND, Status::NOT_SUPPORTED].contains(&error.status) => {
+            println!("NOT RUN {case} over {name}: {error}");
+        }
+        Err(error) => panic!("{error}"),
     }
 }

@@ -1,9 +1,11 @@
-#![allow(unreachable_pub)] // what tests share
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 //! A peer in a process of its own: prints its address (hexadecimal), and key and base of a megabyte
 //! that others may read and write; sends each message back to the address at its start (length in two
 //! bytes, then the address); ends when its standard input does.
 
-use crate::common::{again, interface, remove_shared_memory};
+use crate::common::{
+    Memory, Node, again, finish, interface, pattern, recv, remove_shared_memory, send,
+};
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricCompletion, FabricOp,
     FabricRequest, Status,
@@ -14,6 +16,7 @@ use fabric_ofi::{OfiDomain, Settings};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const SIZE: usize = 1 << 20;
 
@@ -180,4 +183,33 @@ impl Drop for Process {
             remove_shared_memory(self.child.id());
         }
     }
+}
+
+/// Sends a message to a peer that sends it back; whether the answer came in time.
+pub fn echoes(a: &mut Node, domain: &OfiDomain, to_peer: u64, tag: u64, within: Duration) -> bool {
+    let address = a.endpoint.address();
+    let mut bytes = (address.len() as u16).to_le_bytes().to_vec();
+    bytes.extend(&address);
+    bytes.extend(pattern(tag, 500));
+    let mut into = Memory::of(domain, vec![0; bytes.len()], FABRIC_LOCAL);
+    let out = Memory::of(domain, bytes, FABRIC_LOCAL);
+    let (sent, got) = (2 * tag, 2 * tag + 1);
+    a.submit(recv(got, tag, 0, &mut into));
+    a.submit(send(sent, to_peer, tag, &out));
+    let start = Instant::now();
+    let mut answer = None;
+    while answer.is_none() && start.elapsed() < within {
+        a.poll();
+        answer = a.take(got);
+    }
+    if answer.is_none() {
+        // One of them may be stuck in the provider: their memory stays.
+        a.endpoint.cancel(got).unwrap();
+        std::mem::forget((into, out));
+        return false;
+    }
+    assert_eq!(answer.map(|done| done.status), Some(Status::OK));
+    assert!(into.bytes() == out.bytes(), "came back changed");
+    finish(&mut [a], 0, sent);
+    true
 }

@@ -26,6 +26,11 @@ impl OfiEndpoint {
                         self.completed(&entry);
                     }
                     self.drained = count == 0;
+                    if self.drained
+                        && let Some(owned) = &self.owned
+                    {
+                        owned.looked();
+                    }
                     // A layer such as ofi_rxm reads its queue one by one: only a read that gives nothing says that
                     // there is no more. What comes after a silence comes alone as a rule, and has waited long enough.
                     if count < room && (self.drained || was_drained || self.fd.is_none()) {
