@@ -11,6 +11,7 @@ use machine::ipmctl::Installed;
 use machine::{Machine, named};
 use scm_dcpm::prepare::{Readings, firmware_with, scan_with};
 use std::io::Write;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const OLD: &str = "01.02.00.5435";
@@ -33,7 +34,7 @@ fn query(machine: &mut Machine, device: &str) -> Result<FirmwareReport> {
 
 /// Health by a reading of its own.
 fn health_with(machine: &mut Machine, address: &str) -> Result<HealthRecord> {
-    Readings::default().of(machine, Instant::now(), address)
+    Readings::default().of(machine, &Instant::now, address)
 }
 
 /// An update that fits.
@@ -261,7 +262,7 @@ fn a_scan_reads_all_modules_at_once_and_the_next_one_anew() {
     let start = Instant::now();
     let at = |machine: &mut Machine, seconds, address: &str| {
         readings
-            .of(machine, start + Duration::from_secs(seconds), address)
+            .of(machine, &|| start + Duration::from_secs(seconds), address)
             .expect("health")
     };
     for address in ["nmem0", "nmem1", "nmem0"] {
@@ -289,8 +290,36 @@ fn a_scan_reads_all_modules_at_once_and_the_next_one_anew() {
     machine.has_ndctl = false;
     let later = start + Duration::from_secs(9);
     readings
-        .of(&mut machine, later, "/dev/pmem0")
+        .of(&mut machine, &|| later, "/dev/pmem0")
         .expect_err("no ndctl");
     machine.has_ndctl = true;
     at(&mut machine, 9, "/dev/pmem0");
+}
+
+#[test]
+fn what_takes_longer_to_read_than_it_is_good_for_is_read_once_all_the_same() {
+    let mut machine = Machine::dcpm(2, 1);
+    machine.call_takes = Duration::from_secs(2);
+    let (start, time) = (Instant::now(), Rc::clone(&machine.time));
+    let clock = || start + time.get();
+    let readings = Readings::default();
+    for address in ["nmem0", "nmem1"] {
+        readings.of(&mut machine, &clock, address).expect("health");
+    }
+    assert_eq!((machine.calls, time.get().as_secs()), (3, 6));
+    time.set(Duration::from_secs(12));
+    readings.of(&mut machine, &clock, "nmem1").expect("health");
+    assert_eq!(machine.calls, 6);
+}
+
+#[test]
+fn a_device_that_was_not_there_a_moment_ago_is_looked_for_anew() {
+    let mut machine = Machine::labelled(1);
+    let (readings, now) = (Readings::default(), Instant::now());
+    let health = |machine: &mut Machine, address| readings.of(machine, &|| now, address);
+    let none = health(&mut machine, "/dev/pmem0").expect_err("not there yet");
+    assert_eq!(none.status, Status::NOT_FOUND);
+    machine.regions[0].add(named("fsdax", 512 << 20, "daos"));
+    let health = health(&mut machine, "/dev/pmem0").expect("health");
+    assert_eq!(health.status, HealthStatus::Ok);
 }

@@ -27,6 +27,7 @@ pub struct Readings {
 }
 
 struct Reading {
+    /// When it had been read, which takes about as long as it is good for.
     at: Instant,
     inventory: Inventory,
     /// What all modules' sensors say; asked for with the first module.
@@ -36,17 +37,27 @@ struct Reading {
 impl Readings {
     /// Health of a device of this machine.
     pub(crate) fn health(&self, address: &str) -> Result<HealthRecord> {
-        self.of(&mut System::default(), Instant::now(), address)
+        self.of(&mut System::default(), &Instant::now, address)
     }
 
-    /// Health of a module (`nmem0`) or a namespace (`/dev/pmem0`), by a reading that is at most [`FRESH`] old `now`.
+    /// Health of a module (`nmem0`) or a namespace (`/dev/pmem0`), by a reading that is at most `FRESH` old by this clock and
+    /// knows the device; else by a new one.
     ///
     /// # Errors
     /// NOT_FOUND if there is none of that name, or it tells nothing about its health.
-    pub fn of(&self, tools: &mut dyn Tools, now: Instant, address: &str) -> Result<HealthRecord> {
+    pub fn of(
+        &self,
+        tools: &mut dyn Tools,
+        clock: &dyn Fn() -> Instant,
+        address: &str,
+    ) -> Result<HealthRecord> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = last.take_if(|reading| now.saturating_duration_since(reading.at) <= FRESH);
-        let reading = last.insert(match fresh {
+        let now = clock();
+        let kept = last.take_if(|reading| {
+            now.saturating_duration_since(reading.at) <= FRESH && reading.knows(address)
+        });
+        let is_kept = kept.is_some();
+        let reading = last.insert(match kept {
             Some(reading) => reading,
             None => Reading {
                 at: now,
@@ -54,7 +65,12 @@ impl Readings {
                 sensors: None,
             },
         });
-        reading.health(tools, address)
+        let health = reading.health(tools, address);
+        if !is_kept {
+            // With the sensors, where they were asked for.
+            reading.at = clock();
+        }
+        health
     }
 
     /// What was read is not worth anything any more.
@@ -64,28 +80,40 @@ impl Readings {
 }
 
 impl Reading {
+    /// Whether the device was there.
+    fn knows(&self, address: &str) -> bool {
+        self.namespace(address).is_some() || find(&self.inventory, address).is_some()
+    }
+
+    fn namespace(&self, address: &str) -> Option<&Namespace> {
+        let regions = self.inventory.regions.iter();
+        let mut namespaces = regions.flat_map(|region| region.real());
+        namespaces.find(|namespace| namespace.address() == address)
+    }
+
     fn health(&mut self, tools: &mut dyn Tools, address: &str) -> Result<HealthRecord> {
-        let inventory = &self.inventory;
-        let mut namespaces = inventory.regions.iter().flat_map(|region| region.real());
-        if let Some(namespace) = namespaces.find(|namespace| namespace.address() == address) {
+        if let Some(namespace) = self.namespace(address) {
             return Ok(of_namespace(namespace));
         }
-        let module = inventory
-            .modules
-            .iter()
-            .find(|module| module.dev == address);
-        let module = module.ok_or_else(|| {
+        let module = find(&self.inventory, address).ok_or_else(|| {
             Error::new(
                 Status::NOT_FOUND,
                 format!("there is no persistent memory {address}"),
             )
             .remedy("`daos_server storage scan` lists modules and namespaces")
         })?;
-        let sensors = inventory
+        let sensors = self
+            .inventory
             .dimm_of(module)
             .map(|_| &*self.sensors.get_or_insert_with(|| sensors(tools)));
-        of_module(inventory, module, sensors)
+        of_module(&self.inventory, module, sensors)
     }
+}
+
+/// The module of a name.
+fn find<'a>(inventory: &'a Inventory, address: &str) -> Option<&'a Module> {
+    let mut modules = inventory.modules.iter();
+    modules.find(|module| module.dev == address)
 }
 
 fn of_namespace(namespace: &Namespace) -> HealthRecord {

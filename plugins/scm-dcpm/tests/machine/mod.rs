@@ -7,8 +7,12 @@ use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::{Error, Result};
 use scm_dcpm::prepare::{Holds, Program, Said, Tools};
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
 
 pub(crate) mod ipmctl;
+pub(crate) mod runs;
 
 use ipmctl::Dimm;
 
@@ -96,6 +100,10 @@ pub(crate) struct Machine {
     pub(crate) keeps_goals: bool,
     /// Calls of `ndctl`, and those that were to change something.
     pub(crate) calls: usize,
+    /// How long each takes.
+    pub(crate) call_takes: Duration,
+    /// How long all of them took.
+    pub(crate) time: Rc<Cell<Duration>>,
     pub(crate) changes: usize,
     /// Dies at that change.
     pub(crate) killed: Option<(Place, usize)>,
@@ -122,6 +130,8 @@ impl Machine {
             bios_refuses: false,
             keeps_goals: false,
             calls: 0,
+            call_takes: Duration::ZERO,
+            time: Rc::default(),
             changes: 0,
             killed: None,
             fails: None,
@@ -392,6 +402,7 @@ impl Tools for Machine {
 
     fn run(&mut self, program: Program, arguments: &[&str]) -> Result<Said> {
         self.calls += 1;
+        self.time.set(self.time.get() + self.call_takes);
         match (program, arguments[0]) {
             (Program::Ndctl, _) if !self.has_ndctl => Err(not_installed(program)),
             (Program::Ndctl, "list") => Ok(Said {
