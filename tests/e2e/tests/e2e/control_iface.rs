@@ -1,22 +1,15 @@
 //! `control_iface`: where the control plane listens.
 
+use crate::data_path::namespaces::{Namespaces, within};
 use crate::telemetry::scrape_at;
 use daos_e2e::{Finished, Port, Site, eventually, not_run};
-use nix::ifaddrs::getifaddrs;
 use std::net::{Ipv4Addr, TcpStream};
 
-/// An interface that is not the loopback, with its first address.
-fn another() -> Option<(String, Ipv4Addr)> {
-    let mut all = getifaddrs().expect("the kernel lists them");
-    all.find_map(|entry| {
-        let ip = entry.address?.as_sockaddr_in()?.ip();
-        (!ip.is_loopback()).then_some((entry.interface_name, ip))
-    })
-}
+/// The server's end of the cable, see [`Namespaces::new`].
+const INTERFACE: (&str, Ipv4Addr) = ("daos0", Ipv4Addr::new(192, 0, 2, 1));
 
 #[test]
-fn the_control_plane_listens_where_it_is_told() {
-    let name = "the_control_plane_listens_where_it_is_told";
+fn an_interface_that_is_not_there_is_refused_and_the_loopback_is_one() {
     let mut site = Site::with_file();
     site.add_config("control_iface: no-such-one\n");
     site.write_config();
@@ -37,16 +30,23 @@ fn the_control_plane_listens_where_it_is_told() {
         server.log()
     );
     server.stop();
+}
 
-    let Some((interface, ip)) = another() else {
-        return not_run(name, "there is no interface but the loopback");
+/// In a network of its own: whoever reaches this server may administer it.
+#[test]
+fn the_control_plane_listens_where_it_is_told() {
+    let spaces = match Namespaces::new() {
+        Ok(spaces) => spaces,
+        Err(reason) => return not_run("the_control_plane_listens_where_it_is_told", &reason),
     };
+    let (interface, ip) = INTERFACE;
     let mut site = Site::with_file();
     let metrics = Port::reserve();
     site.add_config(&format!(
         "control_iface: {interface}\ntelemetry_port: {}\n",
         metrics.number()
     ));
+    site.set_wrapper(&["nsenter", &format!("--net=/run/netns/{}", spaces.server)]);
     let server = site.start();
     let address = format!("{ip}:{}", site.port());
     let shell = |args: &[&str]| -> Finished {
@@ -55,15 +55,23 @@ fn the_control_plane_listens_where_it_is_told() {
     eventually("it answers there", || {
         (shell(&["system", "query"]).code == Some(0)).then_some(())
     });
-    assert!(
-        TcpStream::connect(site.address()).is_err(),
-        "and nowhere else"
-    );
     let warned = format!("whoever reaches {address} may administer it");
     assert!(server.log().contains(&warned), "{}", server.log());
-    let text = scrape_at((ip, metrics.number()).into());
-    assert!(text.contains("daos_engine_ready"), "{text}");
-    assert!(TcpStream::connect(("127.0.0.1", metrics.number())).is_err());
+    let ports = [site.port(), metrics.number()];
+    within(&spaces.server, || {
+        let text = scrape_at((ip, ports[1]).into());
+        assert!(text.contains("daos_engine_ready"), "{text}");
+        for port in ports {
+            let elsewhere = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+            assert!(elsewhere.is_err(), "port {port}");
+        }
+    });
+    // That is how others reach it, too.
+    within(&spaces.client, || {
+        for port in ports {
+            TcpStream::connect((ip, port)).expect("the cable leads there");
+        }
+    });
     // The system works by that address: the engine joins, and is found.
     shell(&["storage", "format", "--force"]).expect(0);
     eventually("the engine has joined", || {

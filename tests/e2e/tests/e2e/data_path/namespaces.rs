@@ -119,6 +119,19 @@ fn enter(space: &str) {
     setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter");
 }
 
+/// Does something in a namespace, on a thread that ends there.
+pub(crate) fn within<T: Send>(space: &str, what: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            enter(space);
+            what()
+        });
+        inside
+            .join()
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+    })
+}
+
 /// Carries the control plane, which listens on loopback only, from one namespace into the other.
 pub(crate) struct Relay {
     stop: Arc<AtomicBool>,
