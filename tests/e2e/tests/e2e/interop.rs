@@ -1,36 +1,43 @@
 //! Another gRPC than ours: a client with Go's, which dmg is made with, does what dmg does (`tests/e2e/interop`).
 
-use daos_e2e::{Bdev, Finished, Site, finish, not_run};
-use std::path::{Path, PathBuf};
+use daos_e2e::{Bdev, Finished, PrivateDir, Site, finish, not_run};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 /// Where Debian puts the sources of Go's packages.
 const PACKAGES: &str = "/usr/share/gocode";
 
-/// Builds the client, without the network; `None` without what it takes.
-fn client() -> Option<PathBuf> {
+const PROGRAM: &str = "interop";
+
+/// Builds the client into a directory, without the network and whatever Go is told by its user; `None` without what it takes.
+fn client() -> Option<PrivateDir> {
     let grpc = Path::new(PACKAGES).join("src/google.golang.org/grpc");
     let mut version = Command::new("go");
-    version.arg("version");
+    version.env("GOTOOLCHAIN", "local").arg("version");
     let has_go = version.output().is_ok_and(|told| told.status.success());
     if !has_go || !grpc.is_dir() {
         return None;
     }
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let program = built.join("interop");
+    // What Go has built for one run is used by the next; Go sees to it that two at once do not collide there.
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-cache");
+    let built = PrivateDir::new(&std::env::temp_dir(), None);
     let mut build = Command::new("go");
     build
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/interop"))
+        .env("GOENV", "off")
+        .env_remove("GOFLAGS")
         .env("GO111MODULE", "off")
-        .env("GOFLAGS", "")
+        .env("GOPROXY", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("CGO_ENABLED", "0")
         .env("GOPATH", PACKAGES)
-        .env("GOCACHE", built.join("go-cache"))
+        .env("GOCACHE", cache)
         .args(["build", "-o"])
-        .arg(&program)
+        .arg(built.path().join(PROGRAM))
         .arg(".");
     finish(build, Duration::from_secs(600)).expect(0);
-    Some(program)
+    Some(built)
 }
 
 #[test]
@@ -47,7 +54,7 @@ fn a_client_with_another_grpc_works_as_dmg_does() {
         site.add_engine(Bdev::Files(vec![name(0), name(1)]), 2);
     }
     let run = |stage: &str| -> Finished {
-        let mut command = Command::new(&client);
+        let mut command = Command::new(client.path().join(PROGRAM));
         command.arg(site.address()).arg(stage);
         finish(command, Duration::from_secs(120)).expect(0)
     };
