@@ -25,7 +25,9 @@ pub use disk::LoopDevice;
 pub use place::Place;
 pub use port::Port;
 pub use private_dir::{PrivateDir, mounts_below};
-pub use process::{Finished, finish, is_stopped, process_name, session_processes};
+pub use process::{
+    Finished, Running, finish, finish_told, is_stopped, process_name, session_processes,
+};
 pub use programs::{PLUGIN_FILES, Programs};
 pub use server::{LIMIT, Server, eventually};
 pub use site::{Site, User, may_mount};

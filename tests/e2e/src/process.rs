@@ -1,9 +1,10 @@
 //! Running programs with a time limit, and finding what they leave.
 
+use crate::server::eventually;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -56,20 +57,77 @@ impl std::fmt::Display for Finished {
     }
 }
 
-/// Runs a program to its end, with nothing on standard input unless the command says otherwise.
+/// A program that runs beside a test. It is killed with this value.
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.spawn();
+        Self(child.unwrap_or_else(|e| panic!("cannot run {command:?}: {e}")))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It does not end within [`LIMIT`](crate::LIMIT).
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually("a program of the test's ends", || {
+            self.0.try_wait().expect("our child can be waited for")
+        })
+    }
+
+    /// Kills it, and waits until it is dead.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.0.kill().expect("our child can be killed");
+        self.0.wait().expect("our child can be waited for")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a program to its end, with nothing on standard input.
 ///
 /// # Panics
 /// It cannot be run, or takes longer than `limit` (it is killed then).
 #[track_caller]
 pub fn finish(mut command: Command, limit: Duration) -> Finished {
+    command.stdin(Stdio::null());
+    end_of(command, "", limit)
+}
+
+/// Runs a program to its end that reads these words on standard input; few enough for a pipe.
+///
+/// # Panics
+/// As for [`finish`].
+#[track_caller]
+pub fn finish_told(mut command: Command, words: &str, limit: Duration) -> Finished {
+    command.stdin(Stdio::piped());
+    end_of(command, words, limit)
+}
+
+#[track_caller]
+fn end_of(mut command: Command, words: &str, limit: Duration) -> Finished {
     let line = format!("{command:?}");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command
         .spawn()
         .unwrap_or_else(|e| panic!("cannot run {line}: {e}"));
+    if let Some(mut input) = child.stdin.take() {
+        // Who does not read ends by itself, which shows.
+        let _ = input.write_all(words.as_bytes());
+    }
     let stdout = child.stdout.take().map(collect);
     let stderr = child.stderr.take().map(collect);
     let deadline = Instant::now() + limit;

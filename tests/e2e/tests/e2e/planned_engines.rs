@@ -1,12 +1,13 @@
 //! A server whose configuration names no engines plans them, shows the plan, and asks before it formats.
 
 use crate::format_death::{STOP_AT, can_stop};
-use daos_e2e::{Finished, Port, Server, Site, User, eventually, is_stopped};
+use daos_e2e::{
+    Finished, LIMIT, Port, Running, Server, Site, User, eventually, finish_told, is_stopped,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
-use std::io::Write as _;
 use std::process::Stdio;
 
 const START: &[&str] = &["-o", "daos_server.yml", "start", "-i"];
@@ -41,23 +42,8 @@ fn format(site: &Site, more: &[&str]) -> Finished {
 /// Answers the question of a format.
 fn answer(site: &Site, words: &str) -> Finished {
     let mut command = site.command("daos_shell");
-    command
-        .args(["-i", "-l", &site.address(), "storage", "format"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut shell = command.spawn().expect("the shell");
-    let mut input = shell.stdin.take().expect("its input");
-    input.write_all(words.as_bytes()).expect("it reads");
-    drop(input);
-    let done = shell.wait_with_output().expect("it ends");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Finished {
-        line: "storage format".to_owned(),
-        code: done.status.code(),
-        stdout: text(done.stdout),
-        stderr: text(done.stderr),
-    }
+    command.args(["-i", "-l", &site.address(), "storage", "format"]);
+    finish_told(command, words, LIMIT)
 }
 
 #[track_caller]
@@ -202,18 +188,16 @@ fn an_agreement_counts_from_its_file_on_whatever_ends_the_format() {
             site.set_env(STOP_AT, step);
             let mut server = site.start_with(START);
             let plan = hash(&server.wait_phase("maintenance"));
-            let mut shell = site
-                .command("daos_shell")
+            let mut shell = site.command("daos_shell");
+            shell
                 .args(["-i", "-l", &site.address(), "storage", "format", "-f"])
                 .args(["--accept-plan", &plan])
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("the shell");
+                .stderr(Stdio::null());
+            let mut shell = Running::start(&mut shell);
             let stopped = server.wait_stopped(step);
             if !dies {
-                shell.kill().expect("our child");
-                shell.wait().expect("our child");
+                shell.kill();
                 assert!(is_stopped(stopped), "{step}");
                 // Nobody waits for it any more, and it goes on to its end; helpers stand still at their own files, too.
                 let state = eventually("the format is done", || {
@@ -235,7 +219,7 @@ fn an_agreement_counts_from_its_file_on_whatever_ends_the_format() {
             }
             server.kill();
             drop(server);
-            shell.wait().expect("our child");
+            shell.wait();
             site.clear_env(STOP_AT);
             // Not a byte was written to storage before the plan was kept.
             let kept = site.path("state/engines.yml").exists();
