@@ -1,9 +1,14 @@
 //! What `plugin new` writes, built as its README says and copied into the plugin directory, serves in an engine.
 
 use crate::data::{Objects, bench};
-use daos_e2e::{Bdev, Site};
-use std::path::Path;
-use std::process::{Command, Output};
+use daos_e2e::{Bdev, Site, finish};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a build may take; the first one builds what all depend on.
+const BUILD: Duration = Duration::from_secs(900);
 
 /// In which language a plugin is written.
 #[derive(Clone, Copy)]
@@ -12,55 +17,79 @@ enum Language {
     Rust,
 }
 
+/// Where Rust plugins are written and built. It is the same for every run, since cargo keeps what it has built by the place;
+/// one run has it at a time, whatever profile its programs are of.
+struct Workshop {
+    place: PathBuf,
+    target: PathBuf,
+    /// Ends with this process, too.
+    _lock: File,
+}
+
+impl Workshop {
+    fn enter(name: &str) -> Self {
+        let dir = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/first-plugins"));
+        fs::create_dir_all(dir).expect("cargo's directory");
+        let lock = File::create(dir.join("lock")).expect("a directory of ours");
+        lock.lock().expect("a lock");
+        let place = dir.join(name);
+        // A run that was killed leaves it.
+        let _ = fs::remove_dir_all(&place);
+        Self {
+            place,
+            target: dir.join("target"),
+            _lock: lock,
+        }
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // It may not have been made.
+        let _ = fs::remove_dir_all(&self.place);
+    }
+}
+
 /// Writes the plugin, builds it and puts it where the server looks.
 fn build_into(site: &Site, name: &str, language: Language) {
-    let place = match language {
-        Language::C => site.path("tmp").join(name),
-        // The same for each run: cargo keeps what it has built by the place.
-        Language::Rust => scratch().join(name),
-    };
-    let _ = std::fs::remove_dir_all(&place);
-    let shown = place.display().to_string();
-    let options: &[&str] = match language {
-        Language::C => &["--c"],
-        Language::Rust => &[],
-    };
-    let new = [&["plugin", "new"], options, &[name, &shown]].concat();
-    site.run("daos_server", &new).expect(0);
     let file = format!("lib{}.so", name.replace('-', "_"));
+    let installed = site.path("plugins").join(&file);
+    let write = |options: &[&str], place: &Path| {
+        let shown = place.display().to_string();
+        let new = [&["plugin", "new"], options, &[name, &shown]].concat();
+        site.run("daos_server", &new).expect(0);
+    };
     let built = match language {
         Language::C => {
-            let made = Command::new("make").arg("-C").arg(&place).output();
-            must_succeed(made.expect("make runs"));
-            place.join(&file)
+            let place = site.path("tmp").join(name);
+            write(&["--c"], &place);
+            let mut make = Command::new("make");
+            make.arg("-C").arg(&place);
+            finish(make, BUILD).expect(0);
+            fs::copy(place.join(&file), installed)
         }
-        Language::Rust => cargo_build(&place).join(&file),
+        Language::Rust => {
+            let workshop = Workshop::enter(name);
+            write(&[], &workshop.place);
+            fs::copy(cargo_build(&workshop).join(&file), installed)
+        }
     };
-    std::fs::copy(built, site.path("plugins").join(&file)).expect("a built plugin");
-}
-
-fn scratch() -> &'static Path {
-    Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/first-plugins"))
-}
-
-fn must_succeed(made: Output) {
-    assert!(made.status.success(), "{made:?}");
+    built.expect("a built plugin");
 }
 
 /// Builds with the dependencies that this repository is locked to, which are built once for all; returns where the result is.
-fn cargo_build(place: &Path) -> std::path::PathBuf {
+fn cargo_build(workshop: &Workshop) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::copy(root.join("Cargo.lock"), place.join("Cargo.lock")).expect("the lock file");
-    let target = scratch().join("target");
-    // A result of its own for each, as they have different names.
-    let made = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+    let lock = workshop.place.join("Cargo.lock");
+    fs::copy(root.join("Cargo.lock"), lock).expect("the lock file");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo
         .args(["build", "--quiet", "--offline"])
-        .current_dir(place)
-        .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_INCREMENTAL", "0")
-        .output();
-    must_succeed(made.expect("cargo runs"));
-    target.join("debug")
+        .current_dir(&workshop.place)
+        .env("CARGO_TARGET_DIR", &workshop.target)
+        .env("CARGO_INCREMENTAL", "0");
+    finish(cargo, BUILD).expect(0);
+    workshop.target.join("debug")
 }
 
 /// A site of one engine whose configuration has `to` instead of `from`.
