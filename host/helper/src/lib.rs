@@ -30,8 +30,8 @@ pub use operation::{
     MountFile, Operation,
 };
 pub use pool::{
-    CallOptions, Cancel, Growth, HelperCounts, HelperPool, PoolOptions, Progress, ProgressFn,
-    ReportFn,
+    CallOptions, Cancel, Growth, HelperCounts, HelperPool, Kills, PoolOptions, Progress,
+    ProgressFn, ReportFn,
 };
 pub use protocol::Start;
 

@@ -12,7 +12,7 @@
 //! [`StateDir`] keeps what must survive a restart: quarantined files, what plugins did to processes,
 //! and device leases.
 //!
-//! Architecture invariants: `unsafe` lives in `dl` alone; a refusal is one sentence
+//! Architecture invariants: `unsafe` lives in `dl`, `signals` and `end` alone; a refusal is one sentence
 //! that says what was found and what mends it; one bad file never affects the others.
 
 mod allow;
@@ -36,7 +36,7 @@ mod trust;
 
 pub use allow::{AllowEntry, AllowList, sha256_of};
 pub use catalogue::{Catalogue, ClassError};
-pub use end::end_process;
+pub use end::{end_process, outlive_signals};
 pub use identity::FileIdentity;
 pub use info::{AbiVersion, Origin, PluginInfo};
 pub use inspect::{PluginFile, Policy};

@@ -1,13 +1,15 @@
 //! What is refused, and that nothing else is.
 
 use daos_loader::{
-    AbiVersion, AllowList, Catalogue, Origin, PluginFile, Policy, Refusal, StateDir, Trust,
+    AbiVersion, AllowList, Catalogue, Origin, PluginFile, Policy, Quarantine, Refusal, StateDir,
+    Trust,
 };
 use daos_plugin_api::control::ClassKind;
 use fixture_files::{
     HOSTILE, RAW, chmod, install, patch_machine, patch_major, patch_note, put, replace, truncate,
 };
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 struct Dir {
     _scratch: tempfile::TempDir,
@@ -335,6 +337,40 @@ fn quarantine_lasts_until_the_file_changes_or_a_reset() {
     inspect().unwrap_err();
     assert_eq!(state.quarantine_reset(HOSTILE).unwrap(), 1);
     inspect().unwrap();
+}
+
+#[test]
+fn deaths_by_others_are_counted_per_step_and_time() {
+    let dir = dir();
+    let state = StateDir::open(dir.path.join("../state")).unwrap();
+    let path = install(HOSTILE, &dir.path, "x.so");
+    let info = PluginFile::inspect(&path, &Policy::default()).unwrap();
+    let long = Duration::from_secs(3600);
+    let count = |doing, apart| state.quarantine_suspect(&info, doing, apart).unwrap();
+    assert_eq!(count("loaded", long), 1);
+    // Those at the same time have the same reason, and do not make it later.
+    assert_eq!(count("loaded", long), 1);
+    assert_eq!(count("scanned", long), 1);
+    let at = |last: fn(u64) -> u64| {
+        let change = |q: &mut Quarantine| {
+            q.suspects.iter_mut().for_each(|s| s.last = last(s.last));
+            (true, ())
+        };
+        state.update("quarantine.json", change).unwrap();
+    };
+    at(|last| last - 3599);
+    assert_eq!(count("loaded", long), 1);
+    at(|last| last - 1);
+    assert_eq!(count("loaded", long), 2);
+    // A clock that was set back is not waited for.
+    at(|last| last + 100_000);
+    assert_eq!(count("loaded", long), 3);
+    assert_eq!(count("loaded", Duration::ZERO), 4);
+    // Of other plugins nothing is forgotten.
+    assert_eq!(state.quarantine_reset("another").unwrap(), 0);
+    assert_eq!(state.quarantine().unwrap().suspects.len(), 2);
+    assert_eq!(state.quarantine_reset(HOSTILE).unwrap(), 0);
+    assert!(state.quarantine().unwrap().suspects.is_empty());
 }
 
 #[test]

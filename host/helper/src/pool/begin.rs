@@ -1,17 +1,15 @@
 //! The beginning of a helper: its plugin is inspected once more, loaded, and quarantined if it does not survive that.
 
-use super::Inner;
 use super::session::{Ended, Session};
-use crate::error::{Cause, Death};
+use super::{Inner, killed};
+use crate::error::Cause;
 use crate::protocol::{Start, VERSION};
 use daos_loader::{Origin, PluginFile, PluginInfo, Policy};
-use nix::sys::signal::Signal;
+use serde_json::Value;
 
-/// How often in a row a helper may be killed, by whomever, in one step of one state of a file.
-const KILLS: u32 = 3;
-/// The steps.
+/// The steps in which a plugin that harms its helper is quarantined.
 const LOADED: &str = "loaded";
-pub(super) const SCANNED: &str = "scanned";
+const SCANNED: &str = "scanned";
 
 impl Inner {
     /// Starts a helper and waits until its plugin is loaded.
@@ -32,19 +30,19 @@ impl Inner {
             log_level: String::new(),
         };
         let part = self.metrics.part(&name);
-        let mut session = Session::start(&self.options, &fresh, part)?;
+        let mut session = Session::start(&self.options, fresh, part)?;
+        self.begin_step(&mut session);
         match session.load(start, self.options.load_deadline).await {
             Ok(()) => {
-                self.survived(&fresh, LOADED);
+                self.survived(&session.plugin, LOADED);
                 Ok(session)
             }
             Err(mut ended) => {
                 // A helper program that does not even get to the plugin is not the plugin's fault.
-                let loading = session.loading;
-                session.end().await;
-                if loading {
-                    self.quarantine(&fresh, &mut ended, LOADED);
+                if session.loading {
+                    self.judge(&session, &mut ended, LOADED);
                 }
+                session.end().await;
                 Err(ended)
             }
         }
@@ -81,18 +79,49 @@ impl Inner {
         Ok(fresh)
     }
 
-    /// Quarantines a file that killed, blocked or confused its helper while it was being loaded or scanned.
-    pub(super) fn quarantine(&self, plugin: &PluginInfo, ended: &mut Ended, doing: &str) {
+    /// Notes what a kill in the coming step is judged by.
+    pub(super) fn begin_step(&self, session: &mut Session) {
+        if self.options.state.is_some() && !session.plugin.is_built_in() {
+            session.oom_kills = killed::for_want_of_memory(&self.options.kills.vmstat);
+        }
+    }
+
+    /// A scan is asked for by whoever looks, again and again: one that kills its process is like a load that does. One that is
+    /// late may be a device's fault.
+    pub(super) fn judge_scan(&self, session: &Session, result: &mut Result<Value, Ended>) {
+        match result {
+            Ok(_) => self.survived(&session.plugin, SCANNED),
+            Err(ended) if matches!(ended.cause, Cause::Deadline { .. }) => {}
+            Err(ended) => self.judge(session, ended, SCANNED),
+        }
+    }
+
+    /// Quarantines a file that killed, blocked or confused its helper while it was being loaded or scanned. One that answered,
+    /// if only with an error, did not.
+    fn judge(&self, session: &Session, ended: &mut Ended, doing: &str) {
+        let plugin = &session.plugin;
         let (Some(state), false) = (&self.options.state, plugin.is_built_in()) else {
             return;
         };
         let (reason, flag) = match &mut ended.cause {
-            // No crash ends like this: an administrator, or the kernel for want of memory, killed the helper that happened to
-            // load this plugin. Again and again it does not happen. One that hangs is killed by us, and ends as a deadline.
-            Cause::Died { how, quarantined } if *how == Death::Signal(Signal::SIGKILL as i32) => {
-                match state.quarantine_suspect(plugin, doing) {
-                    Ok(KILLS..) => (
-                        format!("{how} {KILLS} times while it was {doing}"),
+            Cause::Plugin(_) | Cause::Refused(_) => return self.survived(plugin, doing),
+            // It was somebody else, and the helper happened to work. Again and again that does not happen.
+            Cause::Died { how, quarantined } if killed::is_by_others(*how) => {
+                let kills = &self.options.kills;
+                let oom_kills = killed::for_want_of_memory(&kills.vmstat);
+                if killed::may_be_for_want_of_memory(*how, session.oom_kills, oom_kills) {
+                    return tracing::warn!(
+                        "the kernel has killed processes for want of memory while plugin {} was {doing}; its helper seems to \
+                         be one of them",
+                        plugin.name()
+                    );
+                }
+                match state.quarantine_suspect(plugin, doing, kills.apart) {
+                    Ok(killed::MOST..) => (
+                        format!(
+                            "{how} while it was {doing}, and so were {} of its helpers in a row",
+                            killed::MOST
+                        ),
                         quarantined,
                     ),
                     Ok(_) => return,
@@ -127,7 +156,7 @@ impl Inner {
     }
 
     /// A plugin was loaded or scanned without harm: who killed earlier helpers was not the plugin.
-    pub(super) fn survived(&self, plugin: &PluginInfo, doing: &str) {
+    fn survived(&self, plugin: &PluginInfo, doing: &str) {
         if let (Some(state), false) = (&self.options.state, plugin.is_built_in())
             && let Err(e) = state.quarantine_clear(plugin, doing)
         {

@@ -3,6 +3,7 @@
 mod begin;
 mod cancel;
 mod growth;
+mod killed;
 mod log;
 mod process;
 mod session;
@@ -10,10 +11,10 @@ mod typed;
 
 pub use cancel::Cancel;
 pub use growth::{Growth, HelperCounts};
+pub use killed::Kills;
 
 use crate::error::{Cause, HelperError};
 use crate::operation::Operation;
-use begin::SCANNED;
 use daos_loader::{AllowList, Incident, PluginInfo, StateDir};
 use daos_plugin_api::abi::Status;
 use daos_telemetry::{Book, Mask, Sample};
@@ -51,6 +52,8 @@ pub struct PoolOptions {
     pub log_lines: usize,
     /// When a helper is replaced since it has grown.
     pub growth: Growth,
+    /// Which kills of helpers count against their plugin.
+    pub kills: Kills,
     /// Which log lines are wanted of which plugin. Helpers learn of changes, also while they work.
     pub log_mask: Arc<watch::Sender<Mask>>,
 }
@@ -69,6 +72,7 @@ impl PoolOptions {
             grace: Duration::from_secs(5),
             log_lines: 10,
             growth: Growth::default(),
+            kills: Kills::default(),
             log_mask: Arc::new(watch::Sender::new(Mask::new(LevelFilter::current()))),
         }
     }
@@ -371,7 +375,10 @@ impl Inner {
             progress: options.progress.as_deref(),
             report: options.report.as_deref(),
         };
-        let result = session
+        if scans {
+            self.begin_step(&mut session);
+        }
+        let mut result = session
             .call(
                 operation,
                 deadline,
@@ -387,14 +394,12 @@ impl Inner {
         self.count(plugin.name(), |c| {
             c.ended(name, began.elapsed(), failed, died);
         });
+        if scans {
+            self.judge_scan(&session, &mut result);
+        }
         match result {
-            Err(mut ended) if !ended.usable => {
+            Err(ended) if !ended.usable => {
                 session.end().await;
-                // A scan is asked for by whoever looks, again and again: one that kills its process is like a
-                // load that does. One that is late may be a device's fault.
-                if scans && !matches!(ended.cause, Cause::Deadline { .. }) {
-                    self.quarantine(plugin, &mut ended, SCANNED);
-                }
                 let error = error(name, ended.cause, ended.log);
                 self.remember(plugin, error.to_string(), &error.log);
                 Err(error)
@@ -404,9 +409,6 @@ impl Inner {
                 Err(error(name, cause, log))
             }
             Ok(value) => {
-                if scans {
-                    self.survived(plugin, SCANNED);
-                }
                 *turn = self.keep(plugin, session).await;
                 Ok(value)
             }

@@ -63,7 +63,10 @@ pub(super) struct Session {
     reader: JoinHandle<()>,
     output: JoinHandle<()>,
     next_id: u64,
-    plugin: String,
+    /// What it serves, as its file was when it was started; the file may have been replaced since somebody listed it.
+    pub(super) plugin: PluginInfo,
+    /// Processes that the kernel had killed for want of memory before the step that it is in.
+    pub(super) oom_kills: Option<u64>,
     mask: watch::Receiver<Mask>,
     /// Level of log lines that the helper knows of.
     level: &'static str,
@@ -84,11 +87,11 @@ impl Session {
     /// Starts a process; its plugin is not loaded yet.
     pub(super) fn start(
         options: &PoolOptions,
-        plugin: &PluginInfo,
+        plugin: PluginInfo,
         part: Part,
     ) -> Result<Self, Ended> {
-        let program = options.program_of(plugin);
-        let plugin = plugin.name();
+        let program = options.program_of(&plugin);
+        let name = plugin.name().to_owned();
         let failed = |e: io::Error| {
             let program = program.display();
             Ended::unusable(Cause::Start(format!(
@@ -99,13 +102,12 @@ impl Session {
             process,
             connection,
             output,
-        } = process::start(program, plugin, &options.environment).map_err(failed)?;
+        } = process::start(program, &name, &options.environment).map_err(failed)?;
         connection.set_nonblocking(true).map_err(failed)?;
         let stream = tokio::net::UnixStream::from_std(connection).map_err(failed)?;
         let (read_half, writer) = stream.into_split();
         let ring = Ring::new(options.log_lines);
         let (sender, events) = channel(BACKLOG);
-        let name = plugin.to_owned();
         let reader = tokio::spawn(read(read_half, sender, ring.clone(), name.clone(), part));
         let output = pipe::Receiver::from_owned_fd(output).map_err(failed)?;
         let output = tokio::spawn(collect(output, ring.clone(), name));
@@ -117,7 +119,8 @@ impl Session {
             reader,
             output,
             next_id: 1,
-            plugin: plugin.to_owned(),
+            plugin,
+            oom_kills: None,
             mask: options.log_mask.subscribe(),
             level: "",
             loading: false,
@@ -140,7 +143,7 @@ impl Session {
 
     /// The level of log lines that is wanted of the helper.
     fn wanted_level(&mut self) -> &'static str {
-        log::level(&self.mask.borrow_and_update(), &self.plugin)
+        log::level(&self.mask.borrow_and_update(), self.plugin.name())
     }
 
     /// Tells the helper of another level. One that cannot take it is noticed by the reader or by the clock.
@@ -172,19 +175,23 @@ impl Session {
                 event = next(&mut self.events, &self.process) => event,
                 () = sleep_until(until) => return Err(self.late(deadline).await),
             };
-            let cause = match event {
+            let what = match event {
                 Some(Ok(Event::Ready)) => return Ok(()),
-                Some(Ok(Event::Refused { message })) => Cause::Refused(message),
-                Some(Ok(Event::Failed { error })) => Cause::Plugin(Box::new(error)),
+                Some(Ok(Event::Refused { message })) => {
+                    return Err(Ended::unusable(Cause::Refused(message)));
+                }
+                Some(Ok(Event::Failed { error })) => {
+                    return Err(Ended::unusable(Cause::Plugin(Box::new(error))));
+                }
                 Some(Ok(Event::Loading)) => {
                     self.loading = true;
                     continue;
                 }
-                Some(Ok(other)) => nonsense(format!("unexpected message {}", variant(&other))),
-                Some(Err(e)) => nonsense(e.to_string()),
+                Some(Ok(other)) => format!("unexpected message {}", variant(&other)),
+                Some(Err(e)) => e.to_string(),
                 None => return Err(self.died().await),
             };
-            return Err(Ended::unusable(cause));
+            return Err(self.kill(nonsense(what)).await);
         }
     }
 

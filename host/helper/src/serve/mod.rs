@@ -124,6 +124,9 @@ struct Cancellation {
 }
 
 fn serve(plugin: &str, stream: std::os::unix::net::UnixStream, authority: &dyn Authority) -> u8 {
+    // At the end of a session, a service or the machine every process gets one of them. A helper that died of it in the middle
+    // of a scan would make its plugin look broken. The daemon decides: it ends its helpers, or ends, and so do connections.
+    daos_loader::outlive_signals();
     let cancellation = Arc::new(Cancellation::default());
     let masks = Masks::new(Mask::new(LevelFilter::INFO));
     let (sender, work) = channel();

@@ -6,6 +6,7 @@ use crate::info::{Origin, PluginInfo};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const FILE: &str = "quarantine.json";
 
@@ -29,6 +30,9 @@ pub struct QuarantineRecord {
 /// A file whose process was killed, not by itself as far as one can tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspect {
+    /// Name of the plugin.
+    #[serde(default)]
+    pub name: String,
     /// The file.
     pub path: PathBuf,
     /// Which state of the file it was.
@@ -37,6 +41,9 @@ pub struct Suspect {
     pub doing: String,
     /// How often in a row.
     pub kills: u32,
+    /// When the last one of these was, in seconds since 1970.
+    #[serde(default)]
+    pub last: u64,
 }
 
 /// The quarantined files as they were when this was read.
@@ -111,27 +118,42 @@ impl StateDir {
     }
 
     /// Counts a process that was killed while something was done with the file of a plugin; returns how many that were in a
-    /// row. Other states of the file do not count.
+    /// row. Other states of the file do not count, nor what is less than `apart` after the last that did: whoever kills several
+    /// processes of a plugin at once has one reason.
     ///
     /// # Errors
     /// The count cannot be written.
-    pub fn quarantine_suspect(&self, info: &PluginInfo, doing: &str) -> Result<u32, StateError> {
+    pub fn quarantine_suspect(
+        &self,
+        info: &PluginInfo,
+        doing: &str,
+        apart: Duration,
+    ) -> Result<u32, StateError> {
         let Origin::File { path, identity } = &info.origin else {
             return Ok(0);
         };
+        let now = now();
         self.update(FILE, |document: &mut Quarantine| {
             let suspects = &mut document.suspects;
             suspects.retain(|s| &s.path != path || &s.identity == identity);
             let known = suspects.iter_mut().find(|s| is_it(s, path, doing));
             if let Some(suspect) = known {
-                suspect.kills += 1;
-                return (true, suspect.kills);
+                // A clock that was set back is no reason to wait for it.
+                let since = now.checked_sub(suspect.last).map(Duration::from_secs);
+                let is_another = since.is_none_or(|since| since >= apart);
+                if is_another {
+                    suspect.kills += 1;
+                    suspect.last = now;
+                }
+                return (is_another, suspect.kills);
             }
             suspects.push(Suspect {
+                name: info.name().to_owned(),
                 path: path.clone(),
                 identity: *identity,
                 doing: doing.to_owned(),
                 kills: 1,
+                last: now,
             });
             (true, 1)
         })
@@ -156,16 +178,17 @@ impl StateDir {
         })
     }
 
-    /// Ends the quarantine of a plugin by name; returns how many files that were.
+    /// Ends the quarantine of a plugin by name, and what might lead to it; returns how many files were quarantined.
     ///
     /// # Errors
     /// The change cannot be written.
     pub fn quarantine_reset(&self, name: &str) -> Result<usize, StateError> {
         self.update(FILE, |document: &mut Quarantine| {
-            let before = document.records.len();
+            let before = (document.records.len(), document.suspects.len());
             document.records.retain(|r| r.name != name);
-            let removed = before - document.records.len();
-            (removed > 0, removed)
+            document.suspects.retain(|s| s.name != name);
+            let after = (document.records.len(), document.suspects.len());
+            (after != before, before.0 - after.0)
         })
     }
 }
