@@ -1,6 +1,7 @@
 //! Files and built-ins in one list.
 
-use crate::info::{Origin, PluginInfo};
+use crate::identity::FileIdentity;
+use crate::info::PluginInfo;
 use crate::inspect::{PluginFile, Policy, identity_of};
 use crate::provider::NoProvider;
 use crate::refusal::{Refusal, Refused};
@@ -9,7 +10,7 @@ use daos_plugin_api::control::{ClassKind, provider_class};
 use daos_plugin_api::sdk::BuiltIn;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Every plugin that may be used, and every file that may not, each with its reason.
 ///
@@ -29,6 +30,43 @@ pub struct Catalogue {
     pub refused: Vec<Refused>,
     /// Decisions worth telling the administrator.
     pub notes: Vec<String>,
+    /// What this was read from.
+    #[serde(skip)]
+    read: Read,
+}
+
+/// States of files before they were read, none of one that was not there: of the directory, of what is in it, and of what
+/// quarantine told of.
+#[derive(Clone, Debug, Default)]
+struct Read {
+    directory: Option<(PathBuf, Option<FileIdentity>)>,
+    files: HashMap<PathBuf, Option<FileIdentity>>,
+}
+
+impl Read {
+    fn from(directory: Option<&Path>, quarantine: &Quarantine) -> Self {
+        let entries = directory.map(std::fs::read_dir).into_iter().flatten();
+        let inside = entries
+            .flatten()
+            .filter_map(|entry| entry.ok()?.path().canonicalize().ok());
+        let told = quarantine.records.iter().map(|record| record.path.clone());
+        let state = |path: PathBuf| {
+            let now = identity_of(&path).ok();
+            (path, now)
+        };
+        Self {
+            directory: directory
+                .and_then(|path| path.canonicalize().ok())
+                .map(state),
+            files: inside.chain(told).map(state).collect(),
+        }
+    }
+
+    /// Whether something was put into the directory or taken out of it, or its mode has changed.
+    fn is_of_another_directory(&self) -> bool {
+        let directory = self.directory.as_ref();
+        directory.is_some_and(|(path, then)| identity_of(path).ok() != *then)
+    }
 }
 
 /// No plugin, or more than one, provides a class.
@@ -66,7 +104,11 @@ impl Catalogue {
         built_ins: impl IntoIterator<Item = &'static BuiltIn>,
         policy: &Policy,
     ) -> Self {
-        let mut out = Self::default();
+        // First of all, so that what changes meanwhile is noticed.
+        let mut out = Self {
+            read: Read::from(directory, &policy.quarantine),
+            ..Self::default()
+        };
         let scanned = directory
             .map(|d| PluginFile::scan_dir(d, policy))
             .unwrap_or_default();
@@ -180,25 +222,22 @@ impl Catalogue {
     }
 
     /// Whether a file that was or has come into quarantine is another one by now, which this catalogue does not know as it is:
-    /// quarantine ends with that.
+    /// quarantine ends with that. What it has read and refused it does not want to read again, unless something has changed
+    /// that may be why: the file, or the directory.
     pub fn is_outdated(&self, quarantine: &Quarantine) -> bool {
-        let mut changed = quarantine.records.iter().filter(|record| {
-            let now = identity_of(&record.path);
-            now.as_ref() != Ok(&record.identity)
-        });
-        changed.any(|record| {
-            let was_used = self.plugins.iter().any(|plugin| {
-                let of = &plugin.origin;
-                matches!(of, Origin::File { path, identity }
-                    if path == &record.path && identity == &record.identity)
-            });
-            // Whatever the reason: it may have been read while somebody was copying it.
-            let is_it = |path: &Path| path.canonicalize().is_ok_and(|real| real == record.path);
-            let is_gone = |refused: &Refused| {
-                matches!(refused.reason, Refusal::Quarantined { .. }) && !refused.path.exists()
+        quarantine.records.iter().any(|record| {
+            let now = identity_of(&record.path).ok();
+            let (true, Some(then)) = (
+                now != Some(record.identity),
+                self.read.files.get(&record.path),
+            ) else {
+                return false;
             };
-            let mut refused = self.refused.iter();
-            was_used || refused.any(|refused| is_it(&refused.path) || is_gone(refused))
+            let is_it = |refused: &Refused| {
+                let real = refused.path.canonicalize();
+                real.is_ok_and(|real| real == record.path)
+            };
+            now != *then || self.refused.iter().any(is_it) && self.read.is_of_another_directory()
         })
     }
 

@@ -339,6 +339,93 @@ fn quarantine_lasts_until_the_file_changes_or_a_reset() {
     inspect().unwrap();
 }
 
+/// Plugins of a directory, as a server keeps them.
+struct Kept {
+    dir: PathBuf,
+    state: StateDir,
+    catalogue: Catalogue,
+}
+
+impl Kept {
+    fn read(&mut self) {
+        let policy = Policy {
+            quarantine: self.state.quarantine().unwrap(),
+            ..Policy::default()
+        };
+        self.catalogue = Catalogue::build(Some(&self.dir), [], &policy);
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.catalogue
+            .is_outdated(&self.state.quarantine().unwrap())
+    }
+
+    /// Requires that something has changed; returns why the only plugin is refused when it is read again, nothing if it is
+    /// not, and requires that it is not read a third time.
+    #[track_caller]
+    fn read_once(&mut self) -> &'static str {
+        assert!(self.is_outdated());
+        self.read();
+        assert!(!self.is_outdated());
+        // The clock of files ticks a few times in that time.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        match (&self.catalogue.plugins[..], &self.catalogue.refused[..]) {
+            ([_], []) => "",
+            ([], [refused, ..]) => refused.reason.code(),
+            ([], []) => "gone",
+            _ => panic!("{:?}", self.catalogue),
+        }
+    }
+}
+
+#[test]
+fn what_was_quarantined_is_read_again_once_a_change() {
+    let dir = dir();
+    let path = install(HOSTILE, &dir.path, "x.so");
+    let info = PluginFile::inspect(&path, &Policy::default()).unwrap();
+    let mut kept = Kept {
+        state: StateDir::open(dir.path.join("../state")).unwrap(),
+        dir: dir.path.clone(),
+        catalogue: Catalogue::default(),
+    };
+    kept.read();
+    kept.state.quarantine_add(&info, "did not return").unwrap();
+    assert!(!kept.is_outdated());
+    // What takes its place is refused, whyever, and mended in a way of its own.
+    let put_anew = || {
+        // Another file for sure: its number is not used again.
+        std::fs::rename(install(HOSTILE, &dir.path, "x.new"), &path).unwrap();
+        path.clone()
+    };
+    chmod(&put_anew(), 0o646);
+    assert_eq!(kept.read_once(), "writable");
+    put_anew();
+    assert_eq!(kept.read_once(), "");
+    truncate(&put_anew(), 50);
+    assert_eq!(kept.read_once(), "truncated");
+    patch_major(&put_anew(), 77);
+    assert_eq!(kept.read_once(), "other_major");
+    put_anew();
+    let other = install(HOSTILE, &dir.path, "y.so");
+    assert_eq!(kept.read_once(), "duplicate_name");
+    std::fs::remove_file(other).unwrap();
+    assert_eq!(kept.read_once(), "");
+    // What is well is not read again for what comes beside it.
+    put(&dir.path, "note", b"");
+    assert!(!kept.is_outdated());
+    std::fs::remove_file(dir.path.join("note")).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(kept.read_once(), "gone");
+    install(HOSTILE, &dir.path, "x.so");
+    assert_eq!(kept.read_once(), "");
+    // A directory that others may write to is none.
+    chmod(&dir.path, 0o757);
+    put_anew();
+    assert_eq!(kept.read_once(), "writable");
+    chmod(&dir.path, 0o755);
+    assert_eq!(kept.read_once(), "");
+}
+
 #[test]
 fn deaths_by_others_are_counted_per_step_and_time() {
     let dir = dir();

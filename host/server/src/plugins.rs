@@ -15,12 +15,14 @@ use daos_proto::ctl::ResponseStatus;
 use daos_proto::host::{Fault, Plugin, PluginListResponse, PluginState};
 use daos_report::{Envelope, PluginDetail, PluginReport, print_json};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 mod calls;
 mod condition;
 mod detail;
 pub(crate) mod firmware;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use calls::privileged_helper;
 pub(crate) use detail::Surroundings;
@@ -32,6 +34,8 @@ pub(crate) type Trouble = Box<Fault>;
 pub(crate) struct Plugins {
     /// Read anew when a plugin leaves quarantine: by an administrator, or since its file is another one.
     catalogue: RwLock<Arc<Catalogue>>,
+    /// Held by whoever reads it anew: who comes meanwhile takes what they have read.
+    reading: Mutex<()>,
     allow: Option<AllowList>,
     dir: Option<PathBuf>,
     helpers: HelperPool,
@@ -67,6 +71,7 @@ impl Plugins {
             .context("cannot find out the path of this program")?;
         Ok(Self {
             catalogue: RwLock::new(Arc::new(catalogue)),
+            reading: Mutex::default(),
             allow: policy.allow,
             dir,
             helpers,
@@ -75,21 +80,32 @@ impl Plugins {
     }
 
     /// The plugins as they were when they were read last.
+    fn known(&self) -> Arc<Catalogue> {
+        let catalogue = self.catalogue.read();
+        Arc::clone(&catalogue.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, read anew if quarantine ended for one of them.
     fn catalogue(&self) -> Arc<Catalogue> {
-        let known = {
-            let catalogue = self.catalogue.read();
-            Arc::clone(&catalogue.unwrap_or_else(PoisonError::into_inner))
+        let known = self.known();
+        let is_outdated = |known: &Catalogue| {
+            // If it cannot be read, whoever starts a helper is told why.
+            let quarantine = self.state.quarantine().ok()?;
+            known.is_outdated(&quarantine).then_some(quarantine)
         };
-        let Ok(quarantine) = self.state.quarantine() else {
-            // Whoever starts a helper is told why.
+        if is_outdated(&known).is_none() {
             return known;
-        };
-        match known.is_outdated(&quarantine) {
-            true => self.read_anew(quarantine),
-            false => known,
+        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been faster.
+        let known = self.known();
+        match is_outdated(&known) {
+            Some(quarantine) => self.read_anew(quarantine),
+            None => known,
         }
     }
 
+    /// To be called by whoever holds `reading`.
     fn read_anew(&self, quarantine: Quarantine) -> Arc<Catalogue> {
         let policy = Policy {
             trust: Trust::current(),
@@ -126,6 +142,7 @@ impl Plugins {
             0 => of_file.map_or(Ok(0), |r| self.state.quarantine_reset(&r.name))?,
             ended => ended,
         };
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         self.read_anew(self.state.quarantine()?);
         Ok(ended)
     }
