@@ -1,6 +1,5 @@
 //! What can become of an operation.
 
-use crate::protocol::EXIT_TAKEN;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::Error;
 use nix::sys::signal::Signal;
@@ -72,7 +71,7 @@ impl fmt::Display for Death {
                 Ok(signal) => write!(f, "its process was killed by {signal}"),
                 Err(_) => write!(f, "its process was killed by signal {number}"),
             },
-            Self::Exit(code) if *code == i32::from(EXIT_TAKEN) => f.write_str(
+            Self::Exit(code) if *code == i32::from(daos_loader::EXIT_TAKEN) => f.write_str(
                 "it closed its process's connection to the daemon, a descriptor that is not its own, or put another file in its place",
             ),
             Self::Exit(code) => write!(f, "its process exited with code {code}"),

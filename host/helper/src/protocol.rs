@@ -11,10 +11,6 @@ use serde_json::{Map, Value};
 /// Number of this protocol.
 pub const VERSION: u32 = 3;
 
-/// Exit code of a helper that has found its connection taken: the plugin closed the descriptor, or put another file in its
-/// place. It can say so in no other way.
-pub const EXIT_TAKEN: u8 = 83;
-
 /// Daemon to helper. The first message is `Start`, the only one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

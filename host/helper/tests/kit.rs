@@ -323,11 +323,20 @@ fn a_file_that_is_no_plugin_or_dies_at_load_is_told_from_a_broken_promise() {
 
     let dir = tempfile::tempdir().expect("a directory");
     let file = fixture_files::install(HOSTILE, dir.path(), "dies.so");
-    std::fs::write(dir.path().join("dies.so.onload"), "segfault").expect("writable");
     subject.file = file;
-    let error = check::run(&helper(), &subject, &some("io.*"), &mut |_| ()).expect_err("it dies");
-    let text = error.to_string();
-    assert!(text.contains("SIGSEGV while it was loaded"), "{text}");
+    for (behaviour, said) in [
+        ("segfault", "SIGSEGV while it was loaded"),
+        ("exit:0", "exit code 0 while it was loaded"),
+        ("close-fds", "closed its process's connection"),
+        ("close-range", "closed its process's connection"),
+        ("replace-fds", "closed its process's connection"),
+        ("write-fds", "disturbed the connection"),
+    ] {
+        std::fs::write(dir.path().join("dies.so.onload"), behaviour).expect("writable");
+        let error = check::run(&helper(), &subject, &some("io.*"), &mut |_| ());
+        let text = error.expect_err("it dies").to_string();
+        assert!(text.contains(said), "{behaviour}: {text}");
+    }
 }
 
 #[test]

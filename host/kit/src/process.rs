@@ -285,6 +285,10 @@ impl Worker {
                     Ok(signal) => format!("its process was killed by {signal}"),
                     Err(_) => format!("its process was killed by signal {number}"),
                 },
+                (None, Some(code)) if code == i32::from(daos_loader::EXIT_TAKEN) => {
+                    "it closed its process's connection, a descriptor that is not its own, or put another file in its place"
+                        .to_owned()
+                }
                 (None, Some(code)) => format!("it ended its process with exit code {code}"),
                 (None, None) => "its process vanished".to_owned(),
             },

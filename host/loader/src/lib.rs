@@ -36,7 +36,7 @@ mod trust;
 
 pub use allow::{AllowEntry, AllowList, sha256_of};
 pub use catalogue::{Catalogue, ClassError};
-pub use end::{end_process, outlive_signals};
+pub use end::{ConnectionIdentity, EXIT_TAKEN, end_process, outlive_signals};
 pub use identity::FileIdentity;
 pub use info::{AbiVersion, Origin, PluginInfo};
 pub use inspect::{PluginFile, Policy};

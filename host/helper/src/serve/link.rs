@@ -6,37 +6,27 @@
 
 use crate::error::PluginError;
 use crate::frame;
-use crate::protocol::{EXIT_TAKEN, Event};
+use crate::protocol::Event;
+use daos_loader::ConnectionIdentity;
 use daos_plugin_api::abi::Status;
 use daos_plugin_api::sdk::Error;
-use nix::sys::stat::fstat;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Device and inode of a socket; no two that are open have the same.
-type Identity = (u64, u64);
 
 /// A connection with its sending and its receiving half.
 #[derive(Clone)]
 pub(super) struct Link {
     writer: Arc<Mutex<UnixStream>>,
     reader: Arc<UnixStream>,
-    identity: Identity,
-}
-
-// The types of `Stat`'s members differ between architectures.
-#[allow(clippy::unnecessary_cast)]
-fn identity(stream: &UnixStream) -> io::Result<Identity> {
-    let stat = fstat(stream)?;
-    Ok((stat.st_dev as u64, stat.st_ino as u64))
+    identity: ConnectionIdentity,
 }
 
 impl Link {
     /// Splits a connection.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         Ok(Self {
-            identity: identity(&stream)?,
+            identity: ConnectionIdentity::of(&stream)?,
             reader: Arc::new(stream.try_clone()?),
             writer: Arc::new(Mutex::new(stream)),
         })
@@ -44,9 +34,7 @@ impl Link {
 
     /// Ends the process if a descriptor is not what it was. What the plugin has started is ended by the daemon.
     fn must_be_ours(&self, stream: &UnixStream) {
-        if !identity(stream).is_ok_and(|now| now == self.identity) {
-            daos_loader::end_process(EXIT_TAKEN);
-        }
+        self.identity.must_be_of(stream);
     }
 
     /// Receives a message; `None` once the daemon has ended the connection, or what came is none.

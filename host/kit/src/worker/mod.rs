@@ -10,9 +10,9 @@ mod scm;
 
 use crate::bench::{Measured, Measurement};
 use crate::protocol::{Command, Event, Subject};
-use daos_loader::{Loaded, PluginFile, Policy, load};
+use daos_loader::{ConnectionIdentity, Loaded, PluginFile, Policy, load};
 use daos_plugin_api::control::ClassKind;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,14 +20,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Serves the program that started this process, over `connection`, until that ends.
 pub fn run(connection: UnixStream) -> ExitCode {
     forward_logs();
-    let link = match connection.try_clone() {
-        Ok(writer) => Link(Arc::new(Mutex::new(writer))),
+    let link = match Link::new(connection) {
+        Ok(link) => link,
         Err(e) => {
             eprintln!("daos_server_helper: cannot use the connection: {e}");
             return ExitCode::from(2);
         }
     };
-    let mut commands = BufReader::new(connection).lines().map_while(Result::ok);
+    let mut commands = BufReader::new(link.clone()).lines().map_while(Result::ok);
     let Some(Ok(Command::Load(subject))) = commands.next().map(|l| serde_json::from_str(&l)) else {
         eprintln!("daos_server_helper: the first command was not `load`");
         return ExitCode::from(2);
@@ -73,18 +73,45 @@ pub fn run(connection: UnixStream) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The way back.
+/// The connection. Plugins may have closed it, or put something else in its place: it is looked at before it is used.
 #[derive(Clone)]
-struct Link(Arc<Mutex<UnixStream>>);
+struct Link {
+    writer: Arc<Mutex<UnixStream>>,
+    reader: Arc<UnixStream>,
+    identity: ConnectionIdentity,
+}
 
 impl Link {
+    fn new(connection: UnixStream) -> io::Result<Self> {
+        Ok(Self {
+            identity: ConnectionIdentity::of(&connection)?,
+            reader: Arc::new(connection.try_clone()?),
+            writer: Arc::new(Mutex::new(connection)),
+        })
+    }
+
     /// Sends an event; if nobody listens any more, this process is about to be ended.
     fn send(&self, event: &Event) {
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
-            let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stream = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            // The other one, too: what is read next may be the plugin's own.
+            self.identity.must_be_of(&self.reader);
+            self.identity.must_be_of(&stream);
             let _ = stream.write_all(&line);
         }
+    }
+}
+
+impl Read for Link {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.identity.must_be_of(&self.reader);
+        let read = (&*self.reader).read(to);
+        // The end of the connection, or of the descriptor?
+        if !read.as_ref().is_ok_and(|bytes| *bytes > 0) {
+            self.identity.must_be_of(&self.reader);
+        }
+        read
     }
 }
 
