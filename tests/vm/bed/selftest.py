@@ -58,7 +58,7 @@ CASES = [
         "a sound scenario with the hardware", SOUND, 0, '"status": "running"', options=("--power",), arguments=("a b",)
     ),
     Case("an explicit status", "exit 3", 3),
-    Case("a failing command in a pipe", "cat /no-such-file | cat", 1, "/no-such-file: No such file"),
+    Case("a failing command in a pipe", "cat /no-such-file | cat", 1, "/no-such-file': No such file"),
     Case("an unset variable", 'echo "$no_such_variable"', 1, "no_such_variable: unbound variable"),
     Case("the library's fail", "fail with these words", 1, "FAILED: with these words"),
     Case("a wrong QMP command", "qmp '{\"execute\":\"no-such-command\"}'", 1, "CommandNotFound"),

@@ -83,7 +83,7 @@ writer=$!
 acknowledged 1 $((before + 10))
 unplug nvme-4096 "$NVME_4096"
 mark "device pulled out"
-grep -q "device $NVME_4096 was removed" $SITE/server.log || { words; fail "the engine does not say which device is gone"; }
+await_said "device $NVME_4096 was removed"
 ! wait $writer || fail "writes to a device that is gone succeed"
 cat $SITE/load1
 grep -q "device gone" $SITE/load1 || fail "the client is not told that the device is gone"
