@@ -53,7 +53,8 @@ impl Other {
     fn spawn() -> io::Result<Self> {
         let (commands, theirs) = UnixStream::pair()?;
         // Its log lines are this process's, which the other side keeps.
-        let child = std::process::Command::new(std::env::current_exe()?)
+        // This program, also where its file has been replaced since it was started.
+        let child = std::process::Command::new("/proc/self/exe")
             .arg("--kit")
             .arg("--parent")
             .arg(std::process::id().to_string())
