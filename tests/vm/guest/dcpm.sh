@@ -85,8 +85,11 @@ killed() {
 	case $who in
 	daemon) killall -9 daos_server ;;
 	helper) killall -9 daos_server_helper ;;
-	# At once: a helper that sees its daemon end takes the tool with it.
-	both) kill -9 $(pidof daos_server daos_server_helper) ;;
+	# A helper that sees its daemon end takes the tool with it: it is stopped before.
+	both)
+		kill -STOP $(pidof daos_server_helper)
+		kill -9 $(pidof daos_server) $(pidof daos_server_helper)
+		;;
 	esac
 	! wait $victim || { cat /run/started; fail "$*: a killed run says it went well"; }
 	while pidof daos_server daos_server_helper >/dev/null; do sleep 0.05; done
