@@ -248,6 +248,7 @@ impl BdevQueue {
     /// # Safety
     /// The iovecs, memory and scratch that accepted requests name stay valid and untouched until
     /// their completion is polled or the queue is dropped.
+    #[inline] // with `poll` what a caller does per request
     pub unsafe fn submit(&mut self, requests: &[Request]) -> Result<usize, Status> {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
@@ -260,6 +261,7 @@ impl BdevQueue {
     }
 
     /// Stores completions into `out`, returns how many.
+    #[inline]
     pub fn poll(&mut self, out: &mut [Completion]) -> Result<usize, Status> {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
@@ -330,6 +332,7 @@ pub(super) fn possible(wait: Wait) -> Result<Wait, Status> {
     }
 }
 
+#[inline]
 pub(super) fn counted(value: i32, limit: usize) -> Result<usize, Status> {
     match usize::try_from(value) {
         Ok(n) if n <= limit => Ok(n),

@@ -2,7 +2,7 @@
 
 use crate::sys;
 use crate::task::{List, Task, next_segment, reset_segments, status_of};
-use daos_plugin_api::abi::{BdevOp, Status};
+use daos_plugin_api::abi::{BdevOp, Completion, Status};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -18,8 +18,10 @@ pub(crate) struct Flight {
     pub(crate) qpair: *mut sys::spdk_nvme_qpair,
     /// In the driver's hands.
     pub(crate) outstanding: List,
-    /// Finished, not yet polled.
+    /// Finished outside of a poll, or beyond the room of one.
     pub(crate) done: List,
+    /// Where what ends inside of a poll is told at once.
+    pub(crate) told: Told,
     /// Between two commands of a long operation, waiting for the driver to have room.
     pub(crate) waiting: List,
     /// What an abort that nobody asked for means at the moment.
@@ -30,6 +32,54 @@ pub(crate) struct Flight {
     flush_after: bool,
 }
 
+/// Room of the poll under way for what ends in it; none at other times.
+pub(crate) struct Told {
+    next: *mut Completion,
+    room: usize,
+}
+
+impl Told {
+    const NOWHERE: Self = Self {
+        next: ptr::null_mut(),
+        room: 0,
+    };
+
+    /// In `room`, which outlives the poll.
+    pub(crate) fn into(room: &mut [Completion]) -> Self {
+        Self {
+            next: room.as_mut_ptr(),
+            room: room.len(),
+        }
+    }
+
+    /// Ends it; how much room is left.
+    pub(crate) fn end(&mut self) -> usize {
+        std::mem::replace(self, Self::NOWHERE).room
+    }
+
+    /// Tells of one; false = no room.
+    ///
+    /// # Safety
+    /// Inside the poll whose room it is.
+    #[inline]
+    unsafe fn tell(&mut self, tag: u64, status: Status) -> bool {
+        if self.room == 0 {
+            return false;
+        }
+        // SAFETY: there is room, says the count, and the caller vouches that it is still lent.
+        unsafe {
+            self.next.write(Completion {
+                tag,
+                status,
+                reserved: 0,
+            });
+            self.next = self.next.add(1);
+        }
+        self.room -= 1;
+        true
+    }
+}
+
 impl Flight {
     /// Without a hardware queue yet, for a namespace. `flush_after`: forced unit access is a flush after the write.
     pub(crate) fn new(ns: *mut sys::spdk_nvme_ns, flush_after: bool) -> Self {
@@ -38,6 +88,7 @@ impl Flight {
             qpair: ptr::null_mut(),
             outstanding: List::new(),
             done: List::new(),
+            told: Told::NOWHERE,
             waiting: List::new(),
             aborted: Status::RESET,
             aborts_wait: false,
@@ -88,6 +139,7 @@ pub(crate) unsafe fn retire(flight: *mut Flight, reason: Status) -> bool {
 ///
 /// # Safety
 /// On the queue's thread with `flight` unborrowed; `task` is live and in no list.
+#[inline]
 pub(crate) unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> bool {
     // SAFETY: the caller vouches for both; no borrow is held across `issue`, inside which the
     // completion callback may run.
@@ -136,6 +188,7 @@ pub(crate) unsafe fn failure(ns: *mut sys::spdk_nvme_ns) -> Status {
 }
 
 /// One command. Returns the driver's code; not 0 = there will be no callback after this.
+#[inline]
 unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
     // SAFETY: as for `start`.
     unsafe {
@@ -276,8 +329,11 @@ unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::sp
             start(flight, task, true);
             return;
         }
-        (*task).status = status;
         (*task).ended = true;
-        (*flight).done.push(task);
+        // Scratch stays ours until the poll returns: `start`, if this is inside of it, looks at `ended`.
+        if !(*flight).told.tell((*task).tag, status) {
+            (*task).status = status;
+            (*flight).done.push(task);
+        }
     }
 }

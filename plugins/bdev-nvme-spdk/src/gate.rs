@@ -89,6 +89,7 @@ impl Gate {
             .is_ok()
     }
 
+    #[inline]
     fn state(&self) -> State {
         match self.state.load(Ordering::Acquire) {
             0 => State::Open,

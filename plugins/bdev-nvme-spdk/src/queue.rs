@@ -1,7 +1,7 @@
 //! A queue: one hardware queue pair, used by one thread.
 
 use crate::controller::{Attached, Phase};
-use crate::flight::{self, Flight, start};
+use crate::flight::{self, Flight, Told, start};
 use crate::gate::{Gate, State};
 use crate::sys;
 use crate::task::Task;
@@ -64,6 +64,7 @@ impl SpdkQueue {
     }
 
     /// A request that the device would not take, or would misunderstand.
+    #[inline]
     fn refused(&self, request: &Request) -> Option<Status> {
         let limits = &self.limits;
         let has_data = match request.op {
@@ -170,10 +171,34 @@ impl SpdkQueue {
         }
     }
 
-    /// Hands finished requests over.
+    /// Lets the driver look at its queue, which rings the doorbell for what was submitted, and tells what ended in the room;
+    /// how many those were, or that the driver failed.
+    ///
+    /// # Safety
+    /// Inside the gate, which is open or drains.
+    #[inline]
+    unsafe fn look(&self, room: &mut [Completion]) -> (usize, bool) {
+        // SAFETY: this is the queue's thread; callbacks find the flight unborrowed, and the room lives until they have run.
+        unsafe {
+            let qpair = (*self.flight).qpair;
+            // Without room the driver would not know a limit.
+            if qpair.is_null() || room.is_empty() {
+                return (0, false);
+            }
+            (*self.flight).told = Told::into(room);
+            let code = sys::spdk_nvme_qpair_process_completions(qpair, room.len() as u32);
+            (room.len() - (*self.flight).told.end(), code < 0)
+        }
+    }
+
+    /// Hands over what finished at other times.
+    #[inline]
     fn take(&self, completions: &mut [Completion]) -> usize {
         // SAFETY: the queue's own structure, on its thread, outside of the driver.
         let done = unsafe { &mut (*self.flight).done };
+        if done.len() == 0 {
+            return 0; // Nearly always.
+        }
         let mut count = 0;
         for slot in completions {
             let Some(task) = done.pop() else { break };
@@ -191,6 +216,7 @@ impl SpdkQueue {
 }
 
 impl BdevQueue for SpdkQueue {
+    #[inline]
     unsafe fn submit(&mut self, requests: &[Request]) -> Result<usize, Status> {
         let inside = self.gate.enter();
         match inside.state {
@@ -216,21 +242,19 @@ impl BdevQueue for SpdkQueue {
         Ok(requests.len())
     }
 
+    #[inline]
     fn poll(&mut self, completions: &mut [Completion]) -> Result<usize, Status> {
         let inside = self.gate.enter();
+        let mut count = self.take(completions);
         let mut failed = false;
         match inside.state {
             State::Held => {}
             State::Lost => self.retire(),
             State::Open | State::Drain => {
-                // SAFETY: the queue is open and this is its thread; callbacks find the flight unborrowed.
-                // In the state Drain the first call ends everything that was outstanding.
-                failed = unsafe {
-                    let qpair = (*self.flight).qpair;
-                    !qpair.is_null()
-                        && sys::spdk_nvme_qpair_process_completions(qpair, completions.len() as u32)
-                            < 0
-                };
+                // SAFETY: the gate lets this thread look. In the state Drain the first look ends everything that was outstanding.
+                let (ended, error) = unsafe { self.look(&mut completions[count..]) };
+                count += ended;
+                failed = error;
                 if inside.state == State::Drain {
                     // SAFETY: on the queue's thread, outside of the driver.
                     unsafe { flight::drop_waiting(self.flight) }
@@ -246,7 +270,8 @@ impl BdevQueue for SpdkQueue {
                 }
             }
         }
-        match self.take(completions) {
+        count += self.take(&mut completions[count..]);
+        match count {
             0 if failed && inside.state == State::Open => {
                 // SAFETY: the gate is open: the controller stays attached while this thread is inside.
                 match unsafe { flight::failure((*self.flight).ns) } {

@@ -99,7 +99,11 @@ pub(crate) fn measure(plugin: &Plugin, work: &Work) -> Result<f64, String> {
             // SAFETY: memory, vectors and scratch live until the end of this function, after the queue's use.
             let taken = unsafe { queue.submit(&batch) }.map_err(|s| format!("submit: {s}"))?;
             outstanding += taken;
-            batch.drain(..taken);
+            if taken == batch.len() {
+                batch.clear();
+            } else {
+                batch.drain(..taken);
+            }
         }
         let got = queue.poll(&mut room).map_err(|s| format!("poll: {s}"))?;
         outstanding -= got;

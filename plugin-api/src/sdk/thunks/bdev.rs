@@ -176,11 +176,11 @@ unsafe extern "C" fn submit<P: BdevPlugin>(
         return 0;
     }
     // SAFETY: the host's contract, also for what the requests point to.
-    guard::count(unsafe {
-        Object::<Queue<P>>::with_mut(queue, |q| {
+    unsafe {
+        Object::<Queue<P>>::count_of(queue, |q| {
             q.submit(std::slice::from_raw_parts(requests, count as usize))
         })
-    })
+    }
 }
 
 unsafe extern "C" fn poll<P: BdevPlugin>(
@@ -192,14 +192,14 @@ unsafe extern "C" fn poll<P: BdevPlugin>(
         return 0;
     }
     // SAFETY: the host's contract; completions are plain records that the host initialised.
-    guard::count(unsafe {
-        Object::<Queue<P>>::with_mut(queue, |q| {
+    unsafe {
+        Object::<Queue<P>>::count_of(queue, |q| {
             q.poll(std::slice::from_raw_parts_mut(
                 completions,
                 capacity as usize,
             ))
         })
-    })
+    }
 }
 
 unsafe extern "C" fn abort<P: BdevPlugin>(queue: Handle, tag: u64) -> Status {

@@ -169,11 +169,11 @@ unsafe extern "C" fn submit<P: FabricPlugin>(
         return 0;
     }
     // SAFETY: the host's contract, also for what the requests point to.
-    guard::count(unsafe {
-        Object::<Endpoint<P>>::with_mut(endpoint, |e| {
+    unsafe {
+        Object::<Endpoint<P>>::count_of(endpoint, |e| {
             e.submit(std::slice::from_raw_parts(requests, count as usize))
         })
-    })
+    }
 }
 
 unsafe extern "C" fn poll<P: FabricPlugin>(
@@ -185,14 +185,14 @@ unsafe extern "C" fn poll<P: FabricPlugin>(
         return 0;
     }
     // SAFETY: the host's contract; completions are plain records that the host initialised.
-    guard::count(unsafe {
-        Object::<Endpoint<P>>::with_mut(endpoint, |e| {
+    unsafe {
+        Object::<Endpoint<P>>::count_of(endpoint, |e| {
             e.poll(std::slice::from_raw_parts_mut(
                 completions,
                 capacity as usize,
             ))
         })
-    })
+    }
 }
 
 unsafe extern "C" fn cancel<P: FabricPlugin>(endpoint: Handle, user: u64) -> Status {

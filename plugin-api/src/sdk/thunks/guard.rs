@@ -65,10 +65,25 @@ impl<T> Object<T> {
         })
     }
 
+    /// [`Object::with_mut`] for submit and poll, which answer by a count: the guard hands a number through.
+    ///
+    /// # Safety
+    /// As for `with_mut`.
+    #[inline(always)]
+    pub(super) unsafe fn count_of(
+        handle: Handle,
+        f: impl FnOnce(&mut T) -> Result<usize, Status>,
+    ) -> i32 {
+        // SAFETY: the caller vouches for the handle and for exclusiveness.
+        unsafe { Self::with_mut(handle, |value| Ok(count(f(value)))) }
+            .unwrap_or_else(|status| -status.0)
+    }
+
     /// Like [`Object::with`] with exclusive access, for objects of one thread.
     ///
     /// # Safety
     /// As for `with`; no other call on the handle is in progress.
+    #[inline(always)]
     pub(super) unsafe fn with_mut<R>(
         handle: Handle,
         f: impl FnOnce(&mut T) -> Result<R, Status>,
@@ -181,7 +196,8 @@ pub(super) fn status(result: Result<(), Status>) -> Status {
 }
 
 /// Count of a data-face result: itself, or the negated status.
-pub(super) fn count(result: Result<usize, Status>) -> i32 {
+#[inline]
+fn count(result: Result<usize, Status>) -> i32 {
     match result {
         Ok(n) => i32::try_from(n).unwrap_or(i32::MAX),
         Err(status) => -status.0,
