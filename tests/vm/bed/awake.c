@@ -1,21 +1,37 @@
-/* Keeps the emulator's main thread, which plays the controllers, from going to sleep between two requests; loaded into it by
- * `tests/vm/run --preload`, for measurements only.
+/* Keeps the emulator's thread that plays the controllers from going to sleep, for measurements; `tests/vm/run --awake` loads it into
+ * the emulator.
  *
- * A controller of silicon does not have to be woken up. QEMU's does, when a guest needs more than a few microseconds from the end of
- * one request to the next doorbell; so the same software is in one of two modes at depth 1, and 1000 emulated instructions more
- * halve its rate. Here the thread looks for events, without sleeping, for SPIN_US after the last one. It costs a processor.
+ * A controller of silicon need not be woken up, and a doorbell never waits for one. QEMU's sleeps in ppoll(2) between two requests and
+ * works under a lock that a processor needs for each doorbell; whoever finds it taken sleeps, too. Each takes longer than a request, so
+ * that at depth 1 the same software is two to five times as fast or as slow by a hundred instructions, also by fewer of them. Here both
+ * look again and again instead, which costs a processor.
  *
  * Built with: gcc -shared -fPIC -O2 */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <time.h>
 #include <unistd.h>
 
-#define SPIN_US 1000
+/* How long the thread looks for something to do after the last event, and how often a thread looks whether a lock is free. */
+#define LOOK_US 1000
+#define LOOKS 10000
 
 typedef int ppoll_fn(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+typedef int lock_fn(pthread_mutex_t *);
+
+static ppoll_fn *real_ppoll;
+static lock_fn *real_lock;
+
+__attribute__((constructor)) static void
+find(void)
+{
+	real_ppoll = (ppoll_fn *)dlsym(RTLD_NEXT, "ppoll");
+	real_lock = (lock_fn *)dlsym(RTLD_NEXT, "pthread_mutex_lock");
+}
 
 static long
 now_us(void)
@@ -29,28 +45,39 @@ now_us(void)
 int
 ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
-	static ppoll_fn *real;
 	const struct timespec none = {0, 0};
-	long limit = SPIN_US, begun;
-	int found, whole = 0;
+	long limit = LOOK_US, begun = now_us();
+	bool ends = false;
+	int found;
 
-	if (real == NULL) {
-		real = (ppoll_fn *)dlsym(RTLD_NEXT, "ppoll");
-	}
-	/* The other threads carry requests out and wait for work. */
+	/* The other threads wait for work of other kinds. */
 	if (gettid() != getpid()) {
-		return real(fds, count, timeout, mask);
+		return real_ppoll(fds, count, timeout, mask);
 	}
 	if (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec / 1000 < limit) {
-		/* A timer of the emulator ends before. */
 		limit = timeout->tv_nsec / 1000;
-		whole = 1;
+		ends = true;
 	}
-	for (begun = now_us(); now_us() - begun < limit;) {
-		found = real(fds, count, &none, mask);
+	do {
+		found = real_ppoll(fds, count, &none, mask);
 		if (found != 0) {
 			return found;
 		}
+	} while (now_us() - begun < limit);
+	return ends ? 0 : real_ppoll(fds, count, timeout, mask);
+}
+
+int
+pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+	int look;
+
+	for (look = 0; look < LOOKS; look++) {
+		if (pthread_mutex_trylock(mutex) == 0) {
+			return 0;
+		}
+		__builtin_ia32_pause();
 	}
-	return whole ? 0 : real(fds, count, timeout, mask);
+	/* Never before the constructor: nothing contends for a lock then. */
+	return real_lock(mutex);
 }

@@ -35,9 +35,8 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run(machine: Machine, timeout_s: float, output=sys.stdout, preload: str | None = None) -> Outcome:
-    """Boots `machine`, copies its console to `output`, and returns how its job ended. `preload` is a library that the emulator
-    is started with.
+def run(machine: Machine, timeout_s: float, output=sys.stdout) -> Outcome:
+    """Boots `machine`, copies its console to `output`, and returns how its job ended.
 
     QEMU's exit status carries the job's: isa-debug-exit makes it an odd number.
     """
@@ -49,7 +48,7 @@ def run(machine: Machine, timeout_s: float, output=sys.stdout, preload: str | No
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         preexec_fn=_die_with_parent,
-        env=os.environ | ({"LD_PRELOAD": os.path.abspath(preload)} if preload else {}),
+        env=os.environ | ({"LD_PRELOAD": machine.awake} if machine.awake else {}),
     )
 
     def stop() -> None:

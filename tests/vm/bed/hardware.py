@@ -43,6 +43,8 @@ class Machine:
     pmem: modules.Modules | None = None
     shared: bool = False
     """Put nvme-4096 into a subsystem, whose namespaces other controllers may have."""
+    awake: str | None = None
+    """The library made of awake.c, which the emulator is started with. Then nvme-512 has no thread that could sleep, either."""
 
     @property
     def monitor_socket(self) -> pathlib.Path:
@@ -167,7 +169,8 @@ class Machine:
         return [
             "-object", "throttle-group,id=throttle-512",
             "-blockdev", "driver=throttle,node-name=disk-512,throttle-group=throttle-512,"
-            f"file.driver=raw,file.file.driver=file,file.file.filename={self.work / 'nvme-512'}",
+            f"file.driver=raw,file.file.driver=file,{'file.file.aio=io_uring,' if self.awake else ''}"
+            f"file.file.filename={self.work / 'nvme-512'}",
             *raw("nvme-mixed-1"), *raw("nvme-mixed-2"),
             *raw("nvme-4096", power.blockdev(self.work / "nvme-4096") if self.power else ""), *slow,
             "-device", "nvme,id=nvme-512,serial=EMU0512,drive=disk-512,bus=slot1",
