@@ -87,14 +87,7 @@ fn submit(endpoint: &mut TcpEndpoint, requests: &[FabricRequest]) {
 /// Polls until at least as many operations of a kind are complete; returns how many are.
 fn complete(endpoint: &mut TcpEndpoint, op: FabricOp, least: usize) -> usize {
     let mut count = 0;
-    let mut done = [FabricCompletion {
-        user: 0,
-        tag: 0,
-        len: 0,
-        status: Status::OK,
-        op,
-        reserved: [0; 3],
-    }; 16];
+    let mut done = [FabricCompletion::EMPTY; 16];
     while count < least {
         let found = endpoint.poll(&mut done).expect("a working endpoint");
         for done in &done[..found] {
@@ -254,14 +247,7 @@ fn fabric_reads() -> f64 {
 
 /// Lets a target make progress.
 fn complete_nothing(endpoint: &mut TcpEndpoint) {
-    let mut room = [FabricCompletion {
-        user: 0,
-        tag: 0,
-        len: 0,
-        status: Status::OK,
-        op: FabricOp::READ,
-        reserved: [0; 3],
-    }];
+    let mut room = [FabricCompletion::EMPTY];
     let found = endpoint.poll(&mut room).expect("a working endpoint");
     assert_eq!(found, 0);
 }

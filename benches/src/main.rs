@@ -53,9 +53,12 @@ enum What {
     Fabric,
     /// fabric-ofi against fi_pingpong, between processes on the loopback.
     Ofi {
-        /// libdaos_fabric_ofi.so
-        #[arg(long)]
-        plugin: PathBuf,
+        /// libdaos_fabric_ofi.so; several are measured in turn.
+        #[arg(long = "plugin", value_name = "FILE", required = true)]
+        plugins: Vec<PathBuf>,
+        /// Only these providers (`tcp;ofi_rxm`, shm); may be repeated.
+        #[arg(long = "provider", value_name = "NAME")]
+        providers: Vec<String>,
     },
     /// An engine over fabric-ofi against one over fabric-tcp and against bare endpoints; what an idle one costs.
     OfiEngine {
@@ -83,7 +86,7 @@ enum What {
         provider: String,
         /// Size of messages.
         bytes: usize,
-        /// Messages to send back, besides a tenth as warm-up.
+        /// Messages to send back, besides the first.
         passes: u32,
     },
     /// The other process of `ofi-engine`'s plain socket.
@@ -194,7 +197,11 @@ fn main() -> anyhow::Result<()> {
             fabric::run(cli.rounds);
             Ok(())
         }
-        What::Ofi { plugin } => ofi::run(plugin, cli.rounds),
+        What::Ofi { plugins, providers } => ofi::run(&ofi::Plan {
+            plugins,
+            providers,
+            rounds: cli.rounds,
+        }),
         What::OfiEngine {
             plugin,
             disk,

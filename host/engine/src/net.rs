@@ -269,7 +269,7 @@ impl Net {
                 self.look_at_clock()?;
             }
         }
-        let mut batch = [EMPTY_COMPLETION; BATCH];
+        let mut batch = [FabricCompletion::EMPTY; BATCH];
         loop {
             let polled = self.endpoint.poll(&mut batch);
             let count = polled.map_err(|status| self.failed("poll", status))?;
@@ -493,15 +493,6 @@ const EMPTY_REQUEST: FabricRequest = FabricRequest {
     remote_key: 0,
     user: 0,
     scratch: std::ptr::null_mut(),
-};
-
-const EMPTY_COMPLETION: FabricCompletion = FabricCompletion {
-    user: 0,
-    tag: 0,
-    len: 0,
-    status: Status::OK,
-    op: FabricOp::RECV,
-    reserved: [0; 3],
 };
 
 #[cfg(test)]

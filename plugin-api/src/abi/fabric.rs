@@ -69,6 +69,18 @@ pub struct FabricCompletion {
     pub reserved: [u8; 3],
 }
 
+impl FabricCompletion {
+    /// The outcome of nothing: fills the room that `poll` is given.
+    pub const EMPTY: Self = Self {
+        user: 0,
+        tag: 0,
+        len: 0,
+        status: Status::OK,
+        op: FabricOp(0),
+        reserved: [0; 3],
+    };
+}
+
 /// A registration of memory. Frozen record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, StableAbi)]

@@ -321,7 +321,6 @@ pub(super) fn check(status: Status) -> Result<(), Status> {
     if status.is_ok() { Ok(()) } else { Err(status) }
 }
 
-/// Interprets the return value of submit and poll; more than was offered is nonsense.
 /// Who slept as an impossible answer says might never wake.
 pub(super) fn possible(wait: Wait) -> Result<Wait, Status> {
     let names_descriptor = wait.kind == WaitKind::FD && wait.fd >= 0;
@@ -332,6 +331,7 @@ pub(super) fn possible(wait: Wait) -> Result<Wait, Status> {
     }
 }
 
+/// Interprets the return value of submit and poll; more than was offered is nonsense.
 #[inline]
 pub(super) fn counted(value: i32, limit: usize) -> Result<usize, Status> {
     match usize::try_from(value) {

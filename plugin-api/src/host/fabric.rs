@@ -286,6 +286,7 @@ impl Endpoint {
     /// # Safety
     /// The memory and scratch that accepted requests name stay valid and untouched until their
     /// completion is polled or the endpoint is dropped.
+    #[inline]
     pub unsafe fn submit(&mut self, requests: &[FabricRequest]) -> Result<usize, Status> {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
@@ -298,6 +299,7 @@ impl Endpoint {
     }
 
     /// Makes progress and stores completions into `out`, returns how many.
+    #[inline]
     pub fn poll(&mut self, out: &mut [FabricCompletion]) -> Result<usize, Status> {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.

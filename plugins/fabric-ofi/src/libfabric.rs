@@ -11,8 +11,6 @@ mod threads;
 
 pub(crate) use environment::prepare;
 pub(crate) use errno::Errno;
-pub(crate) use handles::{
-    AddressVector, BATCH, Domain, Endpoint, Entries, Memory, Outcome, Queue, Read,
-};
+pub(crate) use handles::{AddressVector, BATCH, Domain, Endpoint, Entries, Memory, Outcome, Queue};
 pub(crate) use info::{Info, LinkState};
 pub(crate) use offer::{offered, version};

@@ -5,7 +5,7 @@ use crate::place::Place;
 use daos_loader::{Catalogue, Policy};
 use daos_plugin_api::abi::{
     FABRIC_LOCAL, FABRIC_REMOTE_READ, FABRIC_REMOTE_WRITE, FabricCompletion, FabricOp,
-    FabricRequest, Status,
+    FabricRequest,
 };
 use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::host::{
@@ -259,14 +259,7 @@ impl Peer {
     }
 
     fn progress(&mut self) {
-        let mut done = [FabricCompletion {
-            user: 0,
-            tag: 0,
-            len: 0,
-            status: Status::OK,
-            op: FabricOp::SEND,
-            reserved: [0; 3],
-        }; 32];
+        let mut done = [FabricCompletion::EMPTY; 32];
         let count = self.endpoint.poll(&mut done).expect("a working endpoint");
         for completion in &done[..count] {
             let ended = self.operations.remove(&completion.user);

@@ -1,7 +1,7 @@
 //! Endpoints with what they completed.
 
 use crate::PATIENCE;
-use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status, Wait, WaitKind};
+use daos_plugin_api::abi::{FabricCompletion, FabricRequest, Wait, WaitKind};
 use daos_plugin_api::sdk::FabricEndpoint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
@@ -105,15 +105,7 @@ impl<E: FabricEndpoint> Node<E> {
     /// # Panics
     /// If the endpoint fails.
     pub fn poll(&mut self) {
-        let nothing = FabricCompletion {
-            user: 0,
-            tag: 0,
-            len: 0,
-            status: Status::OK,
-            op: FabricOp::SEND,
-            reserved: [0; 3],
-        };
-        let mut room = [nothing; 16];
+        let mut room = [FabricCompletion::EMPTY; 16];
         let count = self.endpoint.poll(&mut room).expect("the endpoint works");
         for done in &room[..count] {
             if let Some(at) = self.used.iter().position(|(user, _)| *user == done.user) {
@@ -209,6 +201,7 @@ pub fn sleep(wait: Wait) {
 mod tests {
     use super::*;
     use crate::send;
+    use daos_plugin_api::abi::Status;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// Takes so many operations in all, until it is polled.

@@ -98,7 +98,7 @@ impl Link {
             free: (0..slots).collect(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
-            completions: vec![NOTHING; BATCH],
+            completions: vec![FabricCompletion::EMPTY; BATCH],
         };
         for index in 0..slots {
             link.offer(index);
@@ -263,12 +263,3 @@ fn request(slot: &Slot) -> FabricRequest {
         scratch: slot.scratch.as_ptr(),
     }
 }
-
-const NOTHING: FabricCompletion = FabricCompletion {
-    user: 0,
-    tag: 0,
-    len: 0,
-    status: Status::OK,
-    op: FabricOp::SEND,
-    reserved: [0; 3],
-};

@@ -1,7 +1,7 @@
 //! One target of the fake engine.
 
 use super::{Faults, Store};
-use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest, Status};
+use daos_plugin_api::abi::{FabricCompletion, FabricOp, FabricRequest};
 use daos_plugin_api::host::{CallOptions, Endpoint, FabricDomain};
 use daos_wire::{
     INLINE_MAX, ListWriter, Opcode, PunchScope, REPLY_MAX, REPLY_TAG, REQUEST_MAX, REQUEST_TAG,
@@ -99,14 +99,7 @@ impl Target {
 
     /// Serves what has come; returns whether anything has.
     pub fn turn(&mut self) -> bool {
-        let mut done = [FabricCompletion {
-            user: 0,
-            tag: 0,
-            len: 0,
-            status: Status::OK,
-            op: FabricOp::SEND,
-            reserved: [0; 3],
-        }; 32];
+        let mut done = [FabricCompletion::EMPTY; 32];
         let count = self.endpoint.poll(&mut done).unwrap();
         for completion in &done[..count] {
             let (memory, then) = self.memory.remove(&completion.user).unwrap();

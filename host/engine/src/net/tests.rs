@@ -101,7 +101,8 @@ impl FabricEndpoint for PuppetEndpoint {
             *place = FabricCompletion {
                 user: *user,
                 len: *len,
-                ..EMPTY_COMPLETION
+                op: FabricOp::RECV,
+                ..FabricCompletion::EMPTY
             };
         }
         Ok(next.len())

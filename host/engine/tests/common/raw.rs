@@ -1,7 +1,7 @@
 //! A client that sends what it is told, when it is told: to repeat, delay and overtake.
 
 use daos_plugin_api::abi::{
-    FABRIC_LOCAL, FABRIC_REMOTE_READ, FabricCompletion, FabricOp, FabricRequest, Status,
+    FABRIC_LOCAL, FABRIC_REMOTE_READ, FabricCompletion, FabricOp, FabricRequest,
 };
 use daos_plugin_api::control::FabricOpenRequest;
 use daos_plugin_api::host::{CallOptions, Endpoint, FabricDomain, FabricMemory};
@@ -172,14 +172,7 @@ impl Raw {
     }
 
     fn poll(&mut self) {
-        let mut done = [FabricCompletion {
-            user: 0,
-            tag: 0,
-            len: 0,
-            status: Status::OK,
-            op: FabricOp::SEND,
-            reserved: [0; 3],
-        }; 32];
+        let mut done = [FabricCompletion::EMPTY; 32];
         let count = self.endpoint.poll(&mut done).expect("polled");
         for completion in &done[..count] {
             let (memory, _) = self.memory.remove(&completion.user).expect("under way");

@@ -255,15 +255,7 @@ impl Node {
 
     /// Makes progress; how many operations ended.
     fn poll(&mut self) -> Result<usize, String> {
-        const NONE: FabricCompletion = FabricCompletion {
-            user: 0,
-            tag: 0,
-            len: 0,
-            status: Status::OK,
-            op: FabricOp::SEND,
-            reserved: [0; 3],
-        };
-        let mut out = [NONE; SLOTS + 1];
+        let mut out = [FabricCompletion::EMPTY; SLOTS + 1];
         let n = self
             .endpoint
             .poll(&mut out)

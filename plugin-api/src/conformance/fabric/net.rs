@@ -222,11 +222,8 @@ impl Node {
     pub(super) fn poll(&mut self) -> Verdict<usize> {
         const POISON: FabricCompletion = FabricCompletion {
             user: u64::MAX,
-            tag: 0,
-            len: 0,
             status: Status(i32::MIN),
-            op: FabricOp(0),
-            reserved: [0; 3],
+            ..FabricCompletion::EMPTY
         };
         let mut out = [POISON; 16];
         let n = self.endpoint().poll(&mut out)?;

@@ -1,15 +1,13 @@
 //! An endpoint: peers, operations, completions, sleeping.
 
 mod progress;
+mod start;
 
 use super::glances::Glances;
 use super::local::Owned;
-use super::neighbour::Refusal;
-use super::operation::{
-    Op, Outstanding, Stage, completion_of, has_scratch, inject, name_of, status_of,
-};
+use super::operation::{Op, Outstanding, Stage};
 use super::pause::Pause;
-use super::peers::{Peers, Place};
+use super::peers::Peers;
 use super::waiting::Patience;
 use crate::libfabric::{AddressVector, BATCH, Endpoint, Entries, Errno, Queue, sys};
 use crate::settings::Settings;
@@ -72,7 +70,9 @@ pub struct OfiEndpoint {
     drained: bool,
     done: VecDeque<FabricCompletion>,
     failure_told: Option<Instant>,
-    /// Since when there is an operation as [`ABANDONED`] says.
+    /// Why the queue cannot be read.
+    broken: Option<Status>,
+    /// Since when there is an operation as [`progress::ABANDONED`] says.
     abandoned: Option<Instant>,
 }
 
@@ -103,202 +103,31 @@ impl OfiEndpoint {
             entries: Box::new([sys::fi_cq_tagged_entry::default(); BATCH]),
             done: VecDeque::new(),
             failure_told: None,
+            broken: None,
             abandoned: None,
         }
     }
 
-    /// Takes one request; `false` if the endpoint is full.
-    ///
-    /// # Safety
-    /// As for [`FabricEndpoint::submit`].
-    unsafe fn start(&mut self, request: &FabricRequest) -> bool {
-        let is_receive = request.op == FabricOp::RECV;
-        let count = if is_receive {
-            self.receives
-        } else {
-            self.transmits
-        };
-        if count >= self.depth || self.done.len() >= 2 * self.depth {
-            return false;
-        }
-        let known = [
-            FabricOp::SEND,
-            FabricOp::RECV,
-            FabricOp::READ,
-            FabricOp::WRITE,
-        ];
-        let peer = match self.peers.find(request.peer) {
-            _ if !known.contains(&request.op) || !has_scratch(request) => Err(Status::INVALID),
-            _ if is_receive => Ok((Place::NONE, NO_PEER)),
-            Some(peer) => Ok(peer),
-            None => Err(Status::NOT_FOUND),
-        };
-        let (place, peer) = match peer {
-            Ok(peer) => peer,
-            Err(status) => {
-                self.done.push_back(completion_of(request, status));
-                return true;
-            }
-        };
-        // SAFETY: the caller vouches for the memory.
-        if let Some(status) = unsafe { self.between_neighbours(request, place) } {
-            self.done.push_back(completion_of(request, status));
-            return true;
-        }
-        let is_short = self.inject.is_some_and(|most| request.len <= most);
-        if is_short && request.op == FabricOp::SEND && !self.peers.waits(place) {
-            // SAFETY: the caller vouches for the memory, the length was looked at.
-            let injected = unsafe { inject(request, peer, &self.endpoint) };
-            // Otherwise an operation is made, which can wait, and tell why it failed.
-            if injected.is_ok() {
-                self.done.push_back(completion_of(request, Status::OK));
-                return true;
-            }
-        }
-        // SAFETY: the caller vouches for the request's memory and scratch.
-        let Some(op) = (unsafe { self.outstanding.add(request, peer, place) }) else {
-            self.done.push_back(completion_of(request, Status::INVALID));
-            return true;
-        };
-        if !is_receive {
-            self.transmits += 1;
-            let must_wait = self.peers.waits(place);
-            self.peers.begin(place);
-            if must_wait {
-                self.defer(op);
-            } else {
-                self.post(op);
-            }
-            return true;
-        }
-        match op.post(&self.endpoint) {
-            Ok(()) => self.receives += 1,
-            Err(Errno::AGAIN) => {
-                self.outstanding.remove(op);
-                return false;
-            }
-            Err(errno) => {
-                self.receives += 1;
-                self.end(op, op.get().completion(errno.status()));
-            }
-        }
-        true
-    }
-
-    /// Carries out what the kernel can do between two processes; `None` leaves it to the provider.
-    ///
-    /// # Safety
-    /// The request's memory is valid, and nobody else uses it meanwhile.
-    unsafe fn between_neighbours(&mut self, request: &FabricRequest, to: Place) -> Option<Status> {
-        if !self.are_neighbours || request.op == FabricOp::RECV {
-            return None;
-        }
-        let neighbour = self.peers.neighbour(to)?;
-        if !neighbour.is_alive() {
-            return Some(Status::UNREACHABLE);
-        }
-        if request.op == FabricOp::SEND {
-            return None;
-        }
-        // SAFETY: the caller vouches for the memory.
-        match unsafe { neighbour.copy(request) } {
-            Ok(()) => Some(Status::OK),
-            Err(Refusal::Forbidden) => None,
-            Err(Refusal::Failed(errno)) => {
-                let op = name_of(request.op);
-                tracing::debug!("a {op} of a process's memory failed: {errno}");
-                Some(match errno {
-                    nix::errno::Errno::EFAULT => Status::ACCESS,
-                    _ => Status::UNREACHABLE,
-                })
-            }
-        }
-    }
-
-    /// Hands a transmit operation to the provider, now or later.
-    ///
-    /// A provider may say "again" because this one peer is still being connected to. The host is
-    /// told that an operation is taken only in order, so one such peer would hold up all others:
-    /// the plugin keeps the operation itself instead.
-    fn post(&mut self, op: Op) {
-        let neighbour = self.peers.neighbour(op.get().place);
-        if neighbour.is_some_and(|peer| !peer.is_alive()) {
-            self.peers.reached(op.get().place);
-            return self.end(op, op.get().completion(Status::UNREACHABLE));
-        }
-        match op.post(&self.endpoint) {
-            Ok(()) => {
-                op.set_stage(Stage::Posted);
-                self.peers.reached(op.get().place);
-            }
-            Err(Errno::AGAIN) => self.defer(op),
-            Err(errno) => {
-                self.peers.reached(op.get().place);
-                let status = status_of(op.get().request.op, errno);
-                self.end(op, op.get().completion(status));
-            }
-        }
-    }
-
-    fn defer(&mut self, op: Op) {
-        op.set_stage(Stage::Deferred);
-        self.peers.defer(op.get().place);
-        self.deferred.push_back(op);
-    }
-
-    /// Tries deferred operations again, each peer's in their order.
-    fn retry(&mut self) {
-        let now = Instant::now();
-        let (mut blocked, mut lost): (Vec<Place>, Vec<Place>) = (Vec::new(), Vec::new());
-        for op in std::mem::take(&mut self.deferred) {
-            let peer = op.get().place;
-            if lost.contains(&peer) {
-                self.give_up(op);
-                continue;
-            }
-            if blocked.contains(&peer) || !self.peers.is_due(peer, now) {
-                self.deferred.push_back(op);
-                continue;
-            }
-            self.peers.undefer(peer);
-            self.post(op);
-            if self.deferred.back() != Some(&op) {
-                self.pause.reset();
-            } else if self.peers.tried(peer, self.patience, now) {
-                tracing::debug!("a peer cannot be connected to");
-                self.deferred.pop_back();
-                self.give_up(op);
-                lost.push(peer);
-            } else {
-                blocked.push(peer);
-            }
-        }
-    }
-
-    /// Ends what waits for a peer that cannot be reached.
-    fn give_up(&mut self, op: Op) {
-        let peer = op.get().place;
-        self.peers.undefer(peer);
-        match self.patience.remembers {
-            true => self.peers.gave_up(peer, Instant::now()),
-            false => self.peers.reached(peer), // who tries again has as much time
-        }
-        self.end(op, op.get().completion(Status::UNREACHABLE));
-    }
-
     /// Ends an operation: its scratch goes back to the host with the completion.
-    fn end(&mut self, op: Op, mut completion: FabricCompletion) {
-        let (place, peer) = (op.get().place, op.get().request.peer);
+    #[inline]
+    fn end(&mut self, op: Op, mut completion: FabricCompletion) -> FabricCompletion {
         self.outstanding.remove(op);
         if completion.op == FabricOp::RECV {
             self.receives -= 1;
-        } else {
-            self.transmits -= 1;
-            if self.peers.is_released(peer) {
-                completion.status = Status::CANCELLED;
-            }
-            self.peers.end(place);
+            return completion;
         }
+        let (place, peer) = (op.get().place, op.get().request.peer);
+        self.transmits -= 1;
+        if self.peers.is_released(peer) {
+            completion.status = Status::CANCELLED;
+        }
+        self.peers.end(place);
+        completion
+    }
+
+    /// Ends one that the next poll tells of.
+    fn end_later(&mut self, op: Op, status: Status) {
+        let completion = self.end(op, op.get().completion(status));
         self.done.push_back(completion);
     }
 
@@ -308,7 +137,7 @@ impl OfiEndpoint {
             Stage::Deferred => {
                 self.deferred.retain(|&other| other != op);
                 self.peers.undefer(op.get().place);
-                self.end(op, op.get().completion(Status::CANCELLED));
+                self.end_later(op, Status::CANCELLED);
             }
             Stage::Posted => {
                 if let Err(errno) = op.cancel(&self.endpoint) {
@@ -366,31 +195,42 @@ impl FabricEndpoint for OfiEndpoint {
         Ok(())
     }
 
+    #[inline]
     unsafe fn submit(&mut self, requests: &[FabricRequest]) -> Result<usize, Status> {
-        let taken = requests.iter().take_while(|request| {
+        for (taken, request) in requests.iter().enumerate() {
             // SAFETY: the caller vouches for the requests.
-            unsafe { self.start(request) }
-        });
-        Ok(taken.count())
+            if !unsafe { self.start(request) } {
+                return Ok(taken);
+            }
+        }
+        Ok(requests.len())
     }
 
+    #[inline]
     fn poll(&mut self, completions: &mut [FabricCompletion]) -> Result<usize, Status> {
         if !self.deferred.is_empty() {
             self.retry();
         }
-        self.look_after_abandoned()?;
+        if self.abandoned.is_some() {
+            self.look_after_abandoned()?;
+        }
         if let Some(glances) = &mut self.glances {
             glances.polled();
         }
-        self.collect(completions.len())?;
-        if !self.done.is_empty() {
+        let mut count = 0;
+        while count < completions.len()
+            && let Some(completion) = self.done.pop_front()
+        {
+            completions[count] = completion;
+            count += 1;
+        }
+        count += self.collect(&mut completions[count..]);
+        if count > 0 {
             self.pause.reset();
+            return Ok(count);
         }
-        let count = self.done.len().min(completions.len());
-        for (slot, completion) in completions.iter_mut().zip(self.done.drain(..count)) {
-            *slot = completion;
-        }
-        Ok(count)
+        // A queue that cannot be read; what it gave before that is handed out first.
+        self.broken.take().map_or(Ok(0), Err)
     }
 
     fn cancel(&mut self, user: u64) -> Result<(), Status> {
@@ -414,7 +254,12 @@ impl FabricEndpoint for OfiEndpoint {
             return Wait::timer(self.pause.take());
         };
         // Who sleeps on a descriptor must have made all the progress that there is. A failure is told by the next poll.
-        if !self.drained && (self.collect(BATCH).is_err() || !self.done.is_empty()) {
+        if !self.drained {
+            let mut room = [FabricCompletion::EMPTY; BATCH];
+            let count = self.collect(&mut room);
+            self.done.extend(&room[..count]);
+        }
+        if !self.done.is_empty() || self.broken.is_some() {
             return Wait::BUSY;
         }
         if self.queue.try_wait().is_err() {

@@ -106,6 +106,7 @@ impl Neighbour {
     }
 
     /// Whether the process has not ended (a zombie has), nor, in this process, the endpoint.
+    #[inline]
     pub(super) fn is_alive(&mut self) -> bool {
         if let Is::Own(local) = &self.is {
             return !local.is_closed();

@@ -39,6 +39,7 @@ pub(crate) struct Operation {
 const _: () = assert!(size_of::<Operation>() <= SCRATCH && align_of::<Operation>() <= 64);
 
 /// Whether a request came with scratch memory that can hold an operation.
+#[inline]
 pub(crate) fn has_scratch(request: &FabricRequest) -> bool {
     let scratch = request.scratch.cast::<Operation>();
     !scratch.is_null() && scratch.is_aligned()
@@ -48,6 +49,7 @@ pub(crate) fn has_scratch(request: &FabricRequest) -> bool {
 ///
 /// # Safety
 /// The request's memory is valid, and no longer than what the provider injects.
+#[inline]
 pub(crate) unsafe fn inject(
     request: &FabricRequest,
     peer: sys::fi_addr_t,
@@ -88,9 +90,24 @@ impl Op {
         unsafe { (*self.0).stage = stage }
     }
 
-    /// Hands the operation to the provider.
+    /// Offers memory for a message.
+    #[inline]
+    pub(crate) fn post_receive(self, endpoint: &Endpoint) -> Result<(), Errno> {
+        let request = &self.get().request;
+        let (tag, ignore, len) = (request.tag, request.ignore, request.len);
+        let (descriptor, context) = (request.descriptor as *mut c_void, self.0.cast());
+        let (ep, ptr) = (endpoint.raw(), request.ptr.cast());
+        // SAFETY: as in `post`.
+        let result = unsafe {
+            let any = sys::SHIM_ADDR_UNSPEC;
+            sys::shim_trecv(ep, ptr, len, descriptor, any, tag, ignore, context)
+        };
+        Errno::check(result).map(drop)
+    }
+
+    /// Hands the transmission to the provider.
     pub(crate) fn post(self, endpoint: &Endpoint) -> Result<(), Errno> {
-        let (request, peer) = (self.get().request, self.get().peer);
+        let (request, peer) = (&self.get().request, self.get().peer);
         let (ep, ptr, len) = (endpoint.raw(), request.ptr.cast(), request.len);
         let (descriptor, context) = (request.descriptor as *mut c_void, self.0.cast());
         let (addr, key) = (request.remote_addr, request.remote_key);
@@ -100,11 +117,6 @@ impl Op {
             match request.op {
                 FabricOp::SEND => {
                     sys::shim_tsend(ep, ptr, len, descriptor, peer, request.tag, context)
-                }
-                FabricOp::RECV => {
-                    let any = sys::SHIM_ADDR_UNSPEC;
-                    let (tag, ignore) = (request.tag, request.ignore);
-                    sys::shim_trecv(ep, ptr, len, descriptor, any, tag, ignore, context)
                 }
                 FabricOp::READ => {
                     sys::shim_read(ep, ptr, len, descriptor, peer, addr, key, context)
@@ -134,21 +146,18 @@ impl Outstanding {
         Self { first: null_mut() }
     }
 
-    /// Puts an operation into its scratch; `None` if it came with none.
+    /// Puts an operation into its scratch.
     ///
     /// # Safety
-    /// The request's scratch is at least [`SCRATCH`] bytes, aligned to 64, and the plugin's until
-    /// the operation is removed.
+    /// The request [`has_scratch`], which is at least [`SCRATCH`] bytes and the plugin's until the operation is removed.
+    #[inline]
     pub(crate) unsafe fn add(
         &mut self,
         request: &FabricRequest,
         peer: sys::fi_addr_t,
         place: Place,
-    ) -> Option<Op> {
+    ) -> Op {
         let scratch = request.scratch.cast::<Operation>();
-        if !has_scratch(request) {
-            return None;
-        }
         // SAFETY: the caller vouches for the scratch; `first` is a living operation or null.
         unsafe {
             scratch.write(Operation {
@@ -166,10 +175,11 @@ impl Outstanding {
             }
         }
         self.first = scratch;
-        Some(Op(scratch))
+        Op(scratch)
     }
 
     /// Takes an operation off the list, before its completion goes to the host.
+    #[inline]
     pub(crate) fn remove(&mut self, op: Op) {
         let (previous, next) = (op.get().previous, op.get().next);
         // SAFETY: neighbours are living operations or null.
@@ -204,6 +214,7 @@ pub(crate) fn status_of(op: FabricOp, errno: Errno) -> Status {
 }
 
 /// The end of a request.
+#[inline]
 pub(crate) fn completion_of(request: &FabricRequest, status: Status) -> FabricCompletion {
     FabricCompletion {
         user: request.user,

@@ -20,15 +20,16 @@ impl Place {
 
 /// What is known of an address, and how often it is used: by a peer that is resolved, and by each operation on its
 /// way. The provider may still need its entry in the address vector until the last one is gone.
-struct Entry {
-    provider: sys::fi_addr_t,
+pub(super) struct Entry {
+    /// The provider's number of it.
+    pub(super) provider: sys::fi_addr_t,
     address: Vec<u8>,
     /// Counts the peers that had this place, so that a number that was released means nobody else.
     generation: u32,
     /// 0 = the place is free.
     count: usize,
     /// Operations that the provider would not take yet: later ones queue behind them.
-    deferred: usize,
+    pub(super) deferred: usize,
     /// For how long some have done.
     waiting: Option<Waiting>,
     /// When it was given up, if nothing got through since.
@@ -36,7 +37,7 @@ struct Entry {
     /// Nobody has it resolved any more.
     released: bool,
     /// Its process, if peers are of this machine.
-    neighbour: Option<Neighbour>,
+    pub(super) neighbour: Option<Neighbour>,
 }
 
 /// The provider's number of a peer of which it does not hear.
@@ -46,7 +47,7 @@ const NOBODY: sys::fi_addr_t = sys::fi_addr_t::MAX;
 /// soon.
 const RETIRED: usize = 16;
 
-/// See the module. Every message looks its peer up several times, so that is an index into a table.
+/// See the module. Every message looks its peer up, so that is an index into a table.
 pub(super) struct Peers {
     vector: Arc<AddressVector>,
     entries: Vec<Entry>,
@@ -142,12 +143,13 @@ impl Peers {
         Ok(place)
     }
 
-    /// Place of a peer, and the provider's number of it.
-    pub(super) fn find(&self, peer: u64) -> Option<(Place, sys::fi_addr_t)> {
+    /// Place and entry of a peer.
+    #[inline]
+    pub(super) fn find(&mut self, peer: u64) -> Option<(Place, &mut Entry)> {
         let place = Place(peer as u32); // the lower half is the place
-        let entry = self.entries.get(place.0 as usize)?;
+        let entry = self.entries.get_mut(place.0 as usize)?;
         let is_it = !entry.released && number(place, entry.generation) == peer;
-        is_it.then_some((place, entry.provider))
+        is_it.then_some((place, entry))
     }
 
     /// The peer's process, if peers are of this machine.
@@ -171,11 +173,6 @@ impl Peers {
             is_unfinished: false,
         });
         present.chain(former).collect()
-    }
-
-    /// Whether operations towards the peer wait for the provider.
-    pub(super) fn waits(&self, place: Place) -> bool {
-        self.entries[place.0 as usize].deferred > 0
     }
 
     /// An operation towards the peer begins.
@@ -227,7 +224,9 @@ impl Peers {
 
     /// Whether the peer that had this number is resolved no more.
     pub(super) fn is_released(&self, peer: u64) -> bool {
-        self.find(peer).is_none()
+        let place = Place(peer as u32);
+        let entry = self.entries.get(place.0 as usize);
+        entry.is_none_or(|entry| entry.released || number(place, entry.generation) != peer)
     }
 
     /// The end of an operation, or of the peer itself.

@@ -11,8 +11,11 @@ pub(crate) struct Errno(pub(crate) i32);
 
 impl Errno {
     pub(crate) const AGAIN: Self = Self(libc::EAGAIN);
+    /// Of a queue: there is an operation that has failed.
+    pub(crate) const AVAILABLE: Self = Self(sys::FI_EAVAIL as i32);
 
     /// Turns libfabric's "0 or more is good, a negated number is an error" around.
+    #[inline]
     pub(crate) fn check(result: isize) -> Result<usize, Self> {
         usize::try_from(result).map_err(|_| Self(i32::try_from(-result).unwrap_or(i32::MAX)))
     }

@@ -105,14 +105,6 @@ pub(crate) const BATCH: usize = 16;
 /// Room for what is read from a queue: kept, since clearing it for each poll costs more than an empty poll.
 pub(crate) type Entries = Box<[sys::fi_cq_tagged_entry; BATCH]>;
 
-/// What reading a queue came to.
-pub(crate) enum Read {
-    /// So many operations have completed, which may be none.
-    Completed(usize),
-    /// One has failed.
-    Failed(Outcome),
-}
-
 /// A failed operation.
 pub(crate) struct Outcome {
     pub(crate) context: *mut c_void,
@@ -161,27 +153,28 @@ impl Queue {
         Errno::check(unsafe { sys::shim_trywait(fabric, self.raw) } as isize).map(drop)
     }
 
-    /// Makes progress; stores up to `limit` successful completions at the front of `entries`.
-    pub(crate) fn read(&self, entries: &mut Entries, limit: usize) -> Result<Read, Errno> {
+    /// Makes progress; stores up to `limit` successful completions at the front of `entries`, and returns how many. An operation that
+    /// has failed is [`Errno::AVAILABLE`]: [`Queue::failure`] tells which.
+    #[inline]
+    pub(crate) fn read(&self, entries: &mut Entries, limit: usize) -> Result<usize, Errno> {
         let limit = limit.min(BATCH);
         // SAFETY: see `Domain::open`; at most `limit` entries of the queue's format are stored.
         let result = unsafe { sys::shim_cq_read(self.raw, entries.as_mut_ptr(), limit) };
         match Errno::check(result) {
-            Ok(count) => Ok(Read::Completed(count)),
-            Err(Errno::AGAIN) => Ok(Read::Completed(0)),
-            Err(Errno(errno)) if errno as u32 == sys::FI_EAVAIL => self.read_failure(),
-            Err(errno) => Err(errno),
+            Err(Errno::AGAIN) => Ok(0),
+            result => result,
         }
     }
 
+    /// The operation that has failed; `None` if there is none after all.
     #[cold]
-    fn read_failure(&self) -> Result<Read, Errno> {
+    pub(crate) fn failure(&self) -> Result<Option<Outcome>, Errno> {
         let mut entry = sys::fi_cq_err_entry::default();
         // SAFETY: see `Domain::open`; without an err_data buffer the provider keeps its own.
         let result = unsafe { sys::shim_cq_readerr(self.raw, &mut entry) };
         match Errno::check(result) {
-            Ok(0) | Err(Errno::AGAIN) => Ok(Read::Completed(0)),
-            Ok(_) => Ok(Read::Failed(Outcome {
+            Ok(0) | Err(Errno::AGAIN) => Ok(None),
+            Ok(_) => Ok(Some(Outcome {
                 context: entry.op_context,
                 tag: entry.tag,
                 len: entry.len,

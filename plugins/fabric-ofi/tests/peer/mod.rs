@@ -82,14 +82,7 @@ fn the_peer() {
         user: 0,
         scratch: scratch.0.as_mut_ptr(),
     };
-    let mut room = [FabricCompletion {
-        user: 0,
-        tag: 0,
-        len: 0,
-        status: Status::OK,
-        op: FabricOp::RECV,
-        reserved: [0; 3],
-    }];
+    let mut room = [FabricCompletion::EMPTY];
     let mut is_offered = false;
     while !ENDED.load(Ordering::Acquire) {
         if !is_offered {

@@ -2,70 +2,96 @@
 
 use super::OfiEndpoint;
 use crate::data::operation::{Op, name_of, status_of};
-use crate::libfabric::{BATCH, Outcome, Read, sys};
-use daos_plugin_api::abi::{FabricOp, Status};
+use crate::libfabric::{BATCH, Errno, Outcome, sys};
+use daos_plugin_api::abi::{FabricCompletion, FabricOp, Status};
 use std::time::{Duration, Instant};
 
 /// How long the provider may keep an operation towards a peer that was released, where it answers in the order of
 /// operations: one that waits for a process that is dead, or stopped, keeps back the ends of all later ones.
-const ABANDONED: Duration = Duration::from_secs(10);
+pub(super) const ABANDONED: Duration = Duration::from_secs(10);
 /// Failures within this time of one that was told are told to the debug log only: a connection that
 /// breaks fails everything on it.
 const QUIET: Duration = Duration::from_secs(1);
 
 impl OfiEndpoint {
-    /// Reads the queue until there are `most` completions, or nothing is left.
-    pub(super) fn collect(&mut self, most: usize) -> Result<(), Status> {
+    /// Reads the queue until the room is full, or nothing is left; returns how many completions that gave. What keeps the queue from
+    /// being read is left in `broken`.
+    #[inline]
+    pub(super) fn collect(&mut self, room: &mut [FabricCompletion]) -> usize {
         let was_drained = self.drained;
-        while self.done.len() < most {
-            let room = (most - self.done.len()).min(BATCH);
-            match self.queue.read(&mut self.entries, room) {
-                Ok(Read::Completed(count)) => {
-                    for at in 0..count {
-                        let entry = self.entries[at];
-                        self.completed(&entry);
-                    }
-                    self.drained = count == 0;
-                    if self.drained
-                        && let Some(owned) = &self.owned
-                    {
-                        owned.looked();
-                    }
-                    // A layer such as ofi_rxm reads its queue one by one: only a read that gives nothing says that
-                    // there is no more. What comes after a silence comes alone as a rule, and has waited long enough.
-                    if count < room && (self.drained || was_drained || self.fd.is_none()) {
-                        return Ok(());
-                    }
-                }
-                Ok(Read::Failed(outcome)) => self.failed(&outcome),
+        let mut filled = 0;
+        while filled < room.len() {
+            let most = (room.len() - filled).min(BATCH);
+            let count = match self.queue.read(&mut self.entries, most) {
+                Ok(count) => count,
                 Err(errno) => {
-                    tracing::error!(%errno, "cannot read the completion queue");
-                    return Err(errno.status());
+                    let Some(failed) = self.unusual(errno) else {
+                        break;
+                    };
+                    if let Some(completion) = self.failed(&failed) {
+                        room[filled] = completion;
+                        filled += 1;
+                    }
+                    continue;
+                }
+            };
+            self.drained = count == 0;
+            if self.drained {
+                if let Some(owned) = &self.owned {
+                    owned.looked();
+                }
+            } else {
+                for at in 0..count {
+                    let entry = self.entries[at];
+                    if let Some(completion) = self.completed(&entry) {
+                        room[filled] = completion;
+                        filled += 1;
+                    }
                 }
             }
+            // A layer such as ofi_rxm reads its queue one by one: only a read that gives nothing says that
+            // there is no more. What comes after a silence comes alone as a rule, and has waited long enough.
+            if count < most && (self.drained || was_drained || self.fd.is_none()) {
+                break;
+            }
         }
-        Ok(())
+        filled
     }
 
-    fn completed(&mut self, entry: &sys::fi_cq_tagged_entry) {
+    #[inline]
+    fn completed(&mut self, entry: &sys::fi_cq_tagged_entry) -> Option<FabricCompletion> {
         // SAFETY: every context given to the provider is an operation, completed once.
-        let Some(op) = (unsafe { Op::from_context(entry.op_context) }) else {
-            return;
-        };
+        let op = unsafe { Op::from_context(entry.op_context) }?;
         let operation = op.get();
         let mut completion = operation.completion(Status::OK);
         if operation.request.op == FabricOp::RECV {
             completion.tag = entry.tag;
             completion.len = entry.len.min(operation.request.len) as u64;
         }
-        self.end(op, completion);
+        Some(self.end(op, completion))
     }
 
-    fn failed(&mut self, outcome: &Outcome) {
-        // SAFETY: as in `completed`.
-        let Some(op) = (unsafe { Op::from_context(outcome.context) }) else {
-            return;
+    /// A queue that gives no successful completion: an operation has failed, or nothing can be read any more.
+    #[cold]
+    fn unusual(&mut self, errno: Errno) -> Option<Outcome> {
+        let failure = match errno {
+            Errno::AVAILABLE => self.queue.failure(),
+            errno => Err(errno),
         };
+        match failure {
+            Ok(outcome) => outcome,
+            Err(errno) => {
+                tracing::error!(%errno, "cannot read the completion queue");
+                self.broken = Some(errno.status());
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn failed(&mut self, outcome: &Outcome) -> Option<FabricCompletion> {
+        // SAFETY: as in `completed`.
+        let op = unsafe { Op::from_context(outcome.context) }?;
         let (operation, failure) = (op.get(), &outcome.failure);
         let status = match status_of(operation.request.op, failure.errno) {
             // Providers also flush what they have like this when a connection breaks.
@@ -90,10 +116,11 @@ impl OfiEndpoint {
             completion.tag = outcome.tag;
             completion.len = outcome.len.min(operation.request.len) as u64;
         }
-        self.end(op, completion);
+        Some(self.end(op, completion))
     }
 
     /// Fails for good if the provider is blocked by a peer that does not come back.
+    #[cold]
     pub(super) fn look_after_abandoned(&mut self) -> Result<(), Status> {
         if self
             .abandoned
