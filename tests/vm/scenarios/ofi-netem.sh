@@ -1,7 +1,7 @@
 # Client and engine in two network namespaces: packets that are late, lost, doubled and out of order (netem), an interface that
 # goes down and up, a partition; on fabric-tcp and on providers of libfabric. Arguments: providers, instead of these.
 # Not among them: ofi+net, which kept operations for good after the partition, and ofi+sockets, which keeps a connection for as long as the
-# kernel does: a partition that a slow guest makes longer than 15 s leaves its client without an answer until it gives up (docs/reliability.md).
+# kernel does: a partition that a slow guest makes longer than 15 s can leave its client without an answer until it gives up (docs/reliability.md).
 # vm: --timeout 480 --memory 3072
 modprobe -a veth sch_netem loop crc32c_generic ext4
 [ $# -gt 0 ] || set -- tcp "ofi+tcp;ofi_rxm"
