@@ -61,9 +61,13 @@ server() {
 
 # kill_all: ends the server and its engines as a loss of power would, as far as processes go.
 kill_all() {
-	# In one go: what sees the others end is not to do anything about it.
-	# shellcheck disable=SC2046
-	kill -9 $(pidof daos_server daos_io_server)
+	local all
+	all=$(pidof daos_server daos_io_server)
+	# What sees the others end is not to do anything about it: stopped first, nobody sees anything.
+	# shellcheck disable=SC2086
+	kill -STOP $all
+	# shellcheck disable=SC2086
+	kill -9 $all
 	await_end
 }
 
