@@ -4,11 +4,8 @@
 # Lines: ENGINE operation:bytes:depth nvme|file operations-per-second
 # vm: --timeout 3600 --memory 3072
 rounds=${1:-5} seconds=${2:-2}
-# Programs come through an emulated device otherwise.
-mkdir /mnt/bin
-cp "$VM_BUILD"/{as-user,daos,daos_io_server,daos_server,daos_server_helper,daos_shell,libdaos_bdev_nvme_spdk.so} /mnt/bin
-VM_BUILD=/mnt/bin
 . "$VM_SOURCE/tests/vm/guest/site.sh"
+site_programs
 modprobe -a nvme vfio-pci crc32c_generic ext4
 disk=$(disk "$NVME_512" 1)
 mkfs.ext4 -q -b 4096 "$disk"

@@ -6,11 +6,8 @@
 # Argument: how many times.
 # vm: --timeout 900 --memory 3072 --power
 cuts=${1:-3}
-# In the guest's memory: they are started again and again.
-mkdir /mnt/bin
-cp "$VM_BUILD"/{as-user,daos,daos_io_server,daos_server,daos_server_helper,daos_shell,libdaos_bdev_nvme_spdk.so} /mnt/bin
-VM_BUILD=/mnt/bin
 . "$VM_SOURCE/tests/vm/guest/site.sh"
+site_programs
 modprobe -a nvme vfio-pci
 # These controllers do not heed the bit that makes a write durable.
 SITE_NVME="fua: flush"
