@@ -124,6 +124,12 @@ print(engine["state"], engine.get("pid"), engine.get("reason"))' "$1"
 # died N DEVICE: waits until an engine has ended by memory that cannot be accessed, and says where that is.
 died() {
 	local waited=0
+	# The server is not asked before that: each question would take the time that the engine could have.
+	until [ -e "/mnt/daosa/$1/regions/target-0.log.failed" ] || [ $waited -ge 600 ]; do
+		waited=$((waited + 1))
+		sleep 0.1
+	done
+	waited=0
 	until state "$1" >/run/state && grep -q "^errored .*SIGBUS at 0x.* of the region /mnt/daosa/$1/regions/target-0.log cannot be accessed (sector [0-9]* of $2)" /run/state; do
 		waited=$((waited + 1))
 		[ $waited -lt 120 ] || { cat /run/state; words; fail "engine $1 did not end with its place"; }
@@ -136,8 +142,8 @@ died() {
 lies() { echo $(($(<"/sys/block/${1#/dev/}/device/resource") + $2 * 512)); }
 # first_sector FILE: where it begins on its device.
 first_sector() { filefrag -b512 -v "$1" | awk '$1 == "0:" { gsub(/[.:]/, " "); print $4; exit }'; }
-# stored N: stores in an engine until that ends.
-stored() { daos workload write --rank $1 --pool pool$1 --cont work --acked /run/acked$1 --depth 8 --count 100000 --size 1..64KiB --seed 40 >/dev/null 2>&1 & }
+# stored N: stores in an engine until that ends, values that go to its memory.
+stored() { daos workload write --rank $1 --pool pool$1 --cont work --acked /run/acked$1 --depth 8 --count 100000 --size 2KiB..4KiB --seed 40 >/dev/null 2>&1 & }
 
 # Blocks go bad under a running engine: the kernel refuses access to what is not mapped yet, which is a signal to whoever stores.
 region=/mnt/daosa/0/regions/target-0.log
