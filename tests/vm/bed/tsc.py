@@ -1,6 +1,7 @@
 """How fast this machine's time stamp counter runs, which is also the guest's."""
 
 import ctypes
+import functools
 import mmap
 import time
 
@@ -8,8 +9,9 @@ import time
 CODE = bytes.fromhex("0f31 48c1e220 4809d0 c3")
 
 
+@functools.cache
 def frequency_khz(seconds: float = 0.2) -> int:
-    """Measures it for so long."""
+    """Measures it for so long, once."""
     with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
         page.write(CODE)
         address = (ctypes.c_char * mmap.PAGESIZE).from_buffer(page)
