@@ -8,10 +8,10 @@ ONCE    ?=
 export PROFILE BDEV PLUGINS PROVIDER ONCE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit mutants plugins e2e fuzz vm-test bench soak docs man clean
+.PHONY: help run test lint unit mutants plugins e2e fuzz vm-test spdk-versions bench soak docs man clean
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo
 	@echo "make run BDEV=file|malloc|kdev PLUGINS=builtin|dir PROVIDER=tcp|ofi+... ONCE=1 PROFILE=release|dev"
 
@@ -44,11 +44,14 @@ fuzz: ## Coverage-guided fuzzing: a minute for manifests, helpers, config, gRPC 
 vm-test: ## Drivers in a virtual machine: SPDK on emulated NVMe, libfabric on software RDMA
 	tests/vm/test
 
+spdk-versions: ## The NVMe plugin on SPDK 26.01 in a virtual machine
+	tests/vm/spdk-versions
+
 bench: ## Measure against named peers; writes the table of docs/performance.md to standard output
 	tools/install bench
 	tools/bench
 
-soak: ## The long tests: many crash points, long fuzzing
+soak: ## The long tests: many crash points, long fuzzing, another SPDK
 	tools/test soak
 
 man: ## Manual pages and shell completions into build/

@@ -161,6 +161,7 @@ fn build(spdk: &Spdk) -> Result<(), Missing> {
         "c/firmware.c",
         "c/shim.c",
         "c/log.c",
+        "c/reset.c",
         "c/sigbus.c",
     ])
     .includes(&spdk.include)
@@ -201,7 +202,7 @@ fn bindings(include: &[PathBuf]) -> Result<(), Missing> {
     for function in [
         "daos_spdk_.*",
         "spdk_nvme_ns_cmd_(read|write|readv|writev|comparev|flush|write_zeroes)",
-        "spdk_nvme_ctrlr_(reset|free_io_qpair|process_admin_completions|cmd_abort_ext|fail)",
+        "spdk_nvme_ctrlr_(process_admin_completions|cmd_abort_ext|fail)",
         "spdk_nvme_ctrlr_(get_ns|is_active_ns|get_first_active_ns|get_next_active_ns|register_aer_callback)",
         "spdk_nvme_qpair_process_completions",
         "spdk_nvme_ns_get_num_sectors",

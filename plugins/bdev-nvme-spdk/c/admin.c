@@ -43,8 +43,8 @@ daos_spdk_take_answer(void *arg, const struct spdk_nvme_cpl *cpl)
 	answer->done = true;
 }
 
-static uint64_t
-seconds(void)
+uint64_t
+daos_spdk_seconds(void)
 {
 	struct timespec now;
 
@@ -55,7 +55,7 @@ seconds(void)
 int
 daos_spdk_wait(struct spdk_nvme_ctrlr *ctrlr, struct answer *answer, int rc, unsigned limit_s)
 {
-	uint64_t end = limit_s == 0 ? UINT64_MAX : seconds() + limit_s;
+	uint64_t end = limit_s == 0 ? UINT64_MAX : daos_spdk_seconds() + limit_s;
 
 	if (rc != 0) {
 		free(answer);
@@ -63,7 +63,7 @@ daos_spdk_wait(struct spdk_nvme_ctrlr *ctrlr, struct answer *answer, int rc, uns
 	}
 	while (!answer->done) {
 		rc = spdk_nvme_ctrlr_process_admin_completions(ctrlr);
-		if (rc >= 0 && seconds() > end) {
+		if (rc >= 0 && daos_spdk_seconds() > end) {
 			rc = -ETIMEDOUT;
 		}
 		if (rc < 0 && !answer->done) {

@@ -7,6 +7,12 @@
 /* Sets or lifts the time limit of admin commands. */
 void daos_spdk_watch_admin(struct spdk_nvme_ctrlr *ctrlr, bool on);
 
+/* A clock that only goes forward. */
+uint64_t daos_spdk_seconds(void);
+
+/* The calling thread's driver has said that it could not delete a queue. */
+extern _Thread_local bool daos_spdk_deletion_failed;
+
 /* The answer to an admin command, on the heap: a controller that fails may end the command after we gave up. */
 struct answer {
 	bool done;

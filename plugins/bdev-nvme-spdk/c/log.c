@@ -1,6 +1,6 @@
 /* The log of SPDK, and the stream that DPDK logs to, as lines for one function. */
 #define _GNU_SOURCE /* fopencookie */
-#include "shim.h"
+#include "admin.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +10,8 @@
 
 /* Of DPDK, whose headers an installed SPDK need not have. */
 int rte_openlog_stream(FILE *stream);
+
+_Thread_local bool daos_spdk_deletion_failed;
 
 static daos_spdk_log_fn log_line;
 static FILE *stream;
@@ -31,6 +33,10 @@ forward(int level, const char *file, const int line, const char *func, const cha
 	char text[512];
 	int len = vsnprintf(text, sizeof(text), format, args);
 
+	/* The commands' names in each of the driver's complaints about them. */
+	if (len >= 0 && level == SPDK_LOG_ERROR && strstr(text, "delete_io_") != NULL) {
+		daos_spdk_deletion_failed = true;
+	}
 	if (len >= 0) {
 		hand_over(level, text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
 	}

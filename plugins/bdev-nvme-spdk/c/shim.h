@@ -66,6 +66,11 @@ struct daos_spdk_controller_info {
 	bool sgl;                /* takes scatter lists of any shape */
 };
 
+/* Resets a controller, on the thread that calls. An error if it is not ready again after DAOS_SPDK_RESET_TIMEOUT_S (the largest
+ * time that a controller may ask for is half of it), or as soon as its registers are known not to answer. */
+#define DAOS_SPDK_RESET_TIMEOUT_S 255
+int daos_spdk_reset(struct spdk_nvme_ctrlr *ctrlr);
+
 /* The functions below ask the controller; they block for admin commands. */
 int daos_spdk_controller_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_controller_info *info);
 
@@ -118,6 +123,10 @@ void daos_spdk_namespace_info(struct spdk_nvme_ns *ns, struct daos_spdk_namespac
 
 /* Opens an I/O queue for up to `depth` commands, on the thread that will use it. NULL on failure. */
 struct spdk_nvme_qpair *daos_spdk_queue_open(struct spdk_nvme_ctrlr *ctrlr, uint32_t depth);
+
+/* Closes a queue of a namespace's controller: what was under way ends before this returns, and the queue is gone whatever it
+ * returns. An error: the controller did not confirm, and may still use the queue's memory. */
+int daos_spdk_queue_close(struct spdk_nvme_ns *ns, struct spdk_nvme_qpair *qpair);
 
 /* Deallocates up to UINT32_MAX blocks. */
 int daos_spdk_deallocate(struct spdk_nvme_ns *ns, struct spdk_nvme_qpair *qpair, uint64_t lba, uint32_t blocks,

@@ -284,7 +284,7 @@ impl Attached {
             if self.phase() == Phase::Failed {
                 sys::daos_spdk_set_dma(self.handle, true);
             }
-            sys::spdk_nvme_ctrlr_reset(self.handle)
+            sys::daos_spdk_reset(self.handle)
         };
         let (phase, state) = if outcome == 0 {
             (Phase::Working, State::Drain)

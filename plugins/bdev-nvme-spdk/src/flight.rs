@@ -128,7 +128,7 @@ pub(crate) unsafe fn retire(flight: *mut Flight, reason: Status) -> bool {
     unsafe {
         (*flight).aborted = reason;
         let qpair = ptr::replace(&raw mut (*flight).qpair, ptr::null_mut());
-        let confirmed = qpair.is_null() || sys::spdk_nvme_ctrlr_free_io_qpair(qpair) == 0;
+        let confirmed = qpair.is_null() || sys::daos_spdk_queue_close((*flight).ns, qpair) == 0;
         drop_waiting(flight);
         confirmed
     }

@@ -113,5 +113,12 @@ fn close(plugin: &Plugin) -> Outcome {
     let took = started.elapsed();
     println!("       closed after {} ms", took.as_millis());
     ensure!(took.as_secs() < 20, "closing took {took:?}");
-    Ok(())
+    // It did not confirm the deletion, and may still reach the queue's memory: it is cut off until a reset.
+    match Rig::new(&device, 8) {
+        Ok(_) => Err("a dead controller has a queue".to_owned()),
+        Err(reason) => {
+            ensure!(reason.contains("the controller failed"), "{reason}");
+            Ok(())
+        }
+    }
 }
