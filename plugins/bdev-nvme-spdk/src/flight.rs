@@ -52,6 +52,11 @@ impl Told {
         }
     }
 
+    /// Whether this is inside of a poll's look.
+    fn is_lent(&self) -> bool {
+        !self.next.is_null()
+    }
+
     /// Ends it; how much room is left.
     pub(crate) fn end(&mut self) -> usize {
         std::mem::replace(self, Self::NOWHERE).room
@@ -158,7 +163,8 @@ pub(crate) unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> 
             return true;
         }
         (*flight).outstanding.remove(task);
-        if code == -libc::ENOMEM && (*flight).len() > 0 {
+        // Something is under way, or has ended in this very look, and leaves room: else it would never get any.
+        if code == -libc::ENOMEM && ((*flight).len() > 0 || (*flight).told.is_lent()) {
             if keep {
                 (*flight).waiting.push(task);
             }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// How long the thread of an idle queue may sleep, in microseconds. Nothing happens meanwhile.
 const IDLE_US: u64 = 100_000;
+/// The same while another thread resets the device or lets it go.
+const HELD_US: u64 = 1_000;
 
 /// What a request may look like on this device.
 #[derive(Clone, Copy)]
@@ -181,7 +183,8 @@ impl SpdkQueue {
         // SAFETY: this is the queue's thread; callbacks find the flight unborrowed, and the room lives until they have run.
         unsafe {
             let qpair = (*self.flight).qpair;
-            // Without room the driver would not know a limit.
+            // Without room the driver would not know a limit. What was submitted goes with the next look then: what took the room was
+            // refused, of which there is no more than the queue's depth.
             if qpair.is_null() || room.is_empty() {
                 return (0, false);
             }
@@ -245,26 +248,28 @@ impl BdevQueue for SpdkQueue {
     #[inline]
     fn poll(&mut self, completions: &mut [Completion]) -> Result<usize, Status> {
         let inside = self.gate.enter();
-        let mut count = self.take(completions);
+        let mut count = match inside.state {
+            // The lists are the other thread's.
+            State::Held => return Ok(0),
+            _ => self.take(completions),
+        };
         let mut failed = false;
-        match inside.state {
-            State::Held => {}
-            State::Lost => self.retire(),
-            State::Open | State::Drain => {
-                // SAFETY: the gate lets this thread look. In the state Drain the first look ends everything that was outstanding.
-                let (ended, error) = unsafe { self.look(&mut completions[count..]) };
-                count += ended;
-                failed = error;
+        if inside.state == State::Lost {
+            self.retire();
+        } else {
+            // SAFETY: the gate lets this thread look. In the state Drain the first look ends everything that was outstanding.
+            let (ended, error) = unsafe { self.look(&mut completions[count..]) };
+            count += ended;
+            failed = error;
+            // SAFETY: the queue's own structure, on its thread, outside of the driver.
+            unsafe {
                 if inside.state == State::Drain {
-                    // SAFETY: on the queue's thread, outside of the driver.
-                    unsafe { flight::drop_waiting(self.flight) }
+                    flight::drop_waiting(self.flight);
                 } else {
-                    // SAFETY: the queue's own structure, on its thread, outside of the driver.
-                    if unsafe { (*self.flight).waiting.len() } != 0 {
+                    if (*self.flight).waiting.len() != 0 {
                         self.resume_waiting();
                     }
-                    // SAFETY: the queue's own structure, on its thread.
-                    if unsafe { (*self.flight).aborts_wait } {
+                    if (*self.flight).aborts_wait {
                         self.retry_aborts();
                     }
                 }
@@ -286,6 +291,10 @@ impl BdevQueue for SpdkQueue {
     }
 
     fn arm_wait(&mut self) -> Wait {
+        let inside = self.gate.enter();
+        if inside.state == State::Held {
+            return Wait::timer(HELD_US);
+        }
         // SAFETY: the queue's own structure, on its thread, outside of the driver.
         let idle = unsafe { (*self.flight).len() == 0 };
         if idle {
@@ -297,6 +306,9 @@ impl BdevQueue for SpdkQueue {
 
     fn abort(&mut self, tag: u64) -> Result<(), Status> {
         let inside = self.gate.enter();
+        if inside.state == State::Held {
+            return Ok(()); // What was outstanding ends anyhow.
+        }
         // SAFETY: the queue's own structure, on its thread.
         let found = unsafe { (*self.flight).outstanding.find(|task| task.tag == tag) };
         let Some(task) = found else {

@@ -65,7 +65,7 @@ impl<T> Object<T> {
         })
     }
 
-    /// [`Object::with_mut`] for submit and poll, which answer by a count: the guard hands a number through.
+    /// [`Object::with_mut`] for submit and poll, which answer by a count, or a negated status.
     ///
     /// # Safety
     /// As for `with_mut`.
