@@ -70,7 +70,7 @@ pub struct OfiEndpoint {
     drained: bool,
     done: VecDeque<FabricCompletion>,
     failure_told: Option<Instant>,
-    /// Why the queue cannot be read.
+    /// Why the queue could not be read when it was looked at last.
     broken: Option<Status>,
     /// Since when there is an operation as [`progress::ABANDONED`] says.
     abandoned: Option<Instant>,
@@ -111,12 +111,12 @@ impl OfiEndpoint {
     /// Ends an operation: its scratch goes back to the host with the completion.
     #[inline]
     fn end(&mut self, op: Op, mut completion: FabricCompletion) -> FabricCompletion {
+        let (place, peer) = (op.get().place, op.get().request.peer);
         self.outstanding.remove(op);
         if completion.op == FabricOp::RECV {
             self.receives -= 1;
             return completion;
         }
-        let (place, peer) = (op.get().place, op.get().request.peer);
         self.transmits -= 1;
         if self.peers.is_released(peer) {
             completion.status = Status::CANCELLED;
@@ -224,13 +224,19 @@ impl FabricEndpoint for OfiEndpoint {
             completions[count] = completion;
             count += 1;
         }
-        count += self.collect(&mut completions[count..]);
+        let collected = self.collect(&mut completions[count..]);
+        if let (0, Some(status)) = (collected, self.broken) {
+            // A queue that cannot be read: what is in hand is told afterwards. What a queue gave before that is told first.
+            for completion in completions[..count].iter().rev() {
+                self.done.push_front(*completion);
+            }
+            return Err(status);
+        }
+        count += collected;
         if count > 0 {
             self.pause.reset();
-            return Ok(count);
         }
-        // A queue that cannot be read; what it gave before that is handed out first.
-        self.broken.take().map_or(Ok(0), Err)
+        Ok(count)
     }
 
     fn cancel(&mut self, user: u64) -> Result<(), Status> {

@@ -19,6 +19,7 @@ impl OfiEndpoint {
     #[inline]
     pub(super) fn collect(&mut self, room: &mut [FabricCompletion]) -> usize {
         let was_drained = self.drained;
+        self.broken = None;
         let mut filled = 0;
         while filled < room.len() {
             let most = (room.len() - filled).min(BATCH);

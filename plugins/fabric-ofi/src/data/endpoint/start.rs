@@ -139,7 +139,6 @@ impl OfiEndpoint {
     }
 
     /// Tries deferred operations again, each peer's in their order.
-    #[cold]
     pub(super) fn retry(&mut self) {
         let now = Instant::now();
         let (mut blocked, mut lost): (Vec<Place>, Vec<Place>) = (Vec::new(), Vec::new());
