@@ -3,7 +3,8 @@
 # vm: --timeout 1800
 hugepages 128
 bind vfio-pci "$NVME_512"
-cp "$VM_BUILD/nvme-check" "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$SPDK_DIR/bin/spdk_nvme_perf" "$1" /mnt
+cp "$VM_BUILD/nvme-check" "$VM_BUILD/libdaos_bdev_nvme_spdk.so" "$SPDK_DIR/bin/spdk_nvme_perf" /mnt
+cp "$1" /mnt/steps
 plugin=/mnt/libdaos_bdev_nvme_spdk.so
 # count NAME PROCESS FILE SYMBOL: prints the instructions from one call of a function of a file to the next.
 count() {
