@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Controllers of the emulated machine (tests/vm/bed/hardware.py).
 pub(crate) const NVME_512: &str = "0000:41:00.0";
@@ -33,8 +33,22 @@ impl HostLog for Print {
     }
 }
 
+static FILE: OnceLock<String> = OnceLock::new();
+
+/// Whether the plugin file says that its driver is SPDK of that version, as in "20.07".
+pub(crate) fn is_on_spdk(version: &str) -> bool {
+    let wanted = format!("SPDK v{version}");
+    let file = FILE.get().and_then(|path| std::fs::read(path).ok());
+    file.is_some_and(|bytes| {
+        bytes
+            .windows(wanted.len())
+            .any(|window| window == wanted.as_bytes())
+    })
+}
+
 /// Loads a plugin file for good and returns its table.
 pub(crate) fn table(path: &str) -> Result<&'static PluginTable, String> {
+    FILE.get_or_init(|| path.to_owned());
     // SAFETY: loading runs the constructors of the library, which is the one under test.
     let library = unsafe { libloading::Library::new(path) }.map_err(|e| {
         let cause = e.source().map(ToString::to_string).unwrap_or_default();
