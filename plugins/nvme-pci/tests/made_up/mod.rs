@@ -1,6 +1,6 @@
 //! A made-up machine: a tree of files, and what the kernel does when some of them are written.
 
-#![allow(dead_code)] // not every test needs all of it
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use daos_plugin_api::control::{PrepareReport, PrepareRequest, PreparedDevice};
 use daos_plugin_api::sdk::Error;
