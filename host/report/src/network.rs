@@ -135,11 +135,35 @@ impl NetworkReport {
         }
         let mut names: Vec<&str> = self.providers.iter().map(|p| p.name.as_str()).collect();
         names.dedup();
-        format!(
+        let mut text = format!(
             "no interface for provider {}; providers here: {}; -p all shows every interface",
             self.wanted.join(", "),
             names.join(", ")
-        )
+        );
+        for wanted in &self.wanted {
+            let _ = write!(text, "\n{wanted}: {}", self.why_nothing(wanted));
+        }
+        text
+    }
+
+    /// Why a provider that is asked for has no interface: it finds none, or nobody here has one of that name.
+    fn why_nothing(&self, wanted: &str) -> String {
+        let bare = wanted.strip_prefix("ofi+").unwrap_or(wanted);
+        let core = bare.split(';').next().unwrap_or(bare);
+        if let Some(row) = self.providers.iter().find(|row| row.name == core) {
+            return match row.unusable.as_str() {
+                "" => "it is there, and finds no interface".to_owned(),
+                why => format!("it is there, and {why}"),
+            };
+        }
+        let distance = |row: &&ProviderRow| strsim::osa_distance(core, &row.name);
+        match self.providers.iter().min_by_key(distance) {
+            Some(near) if distance(&near) <= core.len() / 3 => {
+                let prefix = wanted.strip_suffix(bare).unwrap_or_default();
+                format!("nothing here is called so; did you mean {prefix}{}?", near.name)
+            }
+            _ => "no plugin here has a provider of that name: it is misspelled, or libfabric was built without it".to_owned(),
+        }
     }
 
     /// The providers as `fi_info -l` lists them, each with what keeps it from being used.
@@ -232,6 +256,22 @@ mod tests {
             text.contains("ofi+verbs") && text.contains("psm2"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn without_interfaces_the_reason_is_told() {
+        let mut report = report();
+        report.interfaces.clear();
+        for (wanted, reason) in [
+            ("ofi+psm2", "ofi+psm2: it is there, and finds nothing"),
+            ("ofi+psn2;ofi_rxm", "did you mean ofi+psm2?"),
+            ("pms2", "did you mean psm2?"),
+            ("ofi+tcp", "no plugin here has a provider of that name"),
+        ] {
+            report.wanted = vec![wanted.to_owned()];
+            let text = report.text();
+            assert!(text.contains(reason), "{text}");
+        }
     }
 
     #[test]
