@@ -39,6 +39,8 @@ mapfile -d '' -t environment <"/proc/$(engine 0)/environ"
 kill_all
 # start_engine: starts it, and leaves its address in $uri.
 start_engine() {
+	# Its own address, not that of the one before: the background may begin after the first look.
+	: >$SITE/engine.log
 	as_user env -i "${environment[@]}" "${command[@]}" --no-server >$SITE/engine.log 2>&1 &
 	process=$!
 	until uri=$(sed -n 's/^uri //p' $SITE/engine.log) && [ -n "$uri" ]; do
