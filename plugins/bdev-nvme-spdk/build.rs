@@ -145,7 +145,7 @@ fn build(spdk: &Spdk) -> Result<(), Missing> {
     for (word, define) in [
         // The caller says how large its structure is.
         ("opts_size", "DAOS_SPDK_ENV_OPTS_SIZE"),
-        // In place of spdk_pci_device_get_socket_id, which went two releases later.
+        // In place of spdk_pci_device_get_socket_id, which went with 25.09.
         ("spdk_pci_device_get_numa_id", "DAOS_SPDK_NUMA_ID"),
     ] {
         let declares = |dir: &PathBuf| {

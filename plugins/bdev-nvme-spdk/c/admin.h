@@ -4,6 +4,22 @@
 
 #include "shim.h"
 
+/* A byte of what Identify told, at its place in the specification, which is that of every version. The fields that are read
+ * this way have other names in later versions. */
+#define DAOS_SPDK_CTRLR_OACS 256 /* optional admin commands, a bit each */
+#define DAOS_SPDK_OACS_FORMAT (1u << 1)
+#define DAOS_SPDK_OACS_FIRMWARE (1u << 2)
+#define DAOS_SPDK_NS_NLBAF 25 /* formats of blocks, zero-based */
+#define DAOS_SPDK_NS_FLBAS 26 /* which of them: bits 0 to 3, and 5 and 6 above them where there are more than 16 */
+#define DAOS_SPDK_FLBAS_HIGH (3u << 5)
+#define DAOS_SPDK_NS_NMIC 30
+#define DAOS_SPDK_NMIC_SHARED (1u << 0)
+static inline unsigned
+daos_spdk_identified(const void *data, size_t at)
+{
+	return ((const uint8_t *)data)[at];
+}
+
 /* Sets or lifts the time limit of admin commands. */
 void daos_spdk_watch_admin(struct spdk_nvme_ctrlr *ctrlr, bool on);
 

@@ -17,7 +17,7 @@ daos_spdk_firmware_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_firmware
 		return -ENOMEM;
 	}
 	memset(info, 0, sizeof(*info));
-	info->updatable = data->oacs.firmware;
+	info->updatable = (daos_spdk_identified(data, DAOS_SPDK_CTRLR_OACS) & DAOS_SPDK_OACS_FIRMWARE) != 0;
 	info->first_read_only = data->frmw.slot1_ro;
 	info->slots = data->frmw.num_slots;
 	/* In units of 4 KiB; 0 = not told, 255 = none. */

@@ -49,7 +49,8 @@ int
 daos_spdk_queue_close(struct spdk_nvme_ns *ns, struct spdk_nvme_qpair *qpair)
 {
 #if SPDK_VERSION >= SPDK_VERSION_NUM(21, 1, 0)
-	/* Returns 0 whatever the controller said to it, and leaves only words. */
+	/* Returns 0 whatever the controller said to it, and leaves only words; of a refusal not even these in some version
+	 * before 26.01. A controller that does not answer has failed by its time limit. */
 	struct spdk_nvme_ctrlr *ctrlr = spdk_nvme_ns_get_ctrlr(ns);
 	int rc;
 

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <spdk/version.h>
-
 const uint32_t daos_spdk_fua = SPDK_NVME_IO_FLAGS_FORCE_UNIT_ACCESS;
 
 int
@@ -127,7 +125,7 @@ daos_spdk_controller_info(struct spdk_nvme_ctrlr *ctrlr, struct daos_spdk_contro
 	info->numa_node = pci == NULL ? -1 : spdk_pci_device_get_socket_id(pci);
 #endif
 	info->volatile_cache = data->vwc.present;
-	info->can_format = data->oacs.format;
+	info->can_format = (daos_spdk_identified(data, DAOS_SPDK_CTRLR_OACS) & DAOS_SPDK_OACS_FORMAT) != 0;
 	info->formats_all = data->fna.format_all_ns || data->fna.erase_all_ns;
 	info->sgl = data->sgls.supported != 0;
 
@@ -176,12 +174,11 @@ daos_spdk_format(struct spdk_nvme_ctrlr *ctrlr, uint32_t nsid)
 	}
 	data = spdk_nvme_ns_get_data(ns);
 	format.lbaf = data->flbas.format;
-#if SPDK_VERSION >= SPDK_VERSION_NUM(22, 9, 0)
 	/* NVMe 2.0 has 64 formats and two bits more for their number, which this command does not carry here. */
-	if (spdk_nvme_ns_get_format_index(data) > 15) {
+	if (daos_spdk_identified(data, DAOS_SPDK_NS_NLBAF) > 15 &&
+	    (daos_spdk_identified(data, DAOS_SPDK_NS_FLBAS) & DAOS_SPDK_FLBAS_HIGH) != 0) {
 		return -ENOTSUP;
 	}
-#endif
 	format.ms = data->flbas.extended;
 	format.pi = data->dps.pit;
 	format.pil = data->dps.md_start;
@@ -210,7 +207,7 @@ daos_spdk_namespace_info(struct spdk_nvme_ns *ns, struct daos_spdk_namespace_inf
 		/* The preferred granularity that NVMe 1.4 reports is not in 20.07's structures, and a preference only. */
 		info->deallocate_blocks = 1;
 	}
-	info->shared = data->nmic.can_share;
+	info->shared = (daos_spdk_identified(data, DAOS_SPDK_NS_NMIC) & DAOS_SPDK_NMIC_SHARED) != 0;
 	info->write_zeroes = (flags & SPDK_NVME_NS_WRITE_ZEROES_SUPPORTED) != 0;
 	info->compare = (flags & SPDK_NVME_NS_COMPARE_SUPPORTED) != 0;
 }
