@@ -16,3 +16,16 @@ die() {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
 	exit 1
 }
+
+# spdk_in FOLDER: the version of the SPDK in a source tree or under a prefix, as 20.07; nothing where there is none. Later versions make
+# the header from a file when they are built.
+spdk_in() {
+	if [ -f "$1/include/spdk/version.h" ]; then
+		awk '
+			$1 == "#define" && $2 == "SPDK_VERSION_MAJOR" { major = $3 }
+			$1 == "#define" && $2 == "SPDK_VERSION_MINOR" { minor = $3 }
+			END { printf "%02d.%02d\n", major, minor }' "$1/include/spdk/version.h"
+	elif [ -f "$1/include/spdk/nvme.h" ] && [ -f "$1/VERSION" ]; then
+		sed -n '1s/^\([0-9]*\.[0-9]*\).*/\1/p' "$1/VERSION"
+	fi
+}
