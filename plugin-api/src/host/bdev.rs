@@ -1,7 +1,7 @@
 //! An open block device and its queues.
 
 use super::call::CallOptions;
-use super::crumb::CallName;
+use super::crumb::{CallName, Label, inside};
 use super::instance::{Instance, decode, encode};
 use super::memory::PoolMemory;
 use crate::abi::{
@@ -127,6 +127,7 @@ impl BdevDevice {
             })?;
         Ok(BdevQueue {
             device: self.clone(),
+            label: self.inner.instance.label(),
             table,
             handle,
             _thread: PhantomData,
@@ -231,6 +232,8 @@ pub(super) fn bdev_table(instance: &Instance) -> Result<&'static BdevTable, Erro
 /// A queue of a block device, bound to the thread that opened it.
 pub struct BdevQueue {
     device: BdevDevice,
+    /// The instance's, at hand for `submit` and `poll`.
+    label: Label,
     table: &'static BdevTable,
     handle: Handle,
     _thread: PhantomData<*mut ()>, // stays on its thread
@@ -253,7 +256,7 @@ impl BdevQueue {
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; the caller vouches for the requests.
         counted(
-            self.device.instance().inside(CallName::Submit, || unsafe {
+            inside(self.label, CallName::Submit, || unsafe {
                 (self.table.submit)(self.handle, requests.as_ptr(), count)
             }),
             requests.len(),
@@ -266,7 +269,7 @@ impl BdevQueue {
         let capacity = u32::try_from(out.len()).unwrap_or(u32::MAX);
         // SAFETY: live handle; `out` is writable for `capacity` records.
         counted(
-            self.device.instance().inside(CallName::Poll, || unsafe {
+            inside(self.label, CallName::Poll, || unsafe {
                 (self.table.poll)(self.handle, out.as_mut_ptr(), capacity)
             }),
             out.len(),

@@ -212,6 +212,11 @@ impl Instance {
         &self.inner.tables
     }
 
+    /// As which a thread in a call of this plugin is known.
+    pub(super) fn label(&self) -> Label {
+        self.inner.label
+    }
+
     /// Calls a function of the plugin's; see [`super::current_call`].
     #[inline]
     pub(super) fn inside<R>(&self, call: CallName, f: impl FnOnce() -> R) -> R {

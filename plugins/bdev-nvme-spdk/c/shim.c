@@ -213,17 +213,17 @@ daos_spdk_namespace_info(struct spdk_nvme_ns *ns, struct daos_spdk_namespace_inf
 }
 
 struct spdk_nvme_qpair *
-daos_spdk_queue_open(struct spdk_nvme_ctrlr *ctrlr, uint32_t depth)
+daos_spdk_queue_open(struct spdk_nvme_ctrlr *ctrlr, uint32_t depth, uint32_t entries)
 {
 	struct spdk_nvme_io_qpair_opts opts;
 	const uint32_t splits = 4; /* commands that one request may need on the average, see the README */
 
 	spdk_nvme_ctrlr_get_default_io_qpair_opts(ctrlr, &opts, sizeof(opts));
-	/* A ring holds one entry less than it has. */
-	opts.io_queue_size = depth + 1;
+	opts.io_queue_size = entries;
 	opts.io_queue_requests = depth * splits > 256 ? depth * splits : 256;
-	/* One doorbell a batch instead of one a command. */
-	opts.delay_cmd_submit = true;
+	/* One doorbell a batch instead of one a command. It is rung behind a look at the completions, which a batch of one
+	 * would only wait for. */
+	opts.delay_cmd_submit = depth > 1;
 	return spdk_nvme_ctrlr_alloc_io_qpair(ctrlr, &opts, sizeof(opts));
 }
 

@@ -121,8 +121,8 @@ struct daos_spdk_namespace_info {
 
 void daos_spdk_namespace_info(struct spdk_nvme_ns *ns, struct daos_spdk_namespace_info *info);
 
-/* Opens an I/O queue for up to `depth` commands, on the thread that will use it. NULL on failure. */
-struct spdk_nvme_qpair *daos_spdk_queue_open(struct spdk_nvme_ctrlr *ctrlr, uint32_t depth);
+/* Opens an I/O queue for up to `depth` commands, with rings of so many entries, on the thread that will use it. NULL on failure. */
+struct spdk_nvme_qpair *daos_spdk_queue_open(struct spdk_nvme_ctrlr *ctrlr, uint32_t depth, uint32_t entries);
 
 /* Closes a queue of a namespace's controller: what was under way ends before this returns, and the queue is gone whatever it
  * returns. An error: the controller did not confirm, and may still use the queue's memory. */

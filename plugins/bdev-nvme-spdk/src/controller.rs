@@ -3,6 +3,7 @@
 mod attached;
 mod firmware;
 mod inquiry;
+mod ring;
 
 pub(crate) use attached::Controllers;
 pub(crate) use firmware::{Buffer, Told};
@@ -18,7 +19,7 @@ use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-/// Largest hardware queue we ask for; each entry costs 4 KiB of huge pages.
+/// Largest hardware queue we offer; each request of its depth costs 4 KiB of huge pages.
 const QUEUE_ENTRIES: u32 = 1024;
 
 /// Events of one device, waiting for the host.
@@ -211,8 +212,13 @@ impl Attached {
                 return Err(Error::new(Status::DEVICE_GONE, what()).cause("the device was removed"));
             }
         }
+        let entries = match self.claim {
+            // A fabric has no rings: each entry but one is for a command.
+            Some(_) => depth + 1,
+            None => ring::entries(depth, self.info.ring_entries),
+        };
         // SAFETY: an attached controller.
-        let qpair = unsafe { sys::daos_spdk_queue_open(self.handle, depth) };
+        let qpair = unsafe { sys::daos_spdk_queue_open(self.handle, depth, entries) };
         if qpair.is_null() {
             return Err(Error::new(Status::NO_MEMORY, what())
                 .cause(format!(

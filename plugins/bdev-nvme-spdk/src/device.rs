@@ -153,7 +153,7 @@ impl SpdkDevice {
             blocks: self.blocks.load(Ordering::Relaxed),
             max_transfer_blocks: self.info.max_transfer_bytes / self.info.block_size,
             max_segments: MAX_SEGMENTS,
-            alignment: ALIGNMENT as usize,
+            misaligned: ALIGNMENT as usize - 1,
             any_pieces: self.controller.info.any_pieces,
             unmap: self.info.deallocate_blocks != 0,
             write_zeroes: self.info.write_zeroes,

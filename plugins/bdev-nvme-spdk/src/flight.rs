@@ -1,8 +1,8 @@
 //! What of a queue the driver's callbacks work on: the requests under way, and how they move.
 
 use crate::sys;
-use crate::task::{List, Task, next_segment, reset_segments, status_of};
-use daos_plugin_api::abi::{BdevOp, Completion, Status};
+use crate::task::{Circle, Line, Task, next_segment, reset_segments, status_of};
+use daos_plugin_api::abi::{BdevOp, Completion, Request, Status};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -17,13 +17,13 @@ pub(crate) struct Flight {
     /// Null once it was given back.
     pub(crate) qpair: *mut sys::spdk_nvme_qpair,
     /// In the driver's hands.
-    pub(crate) outstanding: List,
+    pub(crate) outstanding: Circle,
     /// Finished outside of a poll, or beyond the room of one.
-    pub(crate) done: List,
+    pub(crate) done: Line,
     /// Where what ends inside of a poll is told at once.
     pub(crate) told: Told,
     /// Between two commands of a long operation, waiting for the driver to have room.
-    pub(crate) waiting: List,
+    pub(crate) waiting: Line,
     /// What an abort that nobody asked for means at the moment.
     pub(crate) aborted: Status,
     /// Aborts that the driver had no room for, if any are left.
@@ -35,20 +35,22 @@ pub(crate) struct Flight {
 /// Room of the poll under way for what ends in it; none at other times.
 pub(crate) struct Told {
     next: *mut Completion,
-    room: usize,
+    end: *mut Completion,
 }
 
 impl Told {
     const NOWHERE: Self = Self {
         next: ptr::null_mut(),
-        room: 0,
+        end: ptr::null_mut(),
     };
 
     /// In `room`, which outlives the poll.
+    #[inline]
     pub(crate) fn into(room: &mut [Completion]) -> Self {
+        let room = room.as_mut_ptr_range();
         Self {
-            next: room.as_mut_ptr(),
-            room: room.len(),
+            next: room.start,
+            end: room.end,
         }
     }
 
@@ -57,9 +59,11 @@ impl Told {
         !self.next.is_null()
     }
 
-    /// Ends it; how much room is left.
-    pub(crate) fn end(&mut self) -> usize {
-        std::mem::replace(self, Self::NOWHERE).room
+    /// Ends it; how many were told in `room`, which is the one it was made of.
+    #[inline]
+    pub(crate) fn end(&mut self, room: &[Completion]) -> usize {
+        let Self { next, .. } = std::mem::replace(self, Self::NOWHERE);
+        (next.addr() - room.as_ptr().addr()) / size_of::<Completion>()
     }
 
     /// Tells of one; false = no room.
@@ -68,10 +72,10 @@ impl Told {
     /// Inside the poll whose room it is.
     #[inline]
     unsafe fn tell(&mut self, tag: u64, status: Status) -> bool {
-        if self.room == 0 {
+        if self.next == self.end {
             return false;
         }
-        // SAFETY: there is room, says the count, and the caller vouches that it is still lent.
+        // SAFETY: there is room, says the end, and the caller vouches that it is still lent.
         unsafe {
             self.next.write(Completion {
                 tag,
@@ -80,30 +84,34 @@ impl Told {
             });
             self.next = self.next.add(1);
         }
-        self.room -= 1;
         true
     }
 }
 
 impl Flight {
-    /// Without a hardware queue yet, for a namespace. `flush_after`: forced unit access is a flush after the write.
-    pub(crate) fn new(ns: *mut sys::spdk_nvme_ns, flush_after: bool) -> Self {
-        Self {
+    /// Without a hardware queue yet, for a namespace, on the heap, where it stays. `flush_after`: forced unit access is a flush
+    /// after the write.
+    pub(crate) fn new(ns: *mut sys::spdk_nvme_ns, flush_after: bool) -> *mut Self {
+        let flight = Box::into_raw(Box::new(Self {
             ns,
             qpair: ptr::null_mut(),
-            outstanding: List::new(),
-            done: List::new(),
+            outstanding: Circle::OPEN,
+            done: Line::new(),
             told: Told::NOWHERE,
-            waiting: List::new(),
+            waiting: Line::new(),
             aborted: Status::RESET,
             aborts_wait: false,
             flush_after,
-        }
+        }));
+        // SAFETY: made above, and never moved.
+        unsafe { Circle::close(&raw mut (*flight).outstanding) };
+        flight
     }
 
-    /// Requests that the host has not got back.
-    pub(crate) fn len(&self) -> usize {
-        self.outstanding.len() + self.done.len() + self.waiting.len()
+    /// Whether all that the host has not got back is in the driver's hands, with no abort held back: nearly always.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.done.is_empty() & self.waiting.is_empty() & !self.aborts_wait
     }
 }
 
@@ -152,19 +160,74 @@ pub(crate) unsafe fn start(flight: *mut Flight, task: *mut Task, keep: bool) -> 
         if (*flight).qpair.is_null() {
             // The queue is being given back, and a command of this task ended well on the way.
             (*task).status = (*flight).aborted;
-            (*task).ended = true;
+            (*task).marks.ended = true;
             (*flight).done.push(task);
             return true;
         }
-        (*flight).outstanding.push(task);
+        Circle::push(&raw mut (*flight).outstanding, task);
         let code = issue(flight, task);
-        // Memory that the device cannot reach: the driver runs the callback and returns an error as well.
-        if code == 0 || (*task).ended {
+        code == 0 || not_taken(flight, task, code, keep)
+    }
+}
+
+/// [`start`] for a read or write of one piece of memory that is one command. False = the driver has no room.
+///
+/// # Safety
+/// As for `start`; the flight has a hardware queue, and the request's scratch is ours.
+#[inline]
+pub(crate) unsafe fn start_plain(
+    flight: *mut Flight,
+    request: &Request,
+    memory: *mut c_void,
+) -> bool {
+    // SAFETY: the caller vouches for both; no borrow is held across the call into the driver.
+    unsafe {
+        let task = Task::place_plain(request, flight.cast());
+        Circle::push(&raw mut (*flight).outstanding, task);
+        let (ns, qpair) = ((*flight).ns, (*flight).qpair);
+        let (lba, count) = (request.lba, request.blocks as u32);
+        let argument = task.cast::<c_void>();
+        let code = if request.op == BdevOp::READ {
+            sys::spdk_nvme_ns_cmd_read(ns, qpair, memory, lba, count, Some(completed), argument, 0)
+        } else {
+            let flags = match request.flags & Request::FUA {
+                0 => 0,
+                _ => sys::daos_spdk_fua,
+            };
+            sys::spdk_nvme_ns_cmd_write(
+                ns,
+                qpair,
+                memory,
+                lba,
+                count,
+                Some(completed),
+                argument,
+                flags,
+            )
+        };
+        code == 0 || not_taken(flight, task, code, false)
+    }
+}
+
+/// What [`start`] does when the driver does not take a command.
+///
+/// # Safety
+/// As for `start`.
+#[cold]
+unsafe fn not_taken(flight: *mut Flight, task: *mut Task, code: c_int, keep: bool) -> bool {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        // Memory that the device cannot reach: the driver has run the callback as well.
+        if (*task).marks.ended {
             return true;
         }
-        (*flight).outstanding.remove(task);
+        Circle::remove(task);
         // Something is under way, or has ended in this very look, and leaves room: else it would never get any.
-        if code == -libc::ENOMEM && ((*flight).len() > 0 || (*flight).told.is_lent()) {
+        let leaves_room = !Circle::is_empty(&raw mut (*flight).outstanding)
+            || !(*flight).done.is_empty()
+            || !(*flight).waiting.is_empty()
+            || (*flight).told.is_lent();
+        if code == -libc::ENOMEM && leaves_room {
             if keep {
                 (*flight).waiting.push(task);
             }
@@ -199,8 +262,8 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
     // SAFETY: as for `start`.
     unsafe {
         let (ns, qpair) = ((*flight).ns, (*flight).qpair);
-        let (op, lba, blocks) = ((*task).op, (*task).lba, (*task).blocks);
-        let forced = (*task).fua && !(*flight).flush_after;
+        let (op, lba, blocks) = ((*task).marks.op, (*task).lba, (*task).blocks);
+        let forced = (*task).marks.fua && !(*flight).flush_after;
         let flags = if forced { sys::daos_spdk_fua } else { 0 };
         let step = match op {
             BdevOp::WRITE_ZEROES => blocks.min(MAX_ZEROES),
@@ -281,7 +344,7 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
             }
             _ => sys::spdk_nvme_ns_cmd_flush(ns, qpair, Some(completed), argument),
         };
-        if code != 0 && !(*task).ended {
+        if code != 0 && !(*task).marks.ended {
             (*task).lba = lba;
             (*task).blocks = blocks;
         }
@@ -307,35 +370,51 @@ unsafe extern "C" fn completed(argument: *mut c_void, completion: *const sys::sp
     // SAFETY: the driver passes the task of a command that it held until now, on the queue's thread,
     // inside a call that does not borrow the flight.
     unsafe {
+        Circle::remove(task);
+        let plain = succeeded(completion) && (*task).marks.plain;
         let flight = (*task).queue.cast::<Flight>();
-        (*flight).outstanding.remove(task);
+        if !plain || !(*flight).told.tell((*task).tag, Status::OK) {
+            ended(flight, task, completion);
+        }
+    }
+}
+
+/// What a command that ended means for its task.
+///
+/// # Safety
+/// As for the callback; the task is in no list.
+#[inline(never)]
+unsafe fn ended(flight: *mut Flight, task: *mut Task, completion: *const sys::spdk_nvme_cpl) {
+    // SAFETY: the caller vouches for all three.
+    unsafe {
+        let marks = (*task).marks;
         let mut status = if succeeded(completion) {
             Status::OK
         } else {
             status_of(sys::daos_spdk_outcome(completion))
         };
-        if status == Status::CANCELLED && !(*task).cancelled {
+        if status == Status::CANCELLED && !marks.cancelled {
             status = (*flight).aborted;
         }
         if status == Status::IO {
             status = failure((*flight).ns);
         }
-        let more = (*task).blocks > 0;
+        let more = !marks.plain && (*task).blocks > 0;
         if status.is_ok() && more {
-            if (*task).cancelled {
+            if marks.cancelled {
                 status = Status::CANCELLED;
             } else {
                 start(flight, task, true);
                 return;
             }
         }
-        if status.is_ok() && (*task).fua && (*flight).flush_after && !(*task).cancelled {
-            (*task).fua = false;
-            (*task).op = BdevOp::FLUSH;
+        if status.is_ok() && marks.fua && (*flight).flush_after && !marks.cancelled {
+            (*task).marks.fua = false;
+            (*task).marks.op = BdevOp::FLUSH;
             start(flight, task, true);
             return;
         }
-        (*task).ended = true;
+        (*task).marks.ended = true;
         // Scratch stays ours until the poll returns: `start`, if this is inside of it, looks at `ended`.
         if !(*flight).told.tell((*task).tag, status) {
             (*task).status = status;

@@ -1,12 +1,13 @@
 //! A queue: one hardware queue pair, used by one thread.
 
 use crate::controller::{Attached, Phase};
-use crate::flight::{self, Flight, Told, start};
+use crate::flight::{self, Flight, Told, start, start_plain};
 use crate::gate::{Gate, State};
 use crate::sys;
-use crate::task::Task;
-use daos_plugin_api::abi::{BdevOp, Completion, Request, Status, Wait};
+use crate::task::{Circle, Line, Task};
+use daos_plugin_api::abi::{BdevOp, Completion, IoVec, Request, Status, Wait};
 use daos_plugin_api::sdk::{BdevQueue, Result};
+use std::ffi::c_void;
 use std::sync::Arc;
 
 /// How long the thread of an idle queue may sleep, in microseconds. Nothing happens meanwhile.
@@ -21,7 +22,8 @@ pub(crate) struct Limits {
     pub(crate) blocks: u64,
     pub(crate) max_transfer_blocks: u32,
     pub(crate) max_segments: u32,
-    pub(crate) alignment: usize,
+    /// The bits that no address of memory may have.
+    pub(crate) misaligned: usize,
     /// Pieces of memory need not be whole blocks.
     pub(crate) any_pieces: bool,
     pub(crate) unmap: bool,
@@ -37,6 +39,8 @@ pub struct SpdkQueue {
     gate: Arc<Gate>,
     limits: Limits,
     depth: u32,
+    /// Requests that the host has not got back, at most the depth.
+    held: u32,
     flight: *mut Flight,
 }
 
@@ -49,7 +53,7 @@ impl SpdkQueue {
         depth: u32,
     ) -> Result<Self> {
         let gate = Arc::new(Gate::new());
-        let flight = Box::into_raw(Box::new(Flight::new(ns, limits.flush_after)));
+        let flight = Flight::new(ns, limits.flush_after);
         // SAFETY: the flight is new, and goes in `drop`, after the queue was closed.
         if let Err(error) = unsafe { controller.open_queue(depth, &gate, flight) } {
             // SAFETY: made above; the controller does not know it.
@@ -61,12 +65,56 @@ impl SpdkQueue {
             gate,
             limits,
             depth,
+            held: 0,
             flight,
         })
     }
 
-    /// A request that the device would not take, or would misunderstand.
+    /// The memory of a read or write that the device takes as one command of one piece of memory, which most requests are. What
+    /// is not, or is not good, is [`Self::refused`]'s to judge.
     #[inline]
+    fn plain(&self, request: &Request) -> Option<*mut c_void> {
+        let limits = &self.limits;
+        let forced = request.flags & Request::FUA != 0;
+        if !(request.op == BdevOp::WRITE && !(forced && limits.flush_after)
+            || request.op == BdevOp::READ)
+            || request.iov_count != 1
+            || request.iov.is_null()
+        {
+            return None;
+        }
+        let end = request.lba.checked_add(request.blocks)?;
+        // SAFETY: the host keeps the one entry until the completion.
+        let IoVec { ptr, len } = unsafe { *request.iov };
+        // Blocks are few here, and their bytes fit.
+        let good = end <= limits.blocks
+            && request.blocks.wrapping_sub(1) < u64::from(limits.max_transfer_blocks)
+            && len == request.blocks as usize * limits.block_size as usize
+            && ptr.addr() & limits.misaligned == 0;
+        good.then_some(ptr.cast())
+    }
+
+    /// Takes a request that is not a plain one; false = the driver has no room.
+    ///
+    /// # Safety
+    /// As for `submit`, inside of the open gate.
+    #[inline(never)]
+    unsafe fn take_other(&self, request: &Request) -> bool {
+        // SAFETY: the queue's own structure, not borrowed across the driver's calls; the host vouches for the request.
+        unsafe {
+            let task = Task::place(request, self.flight.cast());
+            match self.refused(request) {
+                Some(status) => {
+                    (*task).status = status;
+                    (*self.flight).done.push(task);
+                    true
+                }
+                None => start(self.flight, task, false),
+            }
+        }
+    }
+
+    /// A request that the device would not take, or would misunderstand.
     fn refused(&self, request: &Request) -> Option<Status> {
         let limits = &self.limits;
         let has_data = match request.op {
@@ -97,15 +145,9 @@ impl SpdkQueue {
         let segments =
             unsafe { std::slice::from_raw_parts(request.iov, request.iov_count as usize) };
         let block = limits.block_size as usize;
-        if let [one] = segments {
-            // Most requests. Blocks are few here, and their bytes fit.
-            let good = one.len == request.blocks as usize * block
-                && one.ptr.addr().is_multiple_of(limits.alignment);
-            return (!good).then_some(Status::INVALID);
-        }
         let shape = segments.iter().all(|s| {
             s.len != 0
-                && s.ptr.addr().is_multiple_of(limits.alignment)
+                && s.ptr.addr() & limits.misaligned == 0
                 && (limits.any_pieces || s.len % block == 0)
         });
         let total: u128 = segments.iter().map(|s| s.len as u128).sum();
@@ -116,10 +158,8 @@ impl SpdkQueue {
     fn resume_waiting(&self) {
         // SAFETY: the queue's own structure; no borrow is held across the driver's calls.
         unsafe {
-            for _ in 0..(*self.flight).waiting.len() {
-                let Some(task) = (*self.flight).waiting.pop() else {
-                    return;
-                };
+            let mut waiting = std::mem::replace(&mut (*self.flight).waiting, Line::new());
+            while let Some(task) = waiting.pop() {
                 start(self.flight, task, true);
             }
         }
@@ -130,8 +170,9 @@ impl SpdkQueue {
         // SAFETY: the queue's own structure, on its thread; no borrow is held across the driver's
         // calls, in which aborted requests may end.
         unsafe {
-            while let Some(task) = (*self.flight).outstanding.find(|task| task.abort_waits) {
-                (*task).abort_waits = false;
+            let outstanding = &raw mut (*self.flight).outstanding;
+            while let Some(task) = Circle::find(outstanding, |t| (*t).marks.abort_waits) {
+                (*task).marks.abort_waits = false;
                 if !self.place_abort(task) {
                     return;
                 }
@@ -149,7 +190,7 @@ impl SpdkQueue {
         unsafe {
             let placed = self.controller.abort((*self.flight).qpair, task.cast());
             if !placed {
-                (*task).abort_waits = true;
+                (*task).marks.abort_waits = true;
                 (*self.flight).aborts_wait = true;
             }
             placed
@@ -190,18 +231,14 @@ impl SpdkQueue {
             }
             (*self.flight).told = Told::into(room);
             let code = sys::spdk_nvme_qpair_process_completions(qpair, room.len() as u32);
-            (room.len() - (*self.flight).told.end(), code < 0)
+            ((*self.flight).told.end(room), code < 0)
         }
     }
 
     /// Hands over what finished at other times.
-    #[inline]
     fn take(&self, completions: &mut [Completion]) -> usize {
         // SAFETY: the queue's own structure, on its thread, outside of the driver.
         let done = unsafe { &mut (*self.flight).done };
-        if done.len() == 0 {
-            return 0; // Nearly always.
-        }
         let mut count = 0;
         for slot in completions {
             let Some(task) = done.pop() else { break };
@@ -216,78 +253,116 @@ impl SpdkQueue {
         }
         count
     }
+
+    /// [`BdevQueue::poll`] when not everything is as it nearly always is.
+    ///
+    /// # Safety
+    /// Inside the gate, which is in `state`.
+    #[inline(never)]
+    unsafe fn poll_rarely(
+        &self,
+        state: State,
+        completions: &mut [Completion],
+    ) -> Result<usize, Status> {
+        if state == State::Held {
+            return Ok(0); // The lists are the other thread's.
+        }
+        let count = self.take(completions);
+        if state == State::Lost {
+            self.retire();
+            return Ok(count + self.take(&mut completions[count..]));
+        }
+        // SAFETY: the gate lets this thread look. In the state Drain the first look ends everything that was outstanding.
+        unsafe {
+            let (ended, failed) = self.look(&mut completions[count..]);
+            self.after(state, completions, count + ended, failed)
+        }
+    }
+
+    /// What follows a look after which something waits, or that failed: `count` have been told.
+    ///
+    /// # Safety
+    /// Inside the gate, which is in `state`: open or to be drained.
+    #[inline(never)]
+    unsafe fn after(
+        &self,
+        state: State,
+        completions: &mut [Completion],
+        mut count: usize,
+        failed: bool,
+    ) -> Result<usize, Status> {
+        // SAFETY: the queue's own structure, on its thread, outside of the driver.
+        unsafe {
+            if state == State::Drain {
+                flight::drop_waiting(self.flight);
+            } else {
+                self.resume_waiting();
+                if (*self.flight).aborts_wait {
+                    self.retry_aborts();
+                }
+            }
+        }
+        count += self.take(&mut completions[count..]);
+        if count == 0 && failed && state == State::Open {
+            // SAFETY: the gate is open: the controller stays attached while this thread is inside.
+            match unsafe { flight::failure((*self.flight).ns) } {
+                // The next look at the device ends what is under way.
+                Status::DEVICE_GONE => {}
+                // The controller failed by itself: a reset brings it and the requests back.
+                status => return Err(status),
+            }
+        }
+        Ok(count)
+    }
 }
 
 impl BdevQueue for SpdkQueue {
     #[inline]
     unsafe fn submit(&mut self, requests: &[Request]) -> Result<usize, Status> {
         let inside = self.gate.enter();
-        match inside.state {
-            State::Open => {}
-            State::Held | State::Drain | State::Lost => return Err(self.loss()),
+        // SAFETY: the queue's own structure, on its thread. An open queue has a hardware queue.
+        if inside.state != State::Open || unsafe { (*self.flight).qpair.is_null() } {
+            return Err(self.loss());
         }
-        for (taken, request) in requests.iter().enumerate() {
-            // SAFETY: the queue's own structure, not borrowed across the driver's calls; the host
-            // vouches for the request.
-            unsafe {
-                if (*self.flight).len() >= self.depth as usize {
-                    return Ok(taken);
+        let room = (self.depth - self.held) as usize;
+        let mut taken = 0;
+        for request in &requests[..requests.len().min(room)] {
+            // SAFETY: inside the open gate, of a queue with a hardware queue; the host vouches for the request.
+            let is_taken = unsafe {
+                match self.plain(request) {
+                    Some(memory) => start_plain(self.flight, request, memory),
+                    None => self.take_other(request),
                 }
-                let task = Task::place(request, self.flight.cast());
-                if let Some(status) = self.refused(request) {
-                    (*task).status = status;
-                    (*self.flight).done.push(task);
-                } else if !start(self.flight, task, false) {
-                    return Ok(taken);
-                }
+            };
+            if !is_taken {
+                break;
             }
+            taken += 1;
         }
-        Ok(requests.len())
+        self.held += taken;
+        Ok(taken as usize)
     }
 
     #[inline]
     fn poll(&mut self, completions: &mut [Completion]) -> Result<usize, Status> {
         let inside = self.gate.enter();
-        let mut count = match inside.state {
-            // The lists are the other thread's.
-            State::Held => return Ok(0),
-            _ => self.take(completions),
-        };
-        let mut failed = false;
-        if inside.state == State::Lost {
-            self.retire();
-        } else {
-            // SAFETY: the gate lets this thread look. In the state Drain the first look ends everything that was outstanding.
-            let (ended, error) = unsafe { self.look(&mut completions[count..]) };
-            count += ended;
-            failed = error;
-            // SAFETY: the queue's own structure, on its thread, outside of the driver.
-            unsafe {
-                if inside.state == State::Drain {
-                    flight::drop_waiting(self.flight);
+        // SAFETY: the queue's own structure; of a queue that is open, on its thread, outside of the driver.
+        let outcome = unsafe {
+            if inside.state == State::Open && (*self.flight).is_plain() {
+                let (count, failed) = self.look(completions);
+                if !failed && (*self.flight).is_plain() {
+                    Ok(count)
                 } else {
-                    if (*self.flight).waiting.len() != 0 {
-                        self.resume_waiting();
-                    }
-                    if (*self.flight).aborts_wait {
-                        self.retry_aborts();
-                    }
+                    self.after(State::Open, completions, count, failed)
                 }
+            } else {
+                self.poll_rarely(inside.state, completions)
             }
+        };
+        if let Ok(count) = outcome {
+            self.held -= count as u32;
         }
-        count += self.take(&mut completions[count..]);
-        match count {
-            0 if failed && inside.state == State::Open => {
-                // SAFETY: the gate is open: the controller stays attached while this thread is inside.
-                match unsafe { flight::failure((*self.flight).ns) } {
-                    // The next look at the device ends what is under way.
-                    Status::DEVICE_GONE => Ok(0),
-                    // The controller failed by itself: a reset brings it and the requests back.
-                    status => Err(status),
-                }
-            }
-            count => Ok(count),
-        }
+        outcome
     }
 
     fn arm_wait(&mut self) -> Wait {
@@ -295,9 +370,7 @@ impl BdevQueue for SpdkQueue {
         if inside.state == State::Held {
             return Wait::timer(HELD_US);
         }
-        // SAFETY: the queue's own structure, on its thread, outside of the driver.
-        let idle = unsafe { (*self.flight).len() == 0 };
-        if idle {
+        if self.held == 0 {
             Wait::timer(IDLE_US)
         } else {
             Wait::BUSY
@@ -310,7 +383,8 @@ impl BdevQueue for SpdkQueue {
             return Ok(()); // What was outstanding ends anyhow.
         }
         // SAFETY: the queue's own structure, on its thread.
-        let found = unsafe { (*self.flight).outstanding.find(|task| task.tag == tag) };
+        let found =
+            unsafe { Circle::find(&raw mut (*self.flight).outstanding, |t| (*t).tag == tag) };
         let Some(task) = found else {
             return Err(Status::NOT_FOUND);
         };
@@ -319,7 +393,7 @@ impl BdevQueue for SpdkQueue {
         }
         // SAFETY: the task is outstanding on this queue.
         unsafe {
-            (*task).cancelled = true;
+            (*task).marks.cancelled = true;
             self.place_abort(task);
         }
         Ok(())

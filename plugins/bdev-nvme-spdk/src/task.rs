@@ -12,10 +12,10 @@ pub(crate) const SCRATCH_SIZE: u32 = 128;
 /// completion is handed to the host.
 #[repr(C)]
 pub(crate) struct Task {
+    /// At the start: a list has the address of both.
+    links: Links,
     /// Owner, for the completion callback.
     pub(crate) queue: *mut c_void,
-    pub(crate) next: *mut Task,
-    pub(crate) prev: *mut Task,
     pub(crate) tag: u64,
     /// What is left to do of unmap and write-zeroes, which may take several commands.
     pub(crate) lba: u64,
@@ -26,14 +26,42 @@ pub(crate) struct Task {
     segment: u32,
     offset: usize,
     pub(crate) status: Status,
+    pub(crate) marks: Marks,
+}
+
+/// Where a task is in a list.
+struct Links {
+    next: *mut Links,
+    prev: *mut Links,
+}
+
+/// What is to be known of a task besides its command, written by one store.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct Marks {
     pub(crate) op: BdevOp,
     pub(crate) fua: bool,
+    /// One command, behind which nothing follows; of the task nothing but list, owner, tag and marks is set.
+    pub(crate) plain: bool,
     /// The host asked to abort it.
     pub(crate) cancelled: bool,
     /// The driver had no room for the abort yet.
     pub(crate) abort_waits: bool,
     /// Its completion callback has run and it awaits the host's poll.
     pub(crate) ended: bool,
+}
+
+impl Marks {
+    const fn new(op: BdevOp, fua: bool, plain: bool) -> Self {
+        Self {
+            op,
+            fua,
+            plain,
+            cancelled: false,
+            abort_waits: false,
+            ended: false,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Task>() <= SCRATCH_SIZE as usize);
@@ -48,9 +76,11 @@ impl Task {
         // SAFETY: the caller vouches for size, alignment and ownership.
         unsafe {
             task.write(Self {
+                links: Links {
+                    next: ptr::null_mut(),
+                    prev: ptr::null_mut(),
+                },
                 queue,
-                next: ptr::null_mut(),
-                prev: ptr::null_mut(),
                 tag: request.tag,
                 lba: request.lba,
                 blocks: request.blocks,
@@ -59,12 +89,25 @@ impl Task {
                 segment: 0,
                 offset: 0,
                 status: Status::OK,
-                op: request.op,
-                fua: request.flags & Request::FUA != 0,
-                cancelled: false,
-                abort_waits: false,
-                ended: false,
+                marks: Marks::new(request.op, request.flags & Request::FUA != 0, false),
             });
+        }
+        task
+    }
+
+    /// The same of a read or write that is one command of one piece of memory: what such a one does not need is left alone. Its
+    /// forced unit access, if any, is in the command.
+    ///
+    /// # Safety
+    /// As for [`Task::place`].
+    #[inline]
+    pub(crate) unsafe fn place_plain(request: &Request, queue: *mut c_void) -> *mut Self {
+        let task = request.scratch.cast::<Self>();
+        // SAFETY: the caller vouches for size, alignment and ownership.
+        unsafe {
+            (&raw mut (*task).queue).write(queue);
+            (&raw mut (*task).tag).write(request.tag);
+            (&raw mut (*task).marks).write(Marks::new(BdevOp::READ, false, true));
         }
         task
     }
@@ -147,24 +190,23 @@ pub(crate) fn status_of(outcome: sys::daos_spdk_outcome) -> Status {
     }
 }
 
-/// A doubly linked list of tasks, threaded through the tasks themselves.
-pub(crate) struct List {
+/// A queue of tasks, linked through the tasks themselves.
+pub(crate) struct Line {
     first: *mut Task,
     last: *mut Task,
-    len: usize,
 }
 
-impl List {
+impl Line {
     pub(crate) const fn new() -> Self {
         Self {
             first: ptr::null_mut(),
             last: ptr::null_mut(),
-            len: 0,
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_null()
     }
 
     /// # Safety
@@ -172,36 +214,14 @@ impl List {
     pub(crate) unsafe fn push(&mut self, task: *mut Task) {
         // SAFETY: the caller vouches for `task`; `last` is live because it is in this list.
         unsafe {
-            (*task).next = ptr::null_mut();
-            (*task).prev = self.last;
+            (*task).links.next = ptr::null_mut();
             if self.last.is_null() {
                 self.first = task;
             } else {
-                (*self.last).next = task;
+                (*self.last).links.next = task.cast();
             }
         }
         self.last = task;
-        self.len += 1;
-    }
-
-    /// # Safety
-    /// `task` is in this list.
-    pub(crate) unsafe fn remove(&mut self, task: *mut Task) {
-        // SAFETY: the task and its neighbours are live because they are in this list.
-        unsafe {
-            let (prev, next) = ((*task).prev, (*task).next);
-            if prev.is_null() {
-                self.first = next
-            } else {
-                (*prev).next = next
-            }
-            if next.is_null() {
-                self.last = prev
-            } else {
-                (*next).prev = prev
-            }
-        }
-        self.len -= 1;
     }
 
     pub(crate) fn pop(&mut self) -> Option<*mut Task> {
@@ -209,22 +229,176 @@ impl List {
         if task.is_null() {
             return None;
         }
-        // SAFETY: the first task of this list.
-        unsafe { self.remove(task) };
+        // SAFETY: tasks of this list are live.
+        self.first = unsafe { (*task).links.next.cast() };
+        if self.first.is_null() {
+            self.last = ptr::null_mut();
+        }
         Some(task)
     }
+}
 
-    pub(crate) fn find(&self, wanted: impl Fn(&Task) -> bool) -> Option<*mut Task> {
-        let mut task = self.first;
-        while !task.is_null() {
-            // SAFETY: tasks of this list are live.
-            unsafe {
-                if wanted(&*task) {
+/// Tasks that leave in any order: a circle through the tasks and the list itself, which has no ends to look for. Stays where it
+/// is, and is used through raw pointers, since its tasks point to it.
+pub(crate) struct Circle(Links);
+
+impl Circle {
+    /// Of no use before [`Circle::close`].
+    pub(crate) const OPEN: Self = Self(Links {
+        next: ptr::null_mut(),
+        prev: ptr::null_mut(),
+    });
+
+    /// Makes it an empty one.
+    ///
+    /// # Safety
+    /// The list is live, stays there, and has no tasks.
+    pub(crate) unsafe fn close(this: *mut Self) {
+        let own = this.cast::<Links>();
+        // SAFETY: the caller vouches for the list.
+        unsafe {
+            own.write(Links {
+                next: own,
+                prev: own,
+            })
+        }
+    }
+
+    /// # Safety
+    /// The list is live and closed.
+    pub(crate) unsafe fn is_empty(this: *mut Self) -> bool {
+        // SAFETY: the caller vouches for the list.
+        unsafe { (*this).0.next == this.cast() }
+    }
+
+    /// # Safety
+    /// The list is live and closed; `task` is live and in no list.
+    #[inline]
+    pub(crate) unsafe fn push(this: *mut Self, task: *mut Task) {
+        let (own, links) = (this.cast::<Links>(), task.cast::<Links>());
+        // SAFETY: the caller vouches for both; the last task is live because it is in this list.
+        unsafe {
+            let last = (*own).prev;
+            links.write(Links {
+                next: own,
+                prev: last,
+            });
+            (*last).next = links;
+            (*own).prev = links;
+        }
+    }
+
+    /// # Safety
+    /// `task` is in such a list.
+    #[inline]
+    pub(crate) unsafe fn remove(task: *mut Task) {
+        // SAFETY: the task and its neighbours, of which one may be the list, are live because they are in the list.
+        unsafe {
+            let Links { next, prev } = task.cast::<Links>().read();
+            (*prev).next = next;
+            (*next).prev = prev;
+        }
+    }
+
+    /// # Safety
+    /// The list is live and closed; `wanted` gets tasks of it.
+    pub(crate) unsafe fn find(
+        this: *mut Self,
+        wanted: impl Fn(*mut Task) -> bool,
+    ) -> Option<*mut Task> {
+        // SAFETY: the caller vouches for the list, whose tasks are live.
+        unsafe {
+            let mut links = (*this).0.next;
+            while links != this.cast() {
+                let task = links.cast::<Task>();
+                if wanted(task) {
                     return Some(task);
                 }
-                task = (*task).next;
+                links = (*links).next;
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(align(64))]
+    struct Scratch([u8; SCRATCH_SIZE as usize]);
+
+    fn place(scratch: &mut Scratch, tag: u64) -> *mut Task {
+        let request = Request {
+            op: BdevOp::FLUSH,
+            flags: 0,
+            reserved: 0,
+            iov_count: 0,
+            lba: 0,
+            blocks: 0,
+            iov: ptr::null(),
+            tag,
+            scratch: scratch.0.as_mut_ptr(),
+        };
+        // SAFETY: the scratch is large enough, aligned, and outlives the test's use of the task.
+        unsafe { Task::place(&request, ptr::null_mut()) }
+    }
+
+    fn scratches() -> [Scratch; 3] {
+        [(); 3].map(|()| Scratch([0xff; SCRATCH_SIZE as usize]))
+    }
+
+    #[test]
+    fn a_line_gives_its_tasks_in_their_order_and_is_empty_then() {
+        let mut scratches = scratches();
+        let tasks: Vec<_> = (0..)
+            .zip(&mut scratches)
+            .map(|(tag, s)| place(s, tag))
+            .collect();
+        let mut line = Line::new();
+        for round in 0..2 {
+            assert!(line.is_empty() && line.pop().is_none(), "round {round}");
+            for &task in &tasks {
+                // SAFETY: live and in no list.
+                unsafe { line.push(task) };
+            }
+            assert!(!line.is_empty());
+            for &task in &tasks {
+                assert_eq!(line.pop(), Some(task));
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_leave_a_circle_in_any_order() {
+        let mut scratches = scratches();
+        let tasks: Vec<_> = (0..)
+            .zip(&mut scratches)
+            .map(|(tag, s)| place(s, tag))
+            .collect();
+        let circle = Box::into_raw(Box::new(Circle::OPEN));
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+            // SAFETY: the circle is live, stays there and is empty at first; the tasks are live and in no list then.
+            unsafe {
+                Circle::close(circle);
+                tasks.iter().for_each(|&task| Circle::push(circle, task));
+                for (gone, &leaves) in order.iter().enumerate() {
+                    assert!(!Circle::is_empty(circle), "{order:?}");
+                    Circle::remove(tasks[leaves]);
+                    for (tag, &task) in tasks.iter().enumerate() {
+                        let there = Circle::find(circle, |t| (*t).tag == tag as u64);
+                        let stays = !order[..=gone].contains(&tag);
+                        assert_eq!(
+                            there,
+                            stays.then_some(task),
+                            "{tag} of {order:?} after {gone}"
+                        );
+                    }
+                }
+                assert!(Circle::is_empty(circle), "{order:?}");
+            }
+        }
+        // SAFETY: made above.
+        drop(unsafe { Box::from_raw(circle) });
     }
 }

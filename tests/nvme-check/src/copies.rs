@@ -9,11 +9,11 @@ use std::time::Instant;
 /// Blocks of a slot.
 const BLOCKS: u64 = (SLOT / 512) as u64;
 
-/// The device hears of a write at the first `poll` after it. What is in the memory until then is what it stores: a copy
-/// made by `submit` would be stored as it was before.
+/// The device hears of a write in a queue of more than one request at the first `poll` after it. What is in the memory until
+/// then is what it stores: a copy made by `submit` would be stored as it was before.
 pub(crate) fn write(plugin: &Plugin) -> Outcome {
     let device = plugin.device(NVME_512)?;
-    let mut rig = Rig::new(&device, 1)?;
+    let mut rig = Rig::new(&device, 2)?;
     fill(rig.slot(0), 21);
     let taken = rig.submit(&[Op::new(BdevOp::WRITE, 4096, BLOCKS)]);
     ensure!(taken == Ok(1), "submit: {taken:?}");

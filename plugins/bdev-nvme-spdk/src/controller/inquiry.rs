@@ -12,7 +12,10 @@ pub(crate) struct Info {
     pub(crate) serial: String,
     pub(crate) firmware: String,
     pub(crate) io_queues: u32,
+    /// Of the largest queue that is offered.
     pub(crate) queue_depth: u32,
+    /// Entries of the controller's largest rings.
+    pub(crate) ring_entries: u32,
     pub(crate) numa_node: i32,
     pub(crate) volatile_cache: bool,
     /// Has the command NVMe Format.
@@ -61,6 +64,7 @@ impl Info {
             firmware: text_of(&raw.firmware),
             io_queues: raw.io_queues,
             queue_depth: raw.queue_entries.min(super::QUEUE_ENTRIES) - 1,
+            ring_entries: raw.queue_entries,
             numa_node: raw.numa_node,
             volatile_cache: raw.volatile_cache,
             can_format: raw.can_format,
