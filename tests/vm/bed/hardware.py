@@ -43,6 +43,9 @@ class Machine:
     pmem: modules.Modules | None = None
     shared: bool = False
     """Put nvme-4096 into a subsystem, whose namespaces other controllers may have."""
+    one_thread: bool = False
+    """Emulate both processors by one thread in turns. On a loaded host a processor of the guest spends much of its time in waiting busily for
+    the other one, which is not running; on the other hand nothing runs side by side, and whoever polls has all of a turn."""
     awake: str | None = None
     """The library made of awake.c, which the emulator is started with. Then nvme-512 has no thread that could sleep, either."""
 
@@ -83,7 +86,8 @@ class Machine:
         ]
 
     def _processor_and_memory(self) -> list[str]:
-        machine = "q35,accel=tcg,kernel-irqchip=split"
+        machine = "q35,kernel-irqchip=split"
+        accelerator = f"tcg,thread={'single' if self.one_thread else 'multi'}"
         memory = f"{self.memory_mib}M"
         if self.nvdimm:
             machine += ",nvdimm=on,nvdimm-persistence=mem-ctrl"
@@ -102,7 +106,8 @@ class Machine:
         # functions of QEMU's. AVX goes with xsave; clwb and clflushopt stay. Tried together only, with cryptomgr.notests (below): starts of
         # programs, forks and copies took 6.7 s of processors instead of 7.2 s, boot included.
         processor = "max,erms=off,xsave=off,smap=off,smep=off,umip=off,pku=off,mpx=off"
-        arguments = ["-machine", machine, "-cpu", processor, "-smp", "2,sockets=2,cores=1,threads=1", "-m", memory]
+        arguments = ["-machine", machine, "-accel", accelerator, "-cpu", processor, "-m", memory]
+        arguments += ["-smp", "2,sockets=2,cores=1,threads=1"]
         for node, backend in enumerate(backends):
             arguments += ["-object", backend, "-numa", f"node,nodeid={node},cpus={node},memdev=memory{node}"]
         return arguments + ["-numa", "dist,src=0,dst=1,val=21"]

@@ -87,7 +87,7 @@ killed() {
 	helper) killall -9 daos_server_helper ;;
 	# A helper that sees its daemon end takes the tool with it: it is stopped before.
 	both)
-		kill -STOP $(pidof daos_server_helper)
+		freeze $(pidof daos_server_helper)
 		kill -9 $(pidof daos_server) $(pidof daos_server_helper)
 		;;
 	esac

@@ -28,6 +28,15 @@ mark() {
 	printf '[guest %s s] %s\n' "$uptime" "$*"
 }
 
+# freeze PROCESS...: stops processes, and returns when they are stopped or gone: the signal alone lets one run on for a moment.
+freeze() {
+	local process
+	kill -STOP "$@"
+	for process in "$@"; do
+		while grep -q '^State:.[RSD]' "/proc/$process/status" 2>/dev/null; do sleep 0.01; done
+	done
+}
+
 # bind DRIVER ADDRESS...: gives PCI devices to a driver, whatever holds them now.
 bind() {
 	local driver=$1 address device bound

@@ -73,7 +73,7 @@ kill_all() {
 	all=$(pidof daos_server daos_io_server)
 	# What sees the others end is not to do anything about it: stopped first, nobody sees anything.
 	# shellcheck disable=SC2086
-	kill -STOP $all
+	freeze $all
 	# shellcheck disable=SC2086
 	kill -9 $all
 	await_end

@@ -1,6 +1,6 @@
 # ipmctl killed in place of each of its calls that change a module, on one module of each of two sockets: whatever it leaves, the next run ends
 # at the same place. What a run does follows from what ipmctl shows; where that is a whole goal once more, nothing new is tried.
-# vm: --modules 1 --timeout 300
+# vm: --one-thread --modules 1 --timeout 300
 . "$VM_SOURCE/tests/vm/guest/dcpm.sh"
 pmem_modules
 scm_programs

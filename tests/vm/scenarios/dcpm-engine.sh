@@ -1,7 +1,7 @@
 # The programs on persistent memory, two engines with a namespace each on two nodes: the wrong devices; somebody's file system; killed
 # under load, and the power lost under load; memory that goes bad under an engine - a block, a page that the kernel takes out of use -
 # and is bad at a start; a reset.
-# vm: --nvdimm --boots 2 --timeout 600 --memory 3072
+# vm: --one-thread --nvdimm --boots 2 --timeout 600 --memory 3072
 SITE_USER=0
 SITE_FILE=libdaos_scm_dcpm.so
 SITE_ALLOWED=$'scm-dcpm: {}\n  bdev-kdev: {}'

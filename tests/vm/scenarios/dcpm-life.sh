@@ -1,7 +1,7 @@
 # Persistent memory from raw modules to raw modules, two on each of two sockets, with Debian's ipmctl and ndctl: prepare, boot, prepare, scan,
 # format, start, data in two engines on a namespace each, stop, boot, start, reset, boot. Every step is killed on the way, or loses the power,
 # and is done again. Then modules of both modes, such that are not interleaved, and sets that are not all there.
-# vm: --modules 2 --boots 7 --timeout 600
+# vm: --one-thread --modules 2 --boots 7 --timeout 600
 SITE_USER=0
 SITE_FILE=libdaos_scm_dcpm.so
 SITE_ALLOWED=$'scm-dcpm: {}\n  bdev-kdev: {}'

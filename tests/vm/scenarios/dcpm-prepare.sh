@@ -1,6 +1,6 @@
 # `storage prepare --scm-only` on NVDIMMs with label areas, on two nodes: nothing without consent, one namespace per region or several,
 # idempotent; what is mounted, held or foreign is spared; label areas that somebody has wiped; ndctl killed at each of its writes.
-# vm: --nvdimm --timeout 300
+# vm: --one-thread --nvdimm --timeout 300
 . "$VM_SOURCE/tests/vm/guest/dcpm.sh"
 scm_programs
 mark "programs"

@@ -1,5 +1,5 @@
 # A server on verbs;ofi_rxm over the kernel's software RDMA: values by message and by RMA, an engine that is killed.
-# vm: --timeout 480
+# vm: --one-thread --timeout 480
 rdma_interface rdma0 10.77.0.1/24
 mark "RDMA device ready"
 run=/mnt/site
