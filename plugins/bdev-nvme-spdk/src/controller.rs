@@ -19,7 +19,7 @@ use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-/// Largest hardware queue we offer; each request of its depth costs 4 KiB of huge pages.
+/// Largest hardware queue we offer; each entry of a ring but a quarter (128 at most) costs 4 KiB of huge pages.
 const QUEUE_ENTRIES: u32 = 1024;
 
 /// Events of one device, waiting for the host.

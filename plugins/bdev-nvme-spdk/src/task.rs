@@ -89,7 +89,12 @@ impl Task {
                 segment: 0,
                 offset: 0,
                 status: Status::OK,
-                marks: Marks::new(request.op, request.flags & Request::FUA != 0, false),
+                // Of a read there is nothing to make durable.
+                marks: Marks::new(
+                    request.op,
+                    request.op != BdevOp::READ && request.flags & Request::FUA != 0,
+                    false,
+                ),
             });
         }
         task

@@ -162,6 +162,28 @@ fn modules_of_intels_their_sets_and_their_goals() {
 }
 
 #[test]
+fn an_ipmctl_that_does_not_show_what_decisions_are_made_by_is_not_guessed_about() {
+    let whole = include_str!("recorded/ipmctl-dimms.xml");
+    for name in ["AppDirectCapacity", "PopulationViolation"] {
+        let lines = whole
+            .lines()
+            .filter(|line| !line.contains(&format!("<{name}>")));
+        let error = Dimms::default().add(&lines.collect::<String>());
+        let error = error.expect_err(name).to_string();
+        assert!(
+            error.contains(&format!("module 0x0001 is shown without {name}")),
+            "{error}"
+        );
+        // Of a module that cannot be managed nothing is decided by these.
+        let lines = whole
+            .replace(">Manageable<", ">Unmanageable<")
+            .replace(&format!("<{name}>"), "<Other>")
+            .replace(&format!("</{name}>"), "</Other>");
+        Dimms::default().add(&lines).expect(name);
+    }
+}
+
+#[test]
 fn that_there_is_nothing_is_told_in_many_ways_and_an_error_is_an_error() {
     for text in [
         include_str!("recorded/ipmctl-no-regions.xml"),

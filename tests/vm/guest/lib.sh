@@ -33,7 +33,8 @@ freeze() {
 	local process
 	kill -STOP "$@"
 	for process in "$@"; do
-		while grep -q '^State:.[RSD]' "/proc/$process/status" 2>/dev/null; do sleep 0.01; done
+		# Each of its threads. Gone meanwhile is as good.
+		while grep -qs '^State:.[RSD]' "/proc/$process/task/"*/status; do sleep 0.01; done
 	done
 }
 

@@ -93,31 +93,41 @@ pub(super) const SHOW: [&[&str]; 3] = [
     &["show", "-u", "B", "-o", "nvmxml", "-a", "-region"],
     SHOW_GOALS,
 ];
+/// Of a module that can be managed, what decisions are made by: a version of ipmctl that lacks one of these is not guessed about.
+const NEEDED: [&str; 8] = [
+    "Capacity",
+    "MemoryCapacity",
+    "AppDirectCapacity",
+    "HealthState",
+    "LockState",
+    "PopulationViolation",
+    "ConfigurationStatus",
+    "SocketID",
+];
 /// The last of them.
 pub(super) const SHOW_GOALS: &[&str] = &["show", "-u", "B", "-o", "nvmxml", "-a", "-goal"];
 
 /// The text of a member of an element, by its name; empty if there is none.
 pub(super) type Fields<'a> = dyn Fn(&str) -> String + 'a;
 
+fn unreadable(cause: String) -> Error {
+    Error::new(Status::INTERNAL, "what ipmctl shows cannot be read")
+        .cause(cause)
+        .remedy("check its version with `ipmctl version`; 02.00.00.3820 to 03.00.00.0468 are known")
+}
+
 /// What `ipmctl` printed, whatever it ended with: elements of a list, or a message that there are none.
 ///
 /// # Errors
 /// It is no XML, or says that it failed, with its words.
 pub(super) fn elements(text: &str, element: &str, take: &mut dyn FnMut(&Fields<'_>)) -> Result<()> {
-    let broken = |cause: String| {
-        Error::new(Status::INTERNAL, "what ipmctl shows cannot be read")
-            .cause(cause)
-            .remedy(
-                "check its version with `ipmctl version`; 02.00.00.3820 to 03.00.00.0468 are known",
-            )
-    };
     // Without any module it forgets the output format that it was asked for.
     if text.contains("No PMem modules in the system") {
         return Ok(());
     }
     let document = Document::parse(text.trim()).map_err(|e| {
         let first = text.lines().find(|line| !line.trim().is_empty());
-        broken(format!(
+        unreadable(format!(
             "{e}; it begins with {:?}",
             first.unwrap_or_default()
         ))
@@ -181,7 +191,12 @@ impl Dimms {
     /// # Errors
     /// It cannot be read, or is the message of a failure.
     pub fn add(&mut self, text: &str) -> Result<()> {
+        let mut lacks = None;
         elements(text, "Dimm", &mut |of| {
+            if of("ManageabilityState") == "Manageable" {
+                let missing = NEEDED.iter().find(|name| of(name).is_empty());
+                lacks = lacks.take().or(missing.map(|name| (of("DimmID"), *name)));
+            }
             self.dimms.push(Dimm {
                 id: of("DimmID"),
                 handle: number(&of("DimmHandle")),
@@ -201,6 +216,9 @@ impl Dimms {
                 configuration: of("ConfigurationStatus"),
             });
         })?;
+        if let Some((id, name)) = lacks {
+            return Err(unreadable(format!("module {id} is shown without {name}")));
+        }
         elements(text, "Region", &mut |of| {
             self.sets.push(Set {
                 kind: of("PersistentMemoryType"),
