@@ -184,28 +184,43 @@ pub(crate) unsafe fn start_plain(
     unsafe {
         let task = Task::place_plain(request, flight.cast());
         Circle::push(&raw mut (*flight).outstanding, task);
-        let (ns, qpair) = ((*flight).ns, (*flight).qpair);
-        let (lba, count) = (request.lba, request.blocks as u32);
-        let argument = task.cast::<c_void>();
-        let code = if request.op == BdevOp::READ {
-            sys::spdk_nvme_ns_cmd_read(ns, qpair, memory, lba, count, Some(completed), argument, 0)
-        } else {
-            let flags = match request.flags & Request::FUA {
-                0 => 0,
-                _ => sys::daos_spdk_fua,
-            };
-            sys::spdk_nvme_ns_cmd_write(
-                ns,
-                qpair,
-                memory,
-                lba,
-                count,
-                Some(completed),
-                argument,
-                flags,
-            )
+        let flags = match request.flags & Request::FUA {
+            0 => 0,
+            _ => sys::daos_spdk_fua,
         };
+        let blocks = request.blocks as u32;
+        let code = one_piece(flight, task, request.op, memory, request.lba, blocks, flags);
         code == 0 || not_taken(flight, task, code, false)
+    }
+}
+
+/// Gives the driver a read or write of one piece of memory; its code, as that of [`issue`].
+///
+/// # Safety
+/// As for `start`; the flight has a hardware queue.
+#[inline]
+unsafe fn one_piece(
+    flight: *mut Flight,
+    task: *mut Task,
+    op: BdevOp,
+    memory: *mut c_void,
+    lba: u64,
+    blocks: u32,
+    flags: u32,
+) -> c_int {
+    // SAFETY: the caller vouches for both, which nothing borrows across the call into the driver.
+    unsafe {
+        let (ns, qpair, told, argument) = (
+            (*flight).ns,
+            (*flight).qpair,
+            Some(completed as _),
+            task.cast::<c_void>(),
+        );
+        if op == BdevOp::READ {
+            sys::spdk_nvme_ns_cmd_read(ns, qpair, memory, lba, blocks, told, argument, 0)
+        } else {
+            sys::spdk_nvme_ns_cmd_write(ns, qpair, memory, lba, blocks, told, argument, flags)
+        }
     }
 }
 
@@ -277,26 +292,9 @@ unsafe fn issue(flight: *mut Flight, task: *mut Task) -> c_int {
         let (reset, next) = (Some(reset_segments as _), Some(next_segment as _));
         let code = match (op, (*task).whole()) {
             // One piece of memory, which is what most requests have, needs no walk over it.
-            (BdevOp::READ, Some(memory)) => sys::spdk_nvme_ns_cmd_read(
-                ns,
-                qpair,
-                memory,
-                lba,
-                count,
-                Some(completed),
-                argument,
-                0,
-            ),
-            (BdevOp::WRITE, Some(memory)) => sys::spdk_nvme_ns_cmd_write(
-                ns,
-                qpair,
-                memory,
-                lba,
-                count,
-                Some(completed),
-                argument,
-                flags,
-            ),
+            (BdevOp::READ | BdevOp::WRITE, Some(memory)) => {
+                one_piece(flight, task, op, memory, lba, count, flags)
+            }
             (BdevOp::READ, None) => sys::spdk_nvme_ns_cmd_readv(
                 ns,
                 qpair,
